@@ -1,0 +1,69 @@
+"""One tree of exceptions. Every sentence a user can be shown starts here.
+
+A message says where (file: key), what was found, what was expected and what to do. `exit_code` is what the command
+line returns for it: 2 usage or invalid file, 3 ended without one scored candidate, 4 refused for safety, 1 otherwise.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+class EvomergeError(Exception):
+    """Anything evomerge raises on purpose."""
+
+    exit_code = 1
+
+
+class InvalidInput(EvomergeError, ValueError):
+    """A file, value or command line that the user can correct."""
+
+    exit_code = 2
+
+
+class NothingScored(EvomergeError):
+    """A search ended without one scored candidate."""
+
+    exit_code = 3
+
+
+class RefusedForSafety(EvomergeError):
+    """The input would run foreign code or leave its folder."""
+
+    exit_code = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a user's file.
+
+    where: "file: key.path". text: what was found, what was expected, what to do, in one sentence.
+    """
+
+    where: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
+class InvalidFile(InvalidInput):
+    """A user's file with all of its problems at once."""
+
+    def __init__(self, problems: Iterable[Problem]):
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class MergeFailed(EvomergeError):
+    """A recipe that cannot be built from its parents (shapes, missing tensors, damaged files)."""
+
+
+class DegenerateModel(EvomergeError):
+    """A merge that was built but is no sane model (non-finite or constant)."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ' Did you mean "x"?' for the closest known word, or ''."""
+    close = get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    return f' Did you mean "{close[0]}"?' if close else ""
