@@ -1,0 +1,62 @@
+"""Run a method over cache-sized blocks: the one place where tensors are read and results are rounded."""
+
+import torch
+
+from evomerge.methods._spec import Block, Inputs, Method, Scratch, Settings
+from evomerge.methods._statistics import Statistics
+
+BLOCK = 1 << 16  # elements; the working set of a four-input merge stays inside a second-level cache
+
+
+def working_dtype(inputs: Inputs) -> torch.dtype:
+    """Return the precision that arithmetic runs in: float64 if any input is float64, else float32."""
+    tensors = [*inputs.models, *([] if inputs.base is None else [inputs.base])]
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+
+
+def merge_into(
+    out: torch.Tensor,
+    method: Method,
+    inputs: Inputs,
+    settings: Settings,
+    *,
+    statistics: Statistics | None = None,
+    gain: float = 1.0,
+    block: int = BLOCK,
+    scratch: Scratch | None = None,
+) -> bool:
+    """Write the merge of `inputs` into `out`, rounded once; return whether every element is finite.
+
+    Args:
+        out: contiguous, of the inputs' shape and any floating dtype.
+        statistics: what is already known of these inputs; computed here otherwise.
+        gain: factor on the result, before rounding.
+        block: elements worked on at a time; changes no result.
+        scratch: buffers to reuse; of `block` elements and `working_dtype(inputs)`.
+
+    Raises:
+        MergeFailed: the settings have no meaning for these inputs (weights that sum to 0).
+    """
+    statistics = statistics or Statistics(inputs.models, inputs.base)
+    coefficients = method.arithmetic.coefficients(inputs, settings, statistics)
+    scratch = scratch or Scratch(block, working_dtype(inputs), out.device)
+    flat = out.view(-1)
+    models = [model.reshape(-1) for model in inputs.models]
+    base = None if inputs.base is None else inputs.base.reshape(-1)
+    finite = True
+    for start in range(0, flat.numel(), block):
+        end = min(start + block, flat.numel())
+        result = scratch.buffer("result", end - start)
+        piece = Block(
+            models=[model[start:end] for model in models],
+            base=None if base is None else base[start:end],
+            start=start,
+            scratch=scratch,
+        )
+        method.arithmetic.combine(result, piece, coefficients)
+        if gain != 1:
+            result.mul_(gain)
+        target = flat[start:end].copy_(result)
+        # A sum is non-finite exactly when an element is: 2^16 finite bf16 or fp16 values cannot overflow float64.
+        finite = finite and bool(torch.isfinite(target.sum(dtype=torch.float64)))
+    return finite

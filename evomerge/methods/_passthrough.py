@@ -1,0 +1,26 @@
+"""Passthrough: one input, as it is or scaled; the building block of layer stacks."""
+
+from evomerge.methods._combination import Combination, combine
+from evomerge.methods._spec import Inputs, Method, Parameter, Settings
+from evomerge.methods._statistics import Statistics
+
+
+class _Passthrough:
+    """x, or scale * x."""
+
+    def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Combination:
+        return Combination(0.0, tuple(settings.each("scale")))
+
+    combine = staticmethod(combine)
+
+
+PASSTHROUGH = Method(
+    name="passthrough",
+    title="Passthrough (layer stacking)",
+    formula="scale * x",
+    paper="goes back to the community's 'frankenmerges', 2023",
+    base="input",
+    inputs=(1, 1),
+    parameters=(Parameter(name="scale", per="input", default=1.0, doc="factor on the tensor"),),
+    arithmetic=_Passthrough(),
+)
