@@ -1,0 +1,38 @@
+"""A recipe in mergekit's own words, for people who build with mergekit."""
+
+from typing import Any, NamedTuple
+
+import yaml
+
+from evomerge import methods
+from evomerge.errors import InvalidInput
+from evomerge.recipe._recipe import Recipe
+
+RANDOM = {name for name, method in methods.METHODS.items() if "dare" in name or "della" in name}
+
+
+class Dialect(NamedTuple):
+    """text: a file for mergekit-yaml. notes: what it cannot say and so differs."""
+
+    text: str
+    notes: tuple[str, ...]
+
+
+def to_mergekit(recipe: Recipe) -> Dialect:
+    """Write a recipe for mergekit.
+
+    Raises:
+        InvalidInput: the recipe says something that mergekit has no words for and that changes the model.
+    """
+    document: dict[str, Any] = {key: value for key, value in recipe.document.items() if key != "evomerge"}
+    notes = []
+    if recipe.variants:
+        raise InvalidInput(f"mergekit has no words for evomerge.variants ({', '.join(recipe.variants)})")
+    if recipe.gains and any(gain != 1 for gain in recipe.gains):
+        raise InvalidInput("mergekit has no words for evomerge.gains; export as recipe or hf instead")
+    if recipe.method in RANDOM:
+        notes.append("mergekit draws its own random masks, so its result differs from the one that was scored")
+    if recipe.root is not None:
+        notes.append("mergekit resolves relative model paths against the folder it is started in")
+    head = "".join(f"# {note}\n" for note in notes)
+    return Dialect(head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120), tuple(notes))

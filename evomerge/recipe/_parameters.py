@@ -1,0 +1,100 @@
+"""Which value a parameter has for one tensor: filters, gradients and levels.
+
+The rules are mergekit's: a filter is a plain substring of the tensor's name and the first that matches wins; a list
+is a gradient over the layers of its slice; the most specific level that has a value wins.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Setting = Any
+"""A number or flag, a list of them (gradient), a {filter, value} mapping, or a list of such mappings."""
+
+
+def read_setting(value: Any) -> Setting:
+    """Check the form of a setting and return it as plain data.
+
+    Raises:
+        ValueError: it has none of the four forms.
+    """
+    if isinstance(value, Mapping):
+        return _read_conditional(value)
+    if isinstance(value, list) and value and isinstance(value[0], Mapping):
+        return [_read_conditional(each) for each in value]
+    return _read_values(value)
+
+
+def _read_conditional(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not set(value) <= {"filter", "value"} or "value" not in value:
+        raise ValueError(f"found {value!r}, expected {{filter: part of a tensor's name, value: a number or list}}")
+    pattern = value.get("filter")
+    if pattern is not None and not isinstance(pattern, str):
+        raise ValueError(f"found filter: {pattern!r}, expected part of a tensor's name")
+    return {**({"filter": pattern} if pattern is not None else {}), "value": _read_values(value["value"])}
+
+
+def _read_values(value: Any) -> Any:
+    if isinstance(value, list):
+        if not value:
+            raise ValueError("found an empty list, expected at least one number")
+        return [_read_scalar(each) for each in value]
+    return _read_scalar(value)
+
+
+def _read_scalar(value: Any) -> float | int | bool:
+    if isinstance(value, bool | int | float):
+        return value
+    try:  # YAML 1.1 reads 1e-3 as text
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"found {value!r}, expected a number, true or false, a list of them, or {{filter:, value:}}"
+        ) from None
+
+
+def value_at(setting: Setting, tensor: str, t: float) -> float | int | bool | None:
+    """Return what a setting says for a tensor at depth t in [0, 1] of its slice, or None where no filter matches."""
+    if isinstance(setting, Mapping):
+        setting = [setting]
+    if isinstance(setting, Sequence) and setting and isinstance(setting[0], Mapping):
+        for conditional in setting:
+            pattern = conditional.get("filter")
+            if pattern is None or pattern == "*" or pattern in tensor:
+                return _gradient(conditional["value"], t)
+        return None
+    return _gradient(setting, t)
+
+
+def _gradient(value: Any, t: float) -> float | int | bool:
+    """Interpolate a list at t: anchors are equally spaced; flags pick an anchor instead of interpolating."""
+    if not isinstance(value, Sequence):
+        return value
+    position = t * (len(value) - 1)
+    low = int(position)
+    if isinstance(value[0], bool):
+        return value[low]
+    high = min(len(value) - 1, low + 1)
+    fraction = position - low
+    # Exact at the anchors: a list with one value for each layer gives each layer its own.
+    if abs(fraction - round(fraction)) < 1e-9:
+        return value[low if round(fraction) == 0 else high]
+    return (1 - fraction) * value[low] + fraction * value[high]
+
+
+def lookup(levels: Sequence[Mapping[str, Setting]], name: str, tensor: str, t: float) -> float | int | bool | None:
+    """Return the value of a parameter from the first level that has one, or None."""
+    for level in levels:
+        if name in level:
+            value = value_at(level[name], tensor, t)
+            if value is not None:
+                return value
+    return None
+
+
+def values_in(setting: Setting) -> list[Any]:
+    """Return every plain value that a setting holds, for range checks."""
+    if isinstance(setting, Mapping):
+        return values_in(setting["value"])
+    if isinstance(setting, Sequence) and not isinstance(setting, str):
+        return [value for each in setting for value in values_in(each)]
+    return [setting]
