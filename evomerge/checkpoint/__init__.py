@@ -1,0 +1,33 @@
+"""Models on disk: reading by mapped safetensors, streaming writes, names <-> blocks, configs, tokenizers, the hub.
+
+This room knows files, tensor names and architectures' conventions; it refuses to know what a merge computes.
+"""
+
+from evomerge.checkpoint._config import copy_tokenizer, merged_config
+from evomerge.checkpoint._folder import CODES, DTYPES, Checkpoint, TensorInfo
+from evomerge.checkpoint._hub import Upload, plan_upload, push
+from evomerge.checkpoint._layout import SHIFTED_NORM_FAMILIES, Layout, Place, is_block_output
+from evomerge.checkpoint._locate import Parents, locate
+from evomerge.checkpoint._writer import SHARD_BYTES, CheckpointWriter, refuse_existing, write_json
+
+__all__ = [
+    "CODES",
+    "DTYPES",
+    "SHARD_BYTES",
+    "SHIFTED_NORM_FAMILIES",
+    "Checkpoint",
+    "CheckpointWriter",
+    "Layout",
+    "Parents",
+    "Place",
+    "TensorInfo",
+    "Upload",
+    "copy_tokenizer",
+    "is_block_output",
+    "locate",
+    "merged_config",
+    "plan_upload",
+    "push",
+    "refuse_existing",
+    "write_json",
+]

@@ -1,0 +1,193 @@
+"""A model folder on disk: its config, its tensors (mapped, not copied) and its identity."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from evomerge.checkpoint._layout import Layout
+from evomerge.errors import InvalidInput, MergeFailed, RefusedForSafety
+from evomerge.records import ParentSummary
+
+DTYPES: dict[str, torch.dtype] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+class TensorInfo(NamedTuple):
+    """What a file's header says of a tensor."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tensor's content."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count * self.dtype.itemsize
+
+
+class Checkpoint:
+    """A local model folder, opened. Tensors are views of the mapped files: reading one twice costs nothing."""
+
+    def __init__(self, folder: Path, name: str):
+        """Open a folder; `name` is how the user calls it.
+
+        Raises:
+            InvalidInput: no config, no weights, a damaged or missing file.
+            RefusedForSafety: the weights are pickles, or the index points outside the folder.
+        """
+        self.folder, self.name = folder, name
+        self.config = _read_json(folder / "config.json", name)
+        self._files = {file: _open(folder / file, name) for file in _weight_files(folder, name)}
+        self._where = {tensor: file for file, handle in self._files.items() for tensor in handle.keys()}  # noqa: SIM118
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Name -> dtype and shape of every tensor, in the order of the files."""
+        found = {}
+        for file, handle in self._files.items():
+            for tensor in handle.offset_keys():
+                piece = handle.get_slice(tensor)
+                code = piece.get_dtype()
+                if code not in DTYPES:
+                    raise InvalidInput(f"{self.folder / file}: {tensor} has dtype {code}, expected one of {[*DTYPES]}")
+                found[tensor] = TensorInfo(DTYPES[code], tuple(piece.get_shape()))
+        return found
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The block structure."""
+        return Layout.of(self._where)
+
+    @property
+    def model_type(self) -> str:
+        """The family, as transformers names it."""
+        return str(self.config.get("model_type", ""))
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(info.size_bytes for info in self.tensors.values())
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return a tensor as a view of the mapped file.
+
+        Raises:
+            MergeFailed: there is no such tensor.
+        """
+        if name not in self._where:
+            raise MergeFailed(f"{self.name} has no tensor {name}")
+        tensor: torch.Tensor = self._files[self._where[name]].get_tensor(name)
+        return tensor
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over the content of the weight files: the identity that scores hang on."""
+        total = hashlib.sha256()
+        for file in sorted(self._files):
+            with (self.folder / file).open("rb") as stream:
+                total.update(hashlib.file_digest(stream, "sha256").digest())
+        return total.hexdigest()
+
+    def summary(self, *, digest: bool = True) -> ParentSummary:
+        """Return what rooms without file access may know; `digest` reads every byte of the weights."""
+        text = self.config.get("text_config", self.config)
+        hidden = next((text[key] for key in ("hidden_size", "n_embd", "d_model", "dim") if key in text), 0)
+        return ParentSummary(
+            name=self.name,
+            architecture=next(iter(self.config.get("architectures") or [self.model_type]), ""),
+            block_prefix=self.layout.block_prefix,
+            num_layers=self.layout.num_layers,
+            hidden_size=int(hidden),
+            vocab_size=int(text.get("vocab_size", 0)),
+            dtype=str(self.dtype).removeprefix("torch."),
+            size_bytes=self.size_bytes,
+            digest=self.digest if digest else "",
+            licence=licence_of(self.folder),
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that most of the weights have."""
+        sizes: dict[torch.dtype, int] = {}
+        for info in self.tensors.values():
+            sizes[info.dtype] = sizes.get(info.dtype, 0) + info.size_bytes
+        return max(sizes, key=lambda dtype: sizes[dtype])
+
+
+def _read_json(path: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidInput(f"{name}: {path.name} is missing in {path.parent}; expected a Hugging Face model") from None
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path}: is not valid JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{path}: found {type(value).__name__}, expected a JSON object")
+    return value
+
+
+def _weight_files(folder: Path, name: str) -> list[str]:
+    if (folder / INDEX).exists():
+        files = sorted(set(_read_json(folder / INDEX, name).get("weight_map", {}).values()))
+        for file in files:
+            if Path(file).name != file or not file.endswith(".safetensors"):
+                raise RefusedForSafety(
+                    f"{folder / INDEX}: names the file {file!r}, expected a .safetensors file beside it"
+                )
+            if not (folder / file).exists():
+                raise InvalidInput(f"{folder / INDEX}: names {file}, which is missing; download the model again")
+        if files:
+            return files
+    if (folder / SINGLE).exists():
+        return [SINGLE]
+    pickles = [path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in folder.glob(pattern)]
+    if pickles:
+        raise RefusedForSafety(
+            f"{name}: holds {pickles[0]}, a pickle that can run code when opened; convert it to safetensors first"
+        )
+    raise InvalidInput(f"{name}: no {SINGLE} in {folder}")
+
+
+def _open(path: Path, name: str) -> Any:
+    try:
+        return safe_open(path, framework="pt", device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise InvalidInput(f"{path}: is damaged or not a safetensors file ({error}); copy {name} again") from None
+
+
+def licence_of(folder: Path) -> str | None:
+    """Return the licence that the model card's header names, or None."""
+    card = folder / "README.md"
+    if not card.exists():
+        return None
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not lines or lines[0].strip() != "---":
+        return None
+    for line in lines[1:]:
+        if line.strip() == "---":
+            return None
+        key, _, value = line.partition(":")
+        if key.strip() == "license":
+            return value.strip().strip("\"'") or None
+    return None

@@ -1,0 +1,61 @@
+"""Uploading a finished folder to the Hugging Face Hub."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from evomerge.checkpoint._folder import Checkpoint
+from evomerge.errors import EvomergeError, InvalidInput
+
+
+class Upload(NamedTuple):
+    """What goes to the hub, or went there. url: None before the upload."""
+
+    repo: str
+    files: tuple[tuple[str, int], ...]
+    url: str | None
+
+
+def plan_upload(folder: Path, repo: str) -> Upload:
+    """Check a folder and list what would be uploaded, with sizes in bytes.
+
+    Raises:
+        InvalidInput: not a model folder, or not a name that the hub takes.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise InvalidInput(f'"{repo}" is no repository name: {error}') from None
+    Checkpoint(folder, str(folder))
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return Upload(repo, tuple((path.name, path.stat().st_size) for path in files), None)
+
+
+def push(folder: Path, repo: str, *, private: bool = False) -> Upload:
+    """Create the repository if need be and upload the folder in one commit.
+
+    Raises:
+        InvalidInput: see `plan_upload`. EvomergeError: the hub refused or could not be reached.
+    """
+    from huggingface_hub import HfApi
+
+    planned = plan_upload(folder, repo)
+    api = HfApi()
+    try:
+        created = api.create_repo(repo, private=private, exist_ok=True, repo_type="model")
+        api.upload_folder(
+            repo_id=created.repo_id,
+            folder_path=folder,
+            allow_patterns=[name for name, _ in planned.files],
+            commit_message="Upload merge made with evomerge",
+        )
+    except Exception as error:  # the hub's errors come from several libraries; the user needs the sentence
+        raise EvomergeError(f"upload to {repo} failed: {_first_line(error)}; log in with `hf auth login`") from error
+    return planned._replace(url=str(created))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,23 @@
+"""Recipe + parents -> tensors: one plan, one way to build a tensor, two sinks (a folder, a live model).
+
+What is scored in the live sink is what the folder sink writes, bit for bit on the same kind of device, because both
+run the same plan through the same builder. This room refuses to know spaces, tasks and scores.
+"""
+
+from evomerge.engine._build import Builder
+from evomerge.engine._folder_sink import Progress, write_folder
+from evomerge.engine._live import LiveModel
+from evomerge.engine._plan import Origin, Plan, TensorPlan, make_plan
+from evomerge.engine._tokenizer import tokenizer_donor
+
+__all__ = [
+    "Builder",
+    "LiveModel",
+    "Origin",
+    "Plan",
+    "Progress",
+    "TensorPlan",
+    "make_plan",
+    "tokenizer_donor",
+    "write_folder",
+]

@@ -1,0 +1,61 @@
+"""The folder sink: a plan becomes a checkpoint folder, tensor by tensor."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from evomerge.checkpoint import (
+    SHARD_BYTES,
+    CheckpointWriter,
+    Parents,
+    copy_tokenizer,
+    write_json,
+)
+from evomerge.engine._build import Builder
+from evomerge.engine._plan import Plan
+from evomerge.engine._tokenizer import tokenizer_donor
+from evomerge.methods import BLOCK
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes written so far, bytes in all)."""
+
+
+def write_folder(
+    plan: Plan,
+    parents: Parents,
+    out: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    device: str = "cpu",
+    block: int = BLOCK,
+    card: str = "",
+    progress: Progress | None = None,
+) -> None:
+    """Build every tensor and write the model folder: weights, config, tokenizer, recipe.yaml and README.md.
+
+    Nothing is visible at `out` until all of it is there. Memory: one output tensor and cache-sized buffers.
+
+    Raises:
+        InvalidInput: `out` exists. DegenerateModel, MergeFailed: see `Builder.build`; nothing is left behind.
+    """
+    builder = Builder(parents, keep_statistics=False, device=device, block=block)
+    largest = max((tensor.info.size_bytes for tensor in plan.tensors), default=0)
+    donor = tokenizer_donor(plan.recipe, parents)
+    with CheckpointWriter(out, {t.name: t.info for t in plan.tensors}, shard_bytes) as writer:
+        reused = torch.empty(largest, dtype=torch.uint8, device=device)  # fresh pages would cost more than the copy
+        done, total = 0, plan.size_bytes
+        for tensor in plan.tensors:
+            target = reused[: tensor.info.size_bytes].view(tensor.dtype).view(tensor.shape)
+            builder.build(tensor, target)
+            writer.write(tensor.name, target)
+            done += tensor.info.size_bytes
+            if progress:
+                progress(done, total)
+        write_json(writer.folder / "config.json", plan.config)
+        copy_tokenizer(donor, writer.folder)
+        if plan.recipe.chat_template:
+            (writer.folder / "chat_template.jinja").write_text(plan.recipe.chat_template, encoding="utf-8")
+        (writer.folder / "recipe.yaml").write_text(plan.recipe.to_yaml(), encoding="utf-8")
+        if card:
+            (writer.folder / "README.md").write_text(card, encoding="utf-8")

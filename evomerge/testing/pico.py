@@ -1,0 +1,77 @@
+"""Pico models: real transformers checkpoints of a few thousand parameters, made on the spot from a seed."""
+
+from pathlib import Path
+from typing import Any
+
+VOCABULARY = 64
+
+_COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+_LLAMA_LIKE = {
+    **_COMMON,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": _LLAMA_LIKE,
+    "mistral": _LLAMA_LIKE,
+    "qwen2": _LLAMA_LIKE,
+    "qwen3": {**_LLAMA_LIKE, "head_dim": 8},
+    "gemma2": {**_LLAMA_LIKE, "head_dim": 8},
+    "phi3": _LLAMA_LIKE,
+    "olmo2": _LLAMA_LIKE,
+    "gpt2": {**_COMMON, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128},
+    "opt": {
+        **_COMMON,
+        "hidden_size": 32,
+        "word_embed_proj_dim": 32,
+        "ffn_dim": 48,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 128,
+    },
+}
+
+
+def write_pico(
+    folder: Path, seed: int, *, family: str = "llama", near: Path | None = None, dtype: str = "float32", **config: Any
+) -> Path:
+    """Write a random pico model with a character tokenizer and return its folder.
+
+    near: start from that pico model's weights and add a small random task vector, as a fine-tune would.
+    config: overrides of the family's config values.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    generator = torch.Generator().manual_seed(seed)
+    settings = AutoConfig.for_model(family, **{**FAMILIES[family], **config})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+    if near is not None:
+        model.load_state_dict(AutoModelForCausalLM.from_pretrained(near, dtype=torch.float32).state_dict())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            scale = 0.02 if near is not None else 0.1
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    character_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def character_tokenizer() -> Any:
+    """Return a tokenizer with one token for each printable ASCII character that fits the pico vocabulary."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<pad>", "<s>", "</s>", "<unk>", *" 0123456789+-=?.,:;abcdefghijklmnopqrstuvwxyzABCDEFGHIJ"]
+    vocabulary = {word: number for number, word in enumerate(words[:VOCABULARY])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )

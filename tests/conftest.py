@@ -1,0 +1,29 @@
+"""Shared fixtures: pico parents on disk, made once a session. Nothing here or below touches the network."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("LMEVAL_LOG_LEVEL", "ERROR")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("COLUMNS", "160")
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def pico(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A base and three fine-tunes of it: 3-layer Llamas in bf16."""
+    from evomerge.testing.pico import write_pico
+
+    root = tmp_path_factory.mktemp("pico")
+    base = write_pico(root / "base", 0, dtype="bfloat16")
+    parents = {"base": base}
+    for seed, name in enumerate(("one", "two", "three"), start=1):
+        parents[name] = write_pico(root / name, seed, near=base, dtype="bfloat16")
+    return parents
