@@ -108,6 +108,7 @@ class ParentSummary:
     """What a room without file access may know of a parent.
 
     name: as the user wrote it. block_prefix: the tensor-name prefix before a block's number ("model.layers.").
+    attention, mlp: how names of these modules' tensors begin inside a block ("self_attn.", "mlp.").
     digest: of its weight files; the identity that scores hang on. size_bytes: of its weights.
     """
 
@@ -119,6 +120,8 @@ class ParentSummary:
     vocab_size: int
     dtype: str
     size_bytes: int
+    attention: str = "self_attn."
+    mlp: str = "mlp."
     digest: str = ""
     licence: str | None = None
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 
-from evomerge.checkpoint._layout import Layout
+from evomerge.checkpoint._layout import Layout, module_names
 from evomerge.errors import InvalidInput, MergeFailed, RefusedForSafety
 from evomerge.records import ParentSummary
 
@@ -113,6 +113,8 @@ class Checkpoint:
         """Return what rooms without file access may know; `digest` reads every byte of the weights."""
         text = self.config.get("text_config", self.config)
         hidden = next((text[key] for key in ("hidden_size", "n_embd", "d_model", "dim") if key in text), 0)
+        places = (self.layout.place(tensor) for tensor in self._where)
+        attention, mlp = module_names(place.suffix for place in places if place.part == "block")
         return ParentSummary(
             name=self.name,
             architecture=next(iter(self.config.get("architectures") or [self.model_type]), ""),
@@ -122,6 +124,8 @@ class Checkpoint:
             vocab_size=int(text.get("vocab_size", 0)),
             dtype=str(self.dtype).removeprefix("torch."),
             size_bytes=self.size_bytes,
+            attention=attention,
+            mlp=mlp,
             digest=self.digest if digest else "",
             licence=licence_of(self.folder),
         )

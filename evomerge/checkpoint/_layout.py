@@ -75,6 +75,20 @@ class Layout:
         return f"{self.block_prefix}{layer}.{suffix}"
 
 
+def module_names(suffixes: Iterable[str]) -> tuple[str, str]:
+    """Return how the names of attention and mlp tensors begin inside a block, such as ("self_attn.", "mlp.").
+
+    A family that keeps its mlp's layers directly in the block (OPT: fc1, fc2) gets their common beginning.
+    """
+    heads = list(dict.fromkeys(suffix.partition(".")[0] for suffix in suffixes))
+    modules = [head for head in heads if "norm" not in head]
+    attention = next((f"{head}." for head in modules if re.search(r"attn|attention|mixer", head)), "self_attn.")
+    for head in modules:
+        if re.fullmatch(r"mlp|ffn|feed_forward|block_sparse_moe|ffn_block", head):
+            return attention, f"{head}."
+    return attention, "fc" if any(head.startswith("fc") for head in modules) else "mlp."
+
+
 def is_block_output(suffix: str, model_type: str) -> bool:
     """Tell whether a block's contribution to the residual stream is proportional to this tensor of the block."""
     pattern = _NORMED_OUTPUTS if model_type in NORMED_FAMILIES else _OUTPUTS

@@ -46,7 +46,9 @@ def write_pico(
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()
     generator = torch.Generator().manual_seed(seed)
     settings = AutoConfig.for_model(family, **{**FAMILIES[family], **config})
     with torch.random.fork_rng(devices=[]):

@@ -1,0 +1,148 @@
+"""The one file that imports lm-eval, and imports it for good: load this module only inside functions.
+
+lm-eval 0.5 rewrites tasks and metrics; what we rely on is small and listed here: the task index and YAML loader,
+`ConfigurableTask` (documents, prompts, requests, `process_results`), the aggregation registry, and `HFLM` (how a
+prompt becomes tokens, and generation). Everything here is a thin door; policy lives in the other files.
+"""
+
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import datasets
+import lm_eval
+from lm_eval import utils
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import AGGREGATION_REGISTRY
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._yaml_loader import _import_func_in_yml, load_yaml
+
+VERSION: str = lm_eval.__version__
+PACKAGE = Path(lm_eval.__file__).parent
+
+# lm-eval compiles the Jinja template anew for every document (0.2 to 0.5 ms, 50 times the rendering); templates are
+# immutable, so one compilation serves all.
+utils.env.from_string = functools.lru_cache(maxsize=1024)(utils.env.from_string)
+
+if "LMEVAL_LOG_LEVEL" not in os.environ:  # its warnings are about its own command line; ours are in `notes`
+    logging.getLogger("lm_eval").setLevel(logging.ERROR)
+
+
+class Index:
+    """Task names known to lm-eval: those of a folder first, the built-in ones only when a name is not among them."""
+
+    def __init__(self, task_path: Path | None):
+        self.folder = task_path.resolve() if task_path else None
+        self._local: Mapping[str, Any] = {}
+        if self.folder:
+            self._local = TaskManager(include_path=str(self.folder), include_defaults=False).task_index
+
+    def find(self, name: str) -> tuple[Any, bool] | None:
+        """Return (entry, whether it is the user's own); entry has kind.name, yaml_path and tags. None = unknown."""
+        if name in self._local:
+            return self._local[name], True
+        entry = _built_in().get(name)
+        return (entry, False) if entry else None
+
+    def names(self) -> list[str]:
+        """Return every known name."""
+        return [*self._local, *_built_in()]
+
+    def unreadable(self) -> dict[str, str]:
+        """Return file -> error for the folder's YAML files that lm-eval skips in silence."""
+        errors = {}
+        for path in sorted(self.folder.glob("**/*.yaml")) if self.folder else ():
+            try:
+                load_yaml(path, resolve_func=False)  # imports nothing
+            except Exception as error:
+                errors[path.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+        return errors
+
+
+@functools.cache
+def _built_in() -> Mapping[str, Any]:
+    """Return the index of the 14,000 built-in names (seconds)."""
+    return TaskManager().task_index
+
+
+def import_function(folder: Path, reference: str) -> Callable[..., Any]:
+    """Return what `!function reference` in a YAML of `folder` means."""
+    return _import_func_in_yml(reference, folder)
+
+
+def new_task(config: dict[str, Any]) -> Any:
+    """Build a task from its configuration, which lm-eval may change; loads the data set."""
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        return ConfigurableTask(config=config)
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def aggregation_name(function: Any) -> str:
+    """Return the registered name of an aggregation, or "a function of its own"."""
+    for name in AGGREGATION_REGISTRY:
+        if AGGREGATION_REGISTRY[name] is function:
+            return name
+    return "a function of its own"
+
+
+def new_instance(kind: str, doc: Any, arguments: tuple[Any, ...], index: int, repeats: int) -> Any:
+    """Return an lm-eval request."""
+    return Instance(kind, doc, arguments, index, metadata=(None, None, repeats))
+
+
+def chat_renderer(tokenizer: Any, template_arguments: Mapping[str, Any]) -> Callable[..., str]:
+    """Return the function that lm-eval would use to render a chat: (messages, add_generation_prompt) -> text."""
+    from lm_eval.models.huggingface import HFLM
+
+    holder = SimpleNamespace(tokenizer=tokenizer, chat_template_args=dict(template_arguments))
+    return functools.partial(HFLM.apply_chat_template, holder)
+
+
+def new_language_model(model: Any, tokenizer: Any, *, batch_size: int, options: Mapping[str, Any]) -> "Any":
+    """Wrap a live model for tokenisation and generation (see `_token_model`)."""
+    return _token_model()(
+        pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32", **options
+    )
+
+
+@functools.cache
+def _token_model() -> type:
+    """Return a subclass of lm-eval's HFLM that yields token ids instead of scoring, and counts cut answers."""
+    from lm_eval.models.huggingface import HFLM
+
+    class TokenModel(HFLM):
+        captured: list[tuple[tuple[int, ...], tuple[int, ...]]]
+        cut_answers: int = 0
+
+        def _loglikelihood_tokens(self, requests: Iterable[Any], *_: Any, **__: Any) -> list[tuple[float, bool]]:
+            """Keep the token ids of lm-eval's own encoding; the scoring itself is `_forward.py`'s."""
+            pairs = [(tuple(context), tuple(continuation)) for _, context, continuation in requests]
+            self.captured += pairs
+            return [(0.0, False)] * len(pairs)
+
+        def encode(self, instance: Any) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+            """Return (context, continuation) token ids of a log-likelihood request; several when it is rolling."""
+            self.captured = []
+            getattr(self, instance.request_type)([instance], disable_tqdm=True)
+            return self.captured
+
+        def _model_generate(self, context: Any, max_length: int, stop: Sequence[str], **kwargs: Any) -> Any:
+            output = super()._model_generate(context, max_length, stop, **kwargs)
+            new = output[:, context.shape[1] :]
+            if new.shape[1] >= max_length - context.shape[1]:
+                for row in new.tolist():
+                    text = self.tok_decode(row, skip_special_tokens=False)
+                    if self.eot_token_id not in row and not any(word in text for word in stop if word):
+                        self.cut_answers += 1
+            return output
+
+    return TokenModel

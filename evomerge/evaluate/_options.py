@@ -1,0 +1,82 @@
+"""The `lm_eval:` block of a search file: which of lm-eval's settings are passed on, and to whom."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from evomerge.errors import Problem, did_you_mean
+
+# lm-eval's default; few-shot prompts are those of its command line.
+FEWSHOT_SEED = 1234
+
+_PROMPT = {
+    "num_fewshot": int,
+    "apply_chat_template": bool,
+    "fewshot_as_multiturn": bool,
+    "system_instruction": str,
+    "fewshot_random_seed": int,
+    "chat_template_args": Mapping,
+}
+_GENERATION = {"gen_kwargs": Mapping, "max_gen_toks": int}
+_MODEL = {
+    "max_length": int,
+    "add_bos_token": bool,
+    "prefix_token_id": int,
+    "truncation": bool,
+    "enable_thinking": bool,
+    "think_end_token": (str, int),
+}
+_KNOWN: Mapping[str, Any] = {**_PROMPT, **_GENERATION, **_MODEL}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Settings for building prompts, for generation, and (`model`) for lm-eval's model wrapper."""
+
+    num_fewshot: int | None = None
+    apply_chat_template: bool = False
+    fewshot_as_multiturn: bool = True
+    system_instruction: str | None = None
+    fewshot_random_seed: int = FEWSHOT_SEED
+    chat_template_args: Mapping[str, Any] = field(default_factory=dict)
+    gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    max_gen_toks: int | None = None
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_options(given: Mapping[str, Any]) -> tuple[Options, list[Problem]]:
+    """Return the settings and what is wrong with them; `None` values count as not given."""
+    problems = []
+    values = {key: value for key, value in given.items() if value is not None}
+    for key, value in list(values.items()):
+        where = f"lm_eval.{key}"
+        if key not in _KNOWN:
+            known = ", ".join(_KNOWN)
+            text = f"is not passed on to lm-eval (known: {known}).{did_you_mean(key, _KNOWN)}"
+        elif not isinstance(value, _KNOWN[key]) or (isinstance(value, bool) and _KNOWN[key] is int):
+            text = f"is {value!r}, expected {_type_name(_KNOWN[key])}"
+        elif key in ("num_fewshot", "max_gen_toks", "max_length") and value < (0 if key == "num_fewshot" else 1):
+            text = f"is {value}, expected a positive number"
+        else:
+            continue
+        problems.append(Problem(where, text))
+        del values[key]
+    own = {key: value for key, value in values.items() if key not in _MODEL}
+    model = {key: value for key, value in values.items() if key in _MODEL or key == "chat_template_args"}
+    return Options(**own, model=model), problems
+
+
+def unused_names(allowed: Collection[str], tasks: Collection[str]) -> list[Problem]:
+    """Return a problem for each name in `allow_test_split` that is no task of the search."""
+    return [
+        Problem("allow_test_split", f'"{name}" is none of the tasks.{did_you_mean(name, tasks)}')
+        for name in allowed
+        if name not in tasks
+    ]
+
+
+def _type_name(kind: Any) -> str:
+    """Return how a user would call a type."""
+    if isinstance(kind, tuple):
+        return " or ".join(_type_name(one) for one in kind)
+    return {int: "a whole number", bool: "true or false", str: "text"}.get(kind, "a mapping")

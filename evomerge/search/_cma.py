@@ -1,0 +1,122 @@
+"""CMA-ES by pycma (Hansen 2016, https://arxiv.org/abs/1604.00772), free of its clock, global state and printing.
+
+Decisions that pycma leaves open:
+- It is told ranks, never values: CMA-ES uses nothing else, and ranks with ties broken by number need no penalty for
+  failures, cannot be flat, and do not depend on how a processor's sort treats ties.
+- It converges when every standard deviation is below `tolx` (steps that spaces round away), or when pycma finds its own
+  geometry exhausted. It then restarts at its mean with sigma0 and twice the population (IPOP, Auger & Hansen 2005, but
+  from the mean: where scores are noisy, a larger population at the same place is the remedy). Answers to generations of
+  an earlier restart are taken and not learnt from.
+- mean() stays that of the last converged distribution until the restarted one has converged too: a restart begins wide,
+  and its first means are far worse than what was already found (24 coordinates: by four orders of magnitude).
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from evomerge.records import Domain, Point
+from evomerge.search._domain import Vector, VectorCodec, centre
+from evomerge.search._generational import Batch, GenerationalOptimizer
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # cma warns at import that matplotlib is missing; nothing here plots
+    import cma
+    from cma.sigma_adaptation import CMAAdaptSigmaCSA
+
+_SIGMA0 = 0.2
+_TOLX = 1e-5
+
+
+class _Normal:
+    """pycma's `randn` from a private stream; by default pycma draws from numpy's global one."""
+
+    def __init__(self, seed: int) -> None:
+        # RandomState's stream is frozen by numpy's policy (NEP 19), a Generator's is not: trajectories must not move.
+        self._random = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
+
+    def __call__(self, *shape: int) -> Vector:
+        return self._random.randn(*shape)
+
+
+class PycmaEngine:
+    """One pycma instance and its restarts."""
+
+    def __init__(self, domain: Domain, seed: int, start: Point | None, options: Mapping[str, Any]) -> None:
+        self._codec = VectorCodec(domain=domain)
+        self._options = dict(options)
+        self._normal = _Normal(seed)
+        self._epoch = 0
+        self._es = self._new(self._codec.encode(start or centre(domain)), options.get("popsize"))
+        self._asked = False
+        self._converged: Point | None = None
+
+    def _new(self, x0: Vector, popsize: int | None) -> cma.CMAEvolutionStrategy:
+        reals, levels = self._codec.domain.reals, self._codec.levels
+        settings: dict[str, Any] = {
+            # integers get half a level on either side, so that their outer levels are as wide as the others
+            "bounds": [[0.0] * reals + [-0.5] * len(levels), [1.0] * reals + [n - 0.5 for n in levels]],
+            "CMA_stds": [1.0] * reals + [float(n) for n in levels],
+            "CMA_diagonal": bool(self._options.get("diagonal", False)),
+            # two-point adaptation, pycma's choice from 300 dimensions on, refuses overlapping and injected generations
+            "AdaptSigma": CMAAdaptSigmaCSA,
+            "seed": np.nan,  # "do nothing": any number would seed numpy's global state
+            "randn": self._normal,
+            "tolx": self._options.get("tolx", _TOLX),
+            # criteria on values mean nothing for ranks
+            **{"tolfun": 0, "tolfunhist": 0, "tolflatfitness": np.inf, "tolstagnation": 0, "maxiter": np.inf},
+            **{"verbose": -10, "verb_log": 0, "verb_disp": 0, "signals_filename": ""},
+        }
+        if levels:
+            settings["integer_variables"] = list(range(reals, self._codec.size))
+        if popsize is not None:
+            settings["popsize"] = popsize
+        return cma.CMAEvolutionStrategy(x0, self._options.get("sigma0", _SIGMA0), settings)
+
+    @property
+    def size(self) -> int:
+        """pycma's population size."""
+        return int(self._es.popsize)
+
+    def draw(self) -> Batch:
+        """Sample a population."""
+        vectors = self._es.ask()
+        self._asked = True
+        return Batch(epoch=self._epoch, vectors=vectors, points=[self._codec.decode(v) for v in vectors])
+
+    def encode(self, point: Point) -> Vector:
+        """Return pycma's vector of a point."""
+        return self._codec.encode(point)
+
+    def learn(self, batch: Batch, order: list[int]) -> None:
+        """Tell pycma the ranks of a whole population; restart when it has converged."""
+        if batch.epoch != self._epoch:
+            return
+        if not self._asked:
+            self._es.ask(1)  # pycma wants an ask between two tells; overlapping generations need not have one
+        ranks = [0.0] * len(order)
+        for rank, position in enumerate(order):
+            ranks[position] = float(rank)
+        # copies, because tell may change them in place; pycma finds its own samples by value
+        self._es.tell([vector.copy() for vector in batch.vectors], ranks)
+        self._asked = False
+        if self._es.stop():
+            self._converged = self._current_mean()
+            self._es = self._new(self._codec.encode(self._converged), 2 * self.size)
+            self._epoch += 1
+
+    def _current_mean(self) -> Point:
+        return self._codec.decode(self._es.result.xfavorite)
+
+    def mean(self) -> Point:
+        """Return the last converged mean, or else the current one; inside the bounds, integers rounded."""
+        return self._converged or self._current_mean()
+
+
+def create(
+    domain: Domain, *, objectives: int, seed: int, start: Point | None, options: Mapping[str, Any]
+) -> GenerationalOptimizer:
+    """Build `cma`. Options as in the registry; `start` is the first mean."""
+    return GenerationalOptimizer("cma", domain, PycmaEngine(domain, seed, start, options))

@@ -1,0 +1,84 @@
+"""Which candidates no other dominates, and how much they dominate together. Higher is better."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from evomerge.errors import InvalidInput
+
+_Points = npt.NDArray[np.float64]
+_MOST_OBJECTIVES = 4
+
+
+def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether `a` is nowhere worse than `b` and somewhere better. False if either holds a non-finite number."""
+    a_O, b_O = _stack([a, b])
+    return bool(np.isfinite([a_O, b_O]).all() and (a_O >= b_O).all() and (a_O > b_O).any())
+
+
+def front(values: Sequence[Sequence[float] | None]) -> list[int]:
+    """Return the indices of the non-dominated entries, in their order.
+
+    None and entries with a non-finite number are never on the front and never keep another off it. Equal entries stay
+    on it together.
+
+    Raises:
+        InvalidInput: entries of different lengths.
+    """
+    present = [index for index, value in enumerate(values) if value is not None]
+    points_PO = _stack([value for value in values if value is not None])
+    finite = np.isfinite(points_PO).all(axis=1)
+    indices = [index for index, ok in zip(present, finite, strict=True) if ok]
+    points_PO = points_PO[finite]
+    return [index for index, point in zip(indices, points_PO, strict=True) if not _dominated(point, points_PO)]
+
+
+def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+    """Return the volume that the points dominate above a reference, exactly, by slicing along the last objective.
+
+    Args:
+        points: finite values of 1 to 4 objectives. Those that are not above the reference everywhere add nothing.
+        reference: one value per objective.
+
+    Raises:
+        InvalidInput: other lengths or non-finite numbers.
+    """
+    if not 1 <= len(reference) <= _MOST_OBJECTIVES:
+        raise InvalidInput(f"hypervolume of {len(reference)} objectives; expected 1 to {_MOST_OBJECTIVES}")
+    stacked = _stack([reference, *points])
+    if not np.isfinite(stacked).all():
+        raise InvalidInput("hypervolume of a non-finite value; leave such points out")
+    above_PO = stacked[1:] - stacked[0]
+    return _volume(above_PO[(above_PO > 0).all(axis=1)])
+
+
+def _volume(points_PO: _Points) -> float:
+    """Hypervolume above 0 of positive points."""
+    if not len(points_PO):
+        return 0.0
+    if points_PO.shape[1] == 1:
+        return float(points_PO.max())
+    points_PO = points_PO[np.lexsort(points_PO.T)[::-1]]  # by the last objective, best first
+    if points_PO.shape[1] == 2:
+        widths = np.diff(np.maximum.accumulate(points_PO[:, 0]), prepend=0.0)
+        return float(widths @ points_PO[:, 1])
+    heights = -np.diff(points_PO[:, -1], append=0.0)
+    kept = np.empty((0, points_PO.shape[1] - 1))
+    total = 0.0
+    for point, height in zip(points_PO[:, :-1], heights, strict=True):
+        if not (kept >= point).all(axis=1).any():  # otherwise the slice below does not grow
+            kept = np.vstack([kept[~(kept <= point).all(axis=1)], point])
+        if height > 0:
+            total += float(height) * _volume(kept)
+    return total
+
+
+def _dominated(point: _Points, points_PO: _Points) -> bool:
+    return bool(((points_PO >= point).all(axis=1) & (points_PO > point).any(axis=1)).any())
+
+
+def _stack(rows: Sequence[Sequence[float]]) -> _Points:
+    if len({len(row) for row in rows}) > 1:
+        raise InvalidInput(f"entries have {sorted({len(row) for row in rows})} objectives; expected the same for all")
+    return np.array(rows, dtype=np.float64).reshape(len(rows), -1 if rows else 0)

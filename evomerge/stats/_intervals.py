@@ -1,0 +1,131 @@
+"""How much better one candidate is than another on the same items, with an interval.
+
+Paired bootstrap (Efron & Tibshirani 1993): items are resampled with replacement within each objective, the same for
+both candidates, and the objectives' weighted mean is taken. Plain percentile intervals are dishonest where most items
+tie: four wins, no loss and 46 ties give a lower end above 0, though a coin does that one time in eight. Hence each
+objective is resampled with two more items, a win and a loss of the largest size seen (the adjustment of Bonett & Price
+2012, https://doi.org/10.3102/1076998611411915, for paired proportions, here for any item scores); six wins and no loss
+are then needed, which is also where the exact sign test turns. The reported gain is that of the items themselves, and
+the end that the adjustment draws towards 0 is moved back by as much.
+
+Measured (0/1 items, 1500 simulations, nominal 95%; win and loss rates 0.02 to 0.3): plain percentile covers 64 to 99%,
+BCa 63 to 98%, studentised 62 to 97%; n 50 to 500. For this one see tests/stats/test_intervals.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evomerge.errors import InvalidInput
+from evomerge.records import ItemScores
+
+_Array = npt.NDArray[np.float64]
+_CELLS = 1 << 22  # of a block of resamples: bounds the memory to tens of megabytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """A gain (positive: the first candidate is better) and its interval, low <= gain <= high."""
+
+    gain: float
+    low: float
+    high: float
+    level: float = 0.95
+
+
+def paired_interval(
+    a: Mapping[str, ItemScores],
+    b: Mapping[str, ItemScores],
+    weights: Mapping[str, float],
+    *,
+    seed: int,
+    scale: Mapping[str, float] | None = None,
+    level: float = 0.95,
+    resamples: int = 10_000,
+) -> Interval:
+    """Return the gain of `a` over `b` in the weighted mean of the objectives.
+
+    Args:
+        a, b: objective -> item scores, on the same items of every objective in `weights`; others are ignored.
+        weights: objective -> share, not negative, not all 0; normalised to sum to 1.
+        seed: of the resampling; the result depends on nothing else random, nor on the order of the mappings.
+        scale: objective -> factor of its item scores before weighting; 1 where absent.
+        level: coverage of the interval, in (0, 1).
+        resamples: number of resamples.
+
+    Raises:
+        InvalidInput: an objective is missing; items or their weights differ; invalid weights, level or resamples.
+    """
+    total = sum(weights.values())
+    if not weights or min(weights.values()) < 0 or total <= 0:
+        raise InvalidInput(f"objective weights are {dict(weights)}; expected none negative and at least one positive")
+    if not 0 < level < 1 or resamples < 1:
+        raise InvalidInput(f"level {level}, resamples {resamples}; expected a level in (0, 1) and at least 1 resample")
+    factors = {name: weights[name] / total * (scale or {}).get(name, 1.0) for name in sorted(weights)}
+    streams = np.random.SeedSequence(seed).spawn(len(factors))
+    gain = adjusted_gain = 0.0
+    draws = np.zeros(resamples)
+    for (name, factor), stream in zip(factors.items(), streams, strict=True):
+        differences, item_weights, magnitude = _paired(name, a, b)
+        gain += factor * float(item_weights @ differences / item_weights.sum())
+        differences = np.concatenate([differences, [magnitude, -magnitude]])
+        item_weights = np.concatenate([item_weights, [item_weights.mean()] * 2])
+        adjusted_gain += factor * float(item_weights @ differences / item_weights.sum())
+        draws += factor * _resampled_means(
+            differences, item_weights, resamples, np.random.Generator(np.random.PCG64(stream))
+        )
+    low, high = (float(end) for end in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
+    shift = gain - adjusted_gain
+    low, high = min(low, low + shift), max(high, high + shift)
+    return Interval(gain=gain, low=min(low, gain), high=max(high, gain), level=level)
+
+
+def _paired(name: str, a: Mapping[str, ItemScores], b: Mapping[str, ItemScores]) -> tuple[_Array, _Array, float]:
+    """Differences a - b by item, their weights, and the size of the win and the loss that are added."""
+    if name not in a or name not in b:
+        raise InvalidInput(
+            f"objective {name!r} has no item scores for {'the first' if name not in a else 'the second'}"
+        )
+    (ids_a, values_a, weights_a), (ids_b, values_b, weights_b) = _by_id(a[name]), _by_id(b[name])
+    if not np.array_equal(ids_a, ids_b):
+        raise InvalidInput(
+            f"objective {name!r}: the two candidates were scored on different items; pair needs the same"
+        )
+    if not np.array_equal(weights_a, weights_b):
+        raise InvalidInput(f"objective {name!r}: the items' weights differ between the two candidates")
+    values = np.concatenate([values_a, values_b])
+    if len(ids_a) == 0 or not np.isfinite(values).all() or weights_a.min() < 0 or weights_a.sum() <= 0:
+        raise InvalidInput(f"objective {name!r}: expected items, with finite scores and weights that are not all 0")
+    differences = values_a - values_b
+    magnitude = float(np.abs(differences).max())
+    if magnitude == 0.0 and np.isin(values, [0.0, 1.0]).all():
+        magnitude = 1.0  # all tied so far, but the next item may be a whole win or a whole loss
+    return differences, weights_a, magnitude
+
+
+def _by_id(scores: ItemScores) -> tuple[npt.NDArray[np.int64], _Array, _Array]:
+    ids = np.asarray(scores.ids, dtype=np.int64)
+    values = np.asarray(scores.values, dtype=np.float64)
+    weights = np.ones(len(ids)) if scores.weights is None else np.asarray(scores.weights, dtype=np.float64)
+    if not len(ids) == len(values) == len(weights):
+        raise InvalidInput(f"item scores hold {len(ids)} ids, {len(values)} values, {len(weights)} weights")
+    order = np.argsort(ids, kind="stable")
+    return ids[order], values[order], weights[order]
+
+
+def _resampled_means(values: _Array, weights: _Array, resamples: int, generator: np.random.Generator) -> _Array:
+    """Weighted means of `resamples` samples with replacement, shape (resamples,)."""
+    n = len(values)
+    products, equal = values * weights, bool((weights == weights[0]).all())
+    means = np.empty(resamples)
+    rows = max(1, _CELLS // n)
+    for first in range(0, resamples, rows):
+        picks = generator.integers(0, n, size=(min(rows, resamples - first), n), dtype=np.int32)
+        if equal:
+            means[first : first + rows] = values[picks].mean(axis=1)
+        else:
+            # the added items carry weight, so a resample without any is as good as impossible; guard all the same
+            means[first : first + rows] = products[picks].sum(axis=1) / np.maximum(weights[picks].sum(axis=1), 1e-300)
+    return means
