@@ -5,7 +5,7 @@ models, layers and tensors as words; it refuses to open a model, to know a tenso
 """
 
 from evomerge.recipe._dialect import Dialect, to_mergekit
-from evomerge.recipe._parameters import Setting, lookup, value_at
+from evomerge.recipe._parameters import Setting, lookup, read_setting, value_at
 from evomerge.recipe._recipe import Recipe, Slice, Source, load_recipe, parse_recipe
 from evomerge.recipe._reference import ModelRef, looks_local
 from evomerge.recipe._schema import DTYPES, RecipeEntry
@@ -27,6 +27,7 @@ __all__ = [
     "lookup",
     "parse_recipe",
     "parse_yaml",
+    "read_setting",
     "read_yaml",
     "to_mergekit",
     "value_at",

@@ -1,0 +1,53 @@
+"""The YAML of a space: which parameters of which method vary, by what, and in which range."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from evomerge.recipe import read_setting
+
+AXES = ("model", "layer", "module")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _read_axes(value: Any) -> Any:
+    """Accept one axis or a list of them; `curve: K` stands in the list as a mapping."""
+    axes = value if isinstance(value, list) else [value]
+    read = []
+    for axis in axes:
+        if isinstance(axis, dict) and set(axis) == {"curve"} and isinstance(axis["curve"], int) and axis["curve"] >= 2:
+            read.append(f"curve:{axis['curve']}")
+        elif axis in AXES:
+            read.append(axis)
+        else:
+            raise ValueError(f"found {axis!r}, expected model, layer, module or {{curve: K}} with K at least 2 knots")
+    if len({axis.partition(":")[0] for axis in read}) < len(read):
+        raise ValueError(f"found an axis twice in {value!r}")
+    if any(axis.startswith("curve") for axis in read) and "layer" in read:
+        raise ValueError("curve and layer both divide the depth; keep one")
+    return tuple(read)
+
+
+class GeneEntry(_Strict):
+    """One varied parameter.
+
+    per: what has a value of its own: `model`, `layer` (each block, plus one for embeddings, head and final norm),
+    `module` (attention, mlp, rest), `curve: K` (K knots over depth). Empty: one value for all.
+    """
+
+    per: Annotated[tuple[str, ...], BeforeValidator(_read_axes)] = ()
+    range: tuple[float, float] | None = None
+    start: float | None = None
+
+
+class SpaceEntry(_Strict):
+    """A whole space. parameters: fixed ones, as in a recipe. dtype: of every candidate."""
+
+    method: str | Annotated[list[str], Field(min_length=1)]
+    genes: dict[str, GeneEntry] = Field(default_factory=dict)
+    parameters: dict[str, Annotated[Any, BeforeValidator(read_setting)]] = Field(default_factory=dict)
+    dtype: Literal["bfloat16", "float16", "float32"] | None = None
+    evomerge: dict[str, Any] = Field(default_factory=dict)
