@@ -18,10 +18,15 @@ This room knows nothing of recipes, spaces or optimisers: it cannot tell a merge
 which items a generation sees or who wins.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from evomerge.evaluate._health import check_logits
 from evomerge.evaluate._prepare import prepare
 from evomerge.evaluate._prepared import Prepared
 from evomerge.evaluate._request import PoolSizes, TaskRequest
+
+if TYPE_CHECKING:
+    from evomerge.evaluate._scorer import Scorer
 
 WORKER_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -31,4 +36,13 @@ WORKER_ENVIRONMENT = {
 }
 """Environment for processes that only score, to be set before they import anything: items come ready made."""
 
-__all__ = ["WORKER_ENVIRONMENT", "PoolSizes", "Prepared", "TaskRequest", "check_logits", "prepare"]
+__all__ = ["WORKER_ENVIRONMENT", "PoolSizes", "Prepared", "Scorer", "TaskRequest", "check_logits", "prepare"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load `Scorer` when it is asked for: its module imports torch."""
+    if name == "Scorer":
+        from evomerge.evaluate._scorer import Scorer
+
+        return Scorer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ from evomerge.evaluate._prepared import Prepared
 from evomerge.evaluate._python import parse_scorer, prepare_scorer
 from evomerge.evaluate._random import isolated_randomness
 from evomerge.evaluate._request import PoolSizes, Refused, TaskRequest, UnknownName
-from evomerge.evaluate._task import LoadedTask, load_task
+from evomerge.evaluate._task import LoadedTask, check_metric, keep_metrics, load_task
 from evomerge.records import Objective, Pool
 
 
@@ -113,11 +113,9 @@ def _prepare_all(
     template: Callable[..., str] | None,
 ) -> None:
     """Prepare each request, keeping what is wrong with it; a task that is named twice is loaded once."""
-    from evomerge.evaluate import _lm_eval
-
-    index = _lm_eval.Index(task_path)
     uses = Counter(request.task for request in requests)
     loaded: dict[str, tuple[LoadedTask, PreparedTask] | Refused] = {}
+    index = _index(task_path) if any(request.task for request in requests) else None
 
     def task_of(name: str) -> tuple[LoadedTask, PreparedTask]:
         if name not in loaded:
@@ -156,6 +154,13 @@ def _prepare_all(
             draft.problems.append(Problem(f"{request.where} ({request.task or request.scorer})", str(refusal)))
 
 
+def _index(task_path: Path | None) -> Any:
+    """Return lm-eval's index of task names (importing lm-eval takes seconds, and scorers alone do not need it)."""
+    from evomerge.evaluate import _lm_eval
+
+    return _lm_eval.Index(task_path)
+
+
 def _unknown_text(name: str, index: Any) -> str:
     """Return what to say of a name that lm-eval does not know."""
     broken = "; ".join(f"{file} cannot be read: {error}" for file, error in index.unreadable().items())
@@ -175,6 +180,7 @@ def _add_task(
     aggregations = {name: _lm_eval.aggregation_name(how) for name, how in task.aggregation().items()}
     filters = [ensemble.name for ensemble in task._filters]
     measure = choose_measure(request.metric, aggregations, task.higher_is_better(), filters)
+    check_metric(task, next(iter(prepared.packed.items.values())), measure)
     metric = request.metric or measure.metric
     objective = Objective(
         name=f"{loaded.name}/{metric}" if repeated else loaded.name,
@@ -188,7 +194,9 @@ def _add_task(
     )
     facts = {"lm_eval": _lm_eval.VERSION, **prepared.facts, "metric": measure.metric, "filter": measure.filter}
     draft.add(objective, loaded.name, prepared.pools, facts | {"aggregation": measure.aggregation})
-    draft.sources[loaded.name], draft.measures[objective.name] = prepared.packed, measure
+    draft.measures[objective.name] = measure
+    used = {draft.measures[name].metric for name, source in draft.source_of.items() if source == loaded.name}
+    draft.sources[loaded.name] = keep_metrics(prepared.packed, used)
     draft.notes += prepared.notes
     if request.metric is None and len(aggregations) > 1:
         others = ", ".join(name for name in aggregations if name != metric)

@@ -1,7 +1,7 @@
 """The scorer of a worker: item numbers in, item scores out, for whatever weights the model holds now."""
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evomerge.errors import EvomergeError, InvalidInput
@@ -40,33 +40,29 @@ class Scorer:
         self._source_of, self._measures = source_of, measures
         self._model, self._tokenizer = model, copy.deepcopy(tokenizer)
         self._sources: dict[str, BoundTask | BoundScorer] = {}
-        forward = Forward(model)
+        vocab_size = _rows(model, tokenizer)
         with isolated_randomness():
-            self._lm = self._wrap(batch_size, model_options)
+            tasks = {key: source for key, source in sources.items() if isinstance(source, TaskItems)}
+            if tasks:
+                language_model, forward = self._wrapped(batch_size, model_options), Forward(model)
             for key, source in sources.items():
                 self._sources[key] = (
                     BoundScorer(source, model, self._tokenizer)
                     if isinstance(source, ScorerItems)
-                    else BoundTask(
-                        source, self._lm, forward, batch_size=batch_size, vocab_size=_rows(model, self._tokenizer)
-                    )
+                    else BoundTask(source, language_model, forward, batch_size=batch_size, vocab_size=vocab_size)
                 )
-        self._prompt = self._fixed_prompt(sources)
+        self._prompt = self._fixed_prompt(tasks.values(), vocab_size)
 
-    def _wrap(self, batch_size: int, options: Mapping[str, Any]) -> Any:
+    def _wrapped(self, batch_size: int, options: Mapping[str, Any]) -> Any:
         from evomerge.evaluate import _lm_eval
 
         return _lm_eval.new_language_model(self._model, self._tokenizer, batch_size=batch_size, options=options)
 
-    def _fixed_prompt(self, sources: Mapping[str, TaskItems | ScorerItems]) -> list[int]:
+    def _fixed_prompt(self, tasks: Iterable[TaskItems], vocab_size: int) -> list[int]:
         """Return the tokens of some prompt, always the same one, for the health check."""
-        for source in sources.values():
-            if isinstance(source, TaskItems):
-                for item in source.items.values():
-                    tokens = self._lm.tok_encode(str(item.requests[0].arguments[0]) or "0")
-                    if tokens:
-                        return tokens[:_PROMPT_TOKENS]
-        return self._lm.tok_encode("0") or [0]
+        texts = (str(item.requests[0].arguments[0]) for task in tasks for item in task.items.values())
+        tokens = self._tokenizer.encode(next((text for text in texts if text), "0"))
+        return [token for token in tokens if token < vocab_size][:_PROMPT_TOKENS] or [0]
 
     def check(self) -> None:
         """Run one fixed prompt. Raises DegenerateModel when the logits are not finite, or constant."""

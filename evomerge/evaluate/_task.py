@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evomerge.evaluate._config import (
@@ -16,6 +16,7 @@ from evomerge.evaluate._config import (
     with_functions,
 )
 from evomerge.evaluate._items import Item, Request, TaskItems
+from evomerge.evaluate._metrics import Measure
 from evomerge.evaluate._options import Options
 from evomerge.evaluate._request import Refused, UnknownName
 
@@ -168,6 +169,38 @@ def _build_item(task: Any, doc: Any, shots: int, options: Options, chat_template
         for one in (made if isinstance(made, list) else [made])
     ]
     return Item(doc=doc, requests=tuple(sorted(requests, key=lambda one: one.index)))
+
+
+def check_metric(task: Any, item: Item, measure: Measure) -> None:
+    """Try a task's scoring on made-up answers. Raises Refused when it does not yield the metric, item by item."""
+    own = callable(task.config.process_results)
+    if task.OUTPUT_TYPE == "generate_until" and not own and task._metric_fn_list.get(measure.metric) is None:
+        raise Refused(f'its metric "{measure.metric}" is known neither to lm-eval nor to the evaluate library')
+    answer: Any = {"loglikelihood": (-1.0, False), "loglikelihood_rolling": -1.0, "generate_until": ""}
+    try:
+        metrics = task.process_results(item.doc, [answer[request.kind] for request in item.requests])
+    except Exception:
+        return  # made-up answers may be too strange for a task's own code; real ones are checked when they come
+    if measure.metric not in metrics:
+        raise Refused(f'it computes no "{measure.metric}" (it computes: {", ".join(metrics)})')
+    try:
+        measure.value(metrics[measure.metric])
+    except (TypeError, ValueError) as error:
+        kind = type(metrics[measure.metric]).__name__
+        raise Refused(f'its metric "{measure.metric}" is a {kind} for one item, not a number') from error
+
+
+def keep_metrics(packed: TaskItems, metrics: Collection[str]) -> TaskItems:
+    """Return the items with no more metrics of generated text than are used: others cost time, or need a download."""
+    listed = packed.config.get("metric_list")
+    if packed.output_type != "generate_until" or not listed or packed.config.get("process_results"):
+        return packed
+
+    def name(metric: Any) -> str:
+        return metric.name.rpartition(".")[2] if isinstance(metric, FunctionRef) else str(metric)
+
+    kept = [entry for entry in listed if name(entry["metric"]) in metrics]
+    return replace(packed, config={**packed.config, "metric_list": kept})
 
 
 class _Documents(list[Any]):

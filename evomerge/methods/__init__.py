@@ -9,12 +9,13 @@ from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.methods._combination import LINEAR, SLERP, TASK_ARITHMETIC
 from evomerge.methods._merge import BLOCK, merge_into, working_dtype
 from evomerge.methods._passthrough import PASSTHROUGH
-from evomerge.methods._sparse import DARE_LINEAR, DARE_TIES, TIES
-from evomerge.methods._spec import Inputs, Method, Parameter, Scratch, Settings, Value
+from evomerge.methods._scratch import Scratch
+from evomerge.methods._sparse_methods import SPARSE
+from evomerge.methods._spec import Inputs, Method, Parameter, Settings, Value, Variant
 from evomerge.methods._statistics import GRID, Statistics
 
 METHODS: dict[str, Method] = {
-    method.name: method for method in (LINEAR, SLERP, TASK_ARITHMETIC, TIES, DARE_TIES, DARE_LINEAR, PASSTHROUGH)
+    method.name: method for method in (LINEAR, SLERP, TASK_ARITHMETIC, *SPARSE, PASSTHROUGH)
 }
 
 
@@ -43,6 +44,7 @@ __all__ = [
     "Settings",
     "Statistics",
     "Value",
+    "Variant",
     "get",
     "merge_into",
     "working_dtype",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 
 from evomerge.errors import MergeFailed
-from evomerge.methods._spec import Block, Inputs, Method, Parameter, Settings
+from evomerge.methods._spec import Arithmetic, Block, Inputs, Method, Parameter, Settings
 from evomerge.methods._statistics import Statistics
 
 TINY = 1e-8  # weight sums closer to 0 than this have no meaningful quotient
@@ -37,7 +37,7 @@ def combine(out: torch.Tensor, block: Block, coefficients: Combination) -> None:
         out.add_(block.scratch.load("term", tensor), alpha=factor)
 
 
-class _Linear:
+class _Linear(Arithmetic):
     """Weighted mean: sum(w_i x_i) / sum(w_i), or the plain sum."""
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Combination:
@@ -52,7 +52,7 @@ class _Linear:
     combine = staticmethod(combine)
 
 
-class _TaskArithmetic:
+class _TaskArithmetic(Arithmetic):
     """base + lambda * sum(w_i (x_i - base)), divided by sum(w_i) with normalize."""
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Combination:
@@ -71,7 +71,7 @@ def scaled(weights: Sequence[float], settings: Settings) -> list[float]:
     return [weight * factor for weight in weights]
 
 
-class _Slerp:
+class _Slerp(Arithmetic):
     """Spherical interpolation from the base (t = 0) to the model (t = 1), on the un-normalised vectors."""
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Combination:

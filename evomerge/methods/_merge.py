@@ -2,7 +2,8 @@
 
 import torch
 
-from evomerge.methods._spec import Block, Inputs, Method, Scratch, Settings
+from evomerge.methods._scratch import Scratch
+from evomerge.methods._spec import Block, Inputs, Method, Settings
 from evomerge.methods._statistics import Statistics
 
 BLOCK = 1 << 16  # elements; the working set of a four-input merge stays inside a second-level cache
@@ -44,8 +45,10 @@ def merge_into(
     models = [model.reshape(-1) for model in inputs.models]
     base = None if inputs.base is None else inputs.base.reshape(-1)
     finite = True
-    for start in range(0, flat.numel(), block):
-        end = min(start + block, flat.numel())
+    unit = method.arithmetic.unit(inputs)
+    step = unit * max(1, block // unit) if unit else block
+    for start in range(0, flat.numel(), step):
+        end = min(start + step, flat.numel())
         result = scratch.buffer("result", end - start)
         piece = Block(
             models=[model[start:end] for model in models],

@@ -1,11 +1,11 @@
 """Passthrough: one input, as it is or scaled; the building block of layer stacks."""
 
 from evomerge.methods._combination import Combination, combine
-from evomerge.methods._spec import Inputs, Method, Parameter, Settings
+from evomerge.methods._spec import Arithmetic, Inputs, Method, Parameter, Settings
 from evomerge.methods._statistics import Statistics
 
 
-class _Passthrough:
+class _Passthrough(Arithmetic):
     """x, or scale * x."""
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Combination:

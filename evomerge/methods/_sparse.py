@@ -1,85 +1,123 @@
-"""Methods that thin each task vector before adding it: threshold or mask per element, then one fused pass."""
+"""Thin each task vector, weight it, let signs be elected or not, add: the arithmetic of TIES, DARE, DELLA and kin."""
 
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 
-from evomerge.methods import _random
-from evomerge.methods._combination import INT8_MASK, LAMBDA, TINY, WEIGHT, normalize
-from evomerge.methods._spec import Block, Inputs, Method, Parameter, Settings
-from evomerge.methods._statistics import Cut, Statistics
+from evomerge.methods import _random, _ranked
+from evomerge.methods._combination import TINY
+from evomerge.methods._selection import Cut
+from evomerge.methods._spec import Arithmetic, Block, Inputs, Settings, Variant
+from evomerge.methods._statistics import Statistics
 
 SMALLEST_NORM = 1e-7  # an L1 norm below this is not matched by rescaling
 
+SIGN_ELECTION = Variant(
+    name="sign_election",
+    options=("weighted", "unweighted"),
+    doc="weighted: weighted task vectors elect the sign (mergekit); unweighted: weights come after the election (paper)",
+)
+RESCALE_BY = Variant(
+    name="rescale_by",
+    options=("l1", "density"),
+    doc="l1: a thinned task vector gets back its L1 norm (mergekit); density: divided by the probability (paper)",
+)
+
 
 class Share(NamedTuple):
-    """What one model contributes: `weight` counts in the divisor, `factor` = weight * rescaling multiplies the delta.
+    """What one model contributes.
 
-    Keeps what `cut` says (by magnitude), or where the addressed random number is below `below`; all if both are None;
-    nothing at all when `factor` is 0.
+    weight: what it counts in the divisor. vote: factor on its thinned task vector when signs are elected; post: factor
+    after that. keep: only elements in this cut; drop: and not in this one; address, below: only where the addressed
+    random number is below `below`, to which `ranking` adds by rank and, with `inverse`, divides by the probability.
     """
 
     weight: float
-    factor: float
-    cut: Cut | None = None
+    vote: float
+    post: float = 1.0
+    keep: Cut | None = None
+    drop: Cut | None = None
     address: tuple[int, int] | None = None
     below: int = 0
+    ranking: _ranked.Ranking | None = None
+    inverse: bool = False
 
 
 class Shares(NamedTuple):
-    """The numbers of a sparse merge. divisor: of the sum without consensus (1 = undivided)."""
+    """The numbers of a sparse merge.
 
-    models: tuple[Share, ...]
+    models: (index, share) of those that contribute. divisor: of the sum without election (1 = undivided).
+    verbatim: the model that is the result as it stands, if one is.
+    """
+
+    models: tuple[tuple[int, Share], ...]
     scale: float
     divisor: float
     disjoint_mean: bool
+    verbatim: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Sparse:
+class Sparse(Arithmetic):
     """base + lambda * (sum of thinned, weighted task vectors), with or without the election of signs.
 
-    consensus: TIES' elected sign (Yadav 2023, section 3): where the weighted deltas sum to >= 0 only positive ones
-    count, elsewhere only negative ones; normalize then divides by the weights of those that count.
+    by: "magnitude" keeps the largest (Yadav 2023), "window" the largest but for the very largest (Davari 2023),
+        "random" each with one probability (Yu 2024), "ranked" with one that grows with its rank (Deep 2024).
+    elect: TIES' elected sign (Yadav 2023, section 3): where the weighted deltas sum to >= 0 only positive ones
+        count, elsewhere only negative ones; normalize then divides by the weights of those that count.
     """
 
-    by: Literal["magnitude", "random"]
-    consensus: bool
+    by: Literal["magnitude", "window", "random", "ranked"]
+    elect: bool
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Shares:
-        weights, rescale = settings.each("weight"), bool(settings.shared("rescale"))
-        shares = []
+        unweighted = self.elect and settings.variant(SIGN_ELECTION) == "unweighted"
+        weights = settings.each("weight")
+        used = []
         for model, (weight, density) in enumerate(zip(weights, settings.each("density"), strict=True)):
-            if density >= 1:
-                shares.append(Share(weight, weight))
-            elif density <= 0:
-                shares.append(Share(weight, 0.0))
-            else:
-                shares.append(self._share(inputs, statistics, model, weight, density, rescale))
+            if weight == 0 or density <= 0:
+                continue
+            share = self._share(inputs, settings, statistics, model, density) if density < 1 else Share(1.0, 1.0)
+            vote, post = (share.vote, weight) if unweighted else (share.vote * weight, 1.0)
+            used.append((model, share._replace(weight=weight, vote=vote, post=post)))
         total = sum(weights)
         divide = bool(settings.shared("normalize"))
-        divisor = total if divide and not self.consensus and abs(total) >= TINY else 1.0
-        return Shares(tuple(shares), float(settings.shared("lambda")), divisor, divide and self.consensus)
+        divisor = total if divide and not self.elect and abs(total) >= TINY else 1.0
+        shares = Shares(tuple(used), float(settings.shared("lambda")), divisor, divide and self.elect)
+        return shares._replace(verbatim=_verbatim(shares))
 
     def _share(
-        self, inputs: Inputs, statistics: Statistics, model: int, weight: float, density: float, rescale: bool
+        self, inputs: Inputs, settings: Settings, statistics: Statistics, model: int, density: float
     ) -> Share:
+        """Return the share of a thinned model as if its weight were 1."""
+        rescale = bool(settings.shared("rescale"))
         if self.by == "magnitude":
-            cut = statistics.magnitude(model, density)
-            return Share(weight, weight * (_match(cut.kept_l1, cut.all_l1) if rescale else 1.0), cut)
+            count = statistics.magnitude(model, density)
+            vote = match(statistics.kept_l1(model, count), statistics.kept_l1(model, statistics.size)) if rescale else 1
+            return Share(1.0, vote, keep=statistics.cut(model, count))
+        if self.by == "window":
+            return _window(statistics, model, density, settings.each("gamma")[model], rescale)
         address = _random.keys(inputs.seed, inputs.parents[model], inputs.tensor)
-        factor = _match(*statistics.random(model, density, address)) if rescale else 1.0
-        return Share(weight, weight * factor, None, address, _random.cut(density))
+        by_density = rescale and settings.variant(RESCALE_BY) == "density"
+        if self.by == "random":
+            vote = 1 / density if by_density else match(*statistics.random(model, density, address)) if rescale else 1
+            return Share(1.0, vote, address=address, below=_random.cut(density))
+        ranking = _ranked.ranking(statistics.shape, settings.each("epsilon")[model])
+        matched = rescale and not by_density
+        vote = match(*statistics.ranked(model, density, ranking, address)) if matched else 1.0
+        below = _random.cut(density)
+        return Share(1.0, vote, address=address, below=below, ranking=ranking, inverse=by_density)
 
     def combine(self, out: torch.Tensor, block: Block, coefficients: Shares) -> None:
         assert block.base is not None
+        if coefficients.verbatim is not None:
+            out.copy_(block.models[coefficients.verbatim])
+            return
         base = block.scratch.load("base", block.base)
-        used = [(i, share) for i, share in enumerate(coefficients.models) if share.factor != 0]
-        deltas = [_thinned(block, base, i, share).mul_(share.factor) for i, share in used]
-        if self.consensus and deltas:
-            weights = [share.weight for _, share in used]
-            _elect(out, block, deltas, weights, coefficients.disjoint_mean)
+        deltas = [_thinned(block, base, model, share).mul_(share.vote) for model, share in coefficients.models]
+        if self.elect and deltas:
+            _elect(out, block, deltas, [share for _, share in coefficients.models], coefficients.disjoint_mean)
         else:
             out.zero_()
             for delta in deltas:
@@ -90,32 +128,78 @@ class _Sparse:
             out.mul_(coefficients.scale)
         out.add_(base)
 
+    def unit(self, inputs: Inputs) -> int:
+        if self.by != "ranked":
+            return 1
+        return _ranked.ranking(inputs.models[0].shape, 0.0).unit
 
-def _match(kept: float, everything: float) -> float:
-    """Return the factor that restores the L1 norm of a thinned task vector (mergekit's rule; DARE's is 1/density)."""
+
+def _window(statistics: Statistics, model: int, density: float, gamma: float, rescale: bool) -> Share:
+    """Keep int(density * n) elements below the int(gamma * n) largest, or fewer of those where both do not fit."""
+    size = statistics.size
+    kept = int(density * size)
+    largest = min(int(gamma * size), size - kept)
+    keep, drop = statistics.cut(model, largest + kept), statistics.cut(model, largest)
+    vote = 1.0
+    if rescale:
+        inner = statistics.kept_l1(model, largest + kept) - statistics.kept_l1(model, largest)
+        vote = match(inner, statistics.kept_l1(model, size))
+    return Share(1.0, vote, keep=keep, drop=drop if largest else None)
+
+
+def match(kept: float, everything: float) -> float:
+    """Return the factor that restores the L1 norm of a thinned task vector."""
     return everything / kept if kept >= SMALLEST_NORM and everything >= SMALLEST_NORM else 1.0
 
 
+def _verbatim(shares: Shares) -> int | None:
+    """Return the model that stands for the whole result: the only one, unthinned, with a total factor of 1."""
+    if len(shares.models) != 1:
+        return None
+    (model, share), *_ = shares.models
+    if share.keep is not None or share.address is not None:
+        return None
+    factor = 1.0 if shares.disjoint_mean else share.vote * share.post / shares.divisor
+    return model if factor * shares.scale == 1 else None
+
+
 def _thinned(block: Block, base: torch.Tensor, model: int, share: Share) -> torch.Tensor:
+    """Return a model's task vector over one block with what its share leaves out set to 0.
+
+    Tests are written such that NaN is kept: a damaged parent must not vanish in a mask.
+    """
     delta = block.scratch.load(f"delta{model}", block.models[model]).sub_(base)
     length = delta.numel()
-    if share.cut is not None:
+    if share.keep is not None:
         size = torch.abs(delta, out=block.scratch.buffer("size", length))
-        drop = torch.le(size, share.cut.threshold, out=block.scratch.buffer("drop", length, torch.bool))
-        tied = min(length, share.cut.tie_end - block.start)
-        if tied > 0:
-            drop[:tied].logical_and_(size[:tied] != share.cut.threshold)
-        delta.masked_fill_(drop, 0)
+        delta.masked_fill_(_outside(block, size, share.keep), 0)
+        if share.drop is not None:
+            delta.masked_fill_(_outside(block, size, share.drop).logical_not_(), 0)
     elif share.address is not None:
         bits = _random.uniform_bits(share.address, block.start, length, delta.device)
-        delta.masked_fill_(bits >= share.below, 0)
+        if share.ranking is None:
+            return delta.masked_fill_(bits >= share.below, 0)
+        size = torch.abs(delta, out=block.scratch.buffer("size", length))
+        below = _ranked.bonus(size, share.ranking).add_(share.below)
+        delta.masked_fill_(bits >= below, 0)
+        if share.inverse:
+            delta.div_(below.clamp_(1, _ranked.ONE).to(delta.dtype).div_(_ranked.ONE))
     return delta
 
 
+def _outside(block: Block, size: torch.Tensor, cut: Cut) -> torch.Tensor:
+    """Return (n,) bool: which elements of a block a cut does not keep."""
+    drop = torch.le(size, cut.threshold, out=block.scratch.buffer("drop", size.numel(), torch.bool))
+    tied = min(size.numel(), cut.tie_end - block.start)
+    if tied > 0:
+        torch.lt(size[:tied], cut.threshold, out=drop[:tied])
+    return drop
+
+
 def _elect(
-    out: torch.Tensor, block: Block, deltas: list[torch.Tensor], weights: list[float], disjoint_mean: bool
+    out: torch.Tensor, block: Block, deltas: list[torch.Tensor], shares: list[Share], disjoint_mean: bool
 ) -> None:
-    """Sum the deltas whose sign agrees with the sign of their sum; a sum of 0 counts as positive."""
+    """Sum the deltas whose sign agrees with the sign of their sum; a sum of 0 counts as positive. NaN agrees."""
     length = out.numel()
     total = block.scratch.buffer("total", length).copy_(deltas[0])
     for delta in deltas[1:]:
@@ -123,70 +207,11 @@ def _elect(
     sign = block.scratch.buffer("sign", length).copy_(total >= 0).mul_(2).sub_(1)
     divisor = block.scratch.buffer("divisor", length).zero_()
     out.zero_()
-    for delta, weight in zip(deltas, weights, strict=True):
-        agrees = torch.mul(delta, sign, out=total) > 0
-        out.add_(delta.masked_fill_(agrees.logical_not(), 0))
+    for delta, share in zip(deltas, shares, strict=True):
+        differs = torch.mul(delta, sign, out=total) <= 0
+        delta.masked_fill_(differs, 0)
+        out.add_(delta if share.post == 1 else delta.mul_(share.post))
         if disjoint_mean:
-            divisor.add_(agrees, alpha=weight)
+            divisor.add_(differs.logical_not_(), alpha=share.weight)
     if disjoint_mean:
         out.div_(divisor.masked_fill_(divisor == 0, 1))
-
-
-def _parameters(*, normalized: bool, rescaled: bool) -> tuple[Parameter, ...]:
-    return (
-        WEIGHT,
-        Parameter(
-            name="density",
-            per="parent",
-            default=1.0,
-            low=0.0,
-            high=1.0,
-            gene=(0.1, 1.0),
-            positive=True,
-            doc="fraction of each task vector that is kept",
-        ),
-        normalize(normalized),
-        Parameter(
-            name="rescale",
-            per="merge",
-            kind="flag",
-            default=rescaled,
-            doc="scale a thinned task vector back to its L1 norm",
-        ),
-        LAMBDA,
-        INT8_MASK,
-    )
-
-
-TIES = Method(
-    name="ties",
-    title="TIES: trim, elect sign, disjoint merge",
-    formula="base + lambda * mean over agreeing models of trimmed w_i (x_i - base)",
-    paper="Yadav 2023, https://arxiv.org/abs/2306.01708",
-    base="required",
-    inputs=(1, None),
-    parameters=_parameters(normalized=True, rescaled=False),
-    arithmetic=_Sparse("magnitude", consensus=True),
-)
-
-DARE_TIES = Method(
-    name="dare_ties",
-    title="DARE with sign election",
-    formula="base + lambda * sum over agreeing models of w_i rescale(drop(x_i - base))",
-    paper="Yu 2024, https://arxiv.org/abs/2311.03099",
-    base="required",
-    inputs=(1, None),
-    parameters=_parameters(normalized=False, rescaled=True),
-    arithmetic=_Sparse("random", consensus=True),
-)
-
-DARE_LINEAR = Method(
-    name="dare_linear",
-    title="DARE: drop and rescale",
-    formula="base + lambda * sum(w_i rescale(drop(x_i - base)))",
-    paper="Yu 2024, https://arxiv.org/abs/2311.03099",
-    base="required",
-    inputs=(1, None),
-    parameters=_parameters(normalized=False, rescaled=True),
-    arithmetic=_Sparse("random", consensus=False),
-)

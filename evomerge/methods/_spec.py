@@ -6,6 +6,8 @@ from typing import Any, Literal, Protocol
 
 import torch
 
+from evomerge.errors import InvalidInput, did_you_mean
+from evomerge.methods._scratch import Scratch
 from evomerge.methods._statistics import Statistics
 
 Value = float | int | bool
@@ -37,6 +39,18 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One choice a recipe has where a method's paper and mergekit differ.
+
+    options: what can be chosen, mergekit's first, which is the default; doc: what each of them does.
+    """
+
+    name: str
+    options: tuple[str, ...]
+    doc: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """The tensors of one merge: all of one shape, contiguous, floating point, in the order of the recipe.
 
@@ -56,16 +70,27 @@ class Inputs:
 class Settings:
     """Parameter values of one tensor: `merge` for the whole, `parents` one mapping for each of `Inputs.models`.
 
-    Hashable, so that equal settings are recognised and the tensor need not be rebuilt.
+    variants: the choices that differ from mergekit's, by name. Hashable, so that equal settings are recognised and
+    the tensor need not be rebuilt.
     """
 
     merge: tuple[tuple[str, Value], ...] = ()
     parents: tuple[tuple[tuple[str, Value], ...], ...] = ()
+    variants: tuple[tuple[str, str], ...] = ()
 
     @classmethod
-    def of(cls, merge: Mapping[str, Value], parents: Sequence[Mapping[str, Value]]) -> "Settings":
+    def of(
+        cls,
+        merge: Mapping[str, Value],
+        parents: Sequence[Mapping[str, Value]],
+        variants: Mapping[str, str] | None = None,
+    ) -> "Settings":
         """Freeze plain mappings."""
-        return cls(tuple(sorted(merge.items())), tuple(tuple(sorted(each.items())) for each in parents))
+        return cls(
+            tuple(sorted(merge.items())),
+            tuple(tuple(sorted(each.items())) for each in parents),
+            tuple(sorted((variants or {}).items())),
+        )
 
     def shared(self, name: str) -> Value:
         """Return the value of a per-merge parameter."""
@@ -75,17 +100,35 @@ class Settings:
         """Return the values of a per-parent parameter, in the order of `Inputs.models`."""
         return [float(dict(parent)[name]) for parent in self.parents]
 
+    def variant(self, variant: Variant) -> str:
+        """Return the option chosen for `variant`: its first where nothing was said.
+
+        Raises:
+            InvalidInput: what was chosen is no option of it.
+        """
+        chosen = dict(self.variants).get(variant.name, variant.options[0])
+        if chosen not in variant.options:
+            raise InvalidInput(
+                f'variant {variant.name}: "{chosen}" is not one of {", ".join(variant.options)}.'
+                f"{did_you_mean(chosen, variant.options)}"
+            )
+        return chosen
+
 
 class Arithmetic(Protocol):
     """The numbers of a method: coefficients from statistics, then an elementwise pass over blocks."""
 
-    def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> object:
+    def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Any:
         """Turn settings and whole-tensor statistics into the few numbers that `combine` needs."""
         ...
 
     def combine(self, out: torch.Tensor, block: "Block", coefficients: Any) -> None:
         """Write one block of the result, in working precision, into `out`."""
         ...
+
+    def unit(self, inputs: Inputs) -> int:
+        """Return the number of elements that a block must hold a multiple of (1 = any block will do)."""
+        return 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,26 +138,7 @@ class Block:
     models: Sequence[torch.Tensor]
     base: torch.Tensor | None
     start: int
-    scratch: "Scratch" = field(repr=False)
-
-
-class Scratch:
-    """Reused working buffers of one block size: fresh allocations would cost more than the arithmetic."""
-
-    def __init__(self, size: int, dtype: torch.dtype, device: torch.device):
-        self.size, self.dtype, self.device = size, dtype, device
-        self._buffers: dict[tuple[str, torch.dtype], torch.Tensor] = {}
-
-    def buffer(self, name: str, length: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Return the first `length` elements of the buffer called `name`; contents are undefined."""
-        key = (name, dtype or self.dtype)
-        if key not in self._buffers:
-            self._buffers[key] = torch.empty(self.size, dtype=key[1], device=self.device)
-        return self._buffers[key][:length]
-
-    def load(self, name: str, source: torch.Tensor) -> torch.Tensor:
-        """Copy `source` into the buffer called `name`, converted to working precision."""
-        return self.buffer(name, source.numel()).copy_(source)
+    scratch: Scratch = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +148,8 @@ class Method:
     base: whether the recipe must name a base ("required"), may ("optional"), or whether a base is an ordinary input
         like the others ("input").
     inputs: smallest and largest number of models besides a required or optional base; None = no limit.
+    variants: where the paper and mergekit differ, what a recipe can choose.
+    passes: how often each input is read at most, the writing pass included, when no statistics are known yet.
     """
 
     name: str
@@ -134,7 +160,13 @@ class Method:
     inputs: tuple[int, int | None]
     parameters: tuple[Parameter, ...]
     arithmetic: Arithmetic
+    variants: tuple[Variant, ...] = ()
+    passes: int = 1
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the parameter called `name`, or None."""
         return next((p for p in self.parameters if p.name == name), None)
+
+    def variant(self, name: str) -> Variant | None:
+        """Return the variant called `name`, or None."""
+        return next((v for v in self.variants if v.name == name), None)

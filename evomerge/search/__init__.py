@@ -8,12 +8,13 @@ It knows numbers only: points in a Domain and tuples of values. It refuses to kn
 measured, where anything is stored and how many workers there are. The algorithms are those of cma, cmaes and Optuna;
 none is home-made, and none of them is imported before it is created.
 
-Resuming is replaying: the same sequence of ask, tell and inject on a fresh optimiser gives the same points. The contract
-is `evomerge.testing.optimizers.OptimizerContract`; every optimiser here passes it.
+Resuming is replaying: the same sequence of ask, tell and inject on a fresh optimiser gives the same points. The
+contract is `evomerge.testing.optimizers.OptimizerContract`; every optimiser here passes it.
 """
 
+from evomerge.search._catalogue import OPTIMIZERS, OptimizerInfo, OptionSpec
 from evomerge.search._pareto import dominates, front, hypervolume
-from evomerge.search._registry import OPTIMIZERS, OptimizerInfo, OptionSpec, create, resolve_auto, validate_options
+from evomerge.search._registry import create, resolve_auto, validate_options
 from evomerge.search._types import Optimizer, Proposal
 
 __all__ = [

@@ -7,7 +7,7 @@ import numpy as np
 
 from evomerge.records import Domain, Point
 from evomerge.search._book import Book
-from evomerge.search._domain import point_from_unit
+from evomerge.search._domain import Vector, point_from_unit
 from evomerge.search._types import Proposal
 
 _GENERATION = 16
@@ -20,7 +20,7 @@ class MemorylessOptimizer:
         self,
         name: str,
         domain: Domain,
-        draw: Callable[[], Sequence[float]],
+        draw: Callable[[], Vector],
         *,
         objectives: int,
         start: Point | None,

@@ -5,8 +5,10 @@ Decisions that pycma leaves open:
   failures, cannot be flat, and do not depend on how a processor's sort treats ties.
 - It converges when every standard deviation is below `tolx` (steps that spaces round away), or when pycma finds its own
   geometry exhausted. It then restarts at its mean with sigma0 and twice the population (IPOP, Auger & Hansen 2005, but
-  from the mean: where scores are noisy, a larger population at the same place is the remedy). Answers to generations of
-  an earlier restart are taken and not learnt from.
+  from the mean: where scores are noisy, a larger population at the same place is the remedy).
+- Integers are rounded here, and their standard deviation is kept from vanishing (the lower bound of Marty et al. 2024,
+  which does most of the work there). pycma's own `integer_variables` draws from numpy's global state and forgets every
+  generation but the one it is told, so that it can neither be replayed nor overlap.
 - mean() stays that of the last converged distribution until the restarted one has converged too: a restart begins wide,
   and its first means are far worse than what was already found (24 coordinates: by four orders of magnitude).
 """
@@ -19,7 +21,7 @@ import numpy as np
 
 from evomerge.records import Domain, Point
 from evomerge.search._domain import Vector, VectorCodec, centre
-from evomerge.search._generational import Batch, GenerationalOptimizer
+from evomerge.search._generational import GenerationalOptimizer
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # cma warns at import that matplotlib is missing; nothing here plots
@@ -28,6 +30,7 @@ with warnings.catch_warnings():
 
 _SIGMA0 = 0.2
 _TOLX = 1e-5
+_INTEGER_STD = 0.2  # of a level: less, and an integer coordinate never leaves its level again
 
 
 class _Normal:
@@ -45,70 +48,72 @@ class PycmaEngine:
     """One pycma instance and its restarts."""
 
     def __init__(self, domain: Domain, seed: int, start: Point | None, options: Mapping[str, Any]) -> None:
-        self._codec = VectorCodec(domain=domain)
+        self.codec = VectorCodec(domain=domain)
         self._options = dict(options)
         self._normal = _Normal(seed)
-        self._epoch = 0
-        self._es = self._new(self._codec.encode(start or centre(domain)), options.get("popsize"))
+        self.epoch = 0
+        self._es = self._new(self.codec.encode(start or centre(domain)), options.get("popsize"))
         self._asked = False
         self._converged: Point | None = None
 
     def _new(self, x0: Vector, popsize: int | None) -> cma.CMAEvolutionStrategy:
-        reals, levels = self._codec.domain.reals, self._codec.levels
+        reals, levels = self.codec.domain.reals, self.codec.levels
         settings: dict[str, Any] = {
             # integers get half a level on either side, so that their outer levels are as wide as the others
             "bounds": [[0.0] * reals + [-0.5] * len(levels), [1.0] * reals + [n - 0.5 for n in levels]],
             "CMA_stds": [1.0] * reals + [float(n) for n in levels],
             "CMA_diagonal": bool(self._options.get("diagonal", False)),
-            # two-point adaptation, pycma's choice from 300 dimensions on, refuses overlapping and injected generations
+            # both tie samples of a generation to each other, which one by one, overlapping and injected cannot be:
+            # two-point adaptation (pycma's choice from 300 dimensions on) and mirrored samples (below popsize 6)
             "AdaptSigma": CMAAdaptSigmaCSA,
+            "CMA_mirrors": 0,
             "seed": np.nan,  # "do nothing": any number would seed numpy's global state
             "randn": self._normal,
             "tolx": self._options.get("tolx", _TOLX),
             # criteria on values mean nothing for ranks
-            **{"tolfun": 0, "tolfunhist": 0, "tolflatfitness": np.inf, "tolstagnation": 0, "maxiter": np.inf},
-            **{"verbose": -10, "verb_log": 0, "verb_disp": 0, "signals_filename": ""},
+            "tolfun": 0,
+            "tolfunhist": 0,
+            "tolflatfitness": np.inf,
+            "tolstagnation": 0,
+            "maxiter": np.inf,
+            # no printing, no files, no reading of a signals file from the working directory
+            "verbose": -10,
+            "verb_log": 0,
+            "verb_disp": 0,
+            "signals_filename": "",
         }
-        if levels:
-            settings["integer_variables"] = list(range(reals, self._codec.size))
         if popsize is not None:
             settings["popsize"] = popsize
-        return cma.CMAEvolutionStrategy(x0, self._options.get("sigma0", _SIGMA0), settings)
+        es = cma.CMAEvolutionStrategy(x0, self._options.get("sigma0", _SIGMA0), settings)
+        if levels:
+            least = min(_INTEGER_STD, es.sp.weights.mueff / self.codec.size)
+            es.opts.set("minstd", np.array([0.0] * reals + [least] * len(levels)))
+        return es
 
     @property
     def size(self) -> int:
         """pycma's population size."""
         return int(self._es.popsize)
 
-    def draw(self) -> Batch:
-        """Sample a population."""
-        vectors = self._es.ask()
+    def draw(self) -> Vector:
+        """Sample one point."""
         self._asked = True
-        return Batch(epoch=self._epoch, vectors=vectors, points=[self._codec.decode(v) for v in vectors])
+        return self._es.ask(1)[0]
 
-    def encode(self, point: Point) -> Vector:
-        """Return pycma's vector of a point."""
-        return self._codec.encode(point)
-
-    def learn(self, batch: Batch, order: list[int]) -> None:
-        """Tell pycma the ranks of a whole population; restart when it has converged."""
-        if batch.epoch != self._epoch:
-            return
+    def learn(self, ranked: list[Vector]) -> None:
+        """Tell pycma the ranks of a generation; restart when it has converged."""
         if not self._asked:
             self._es.ask(1)  # pycma wants an ask between two tells; overlapping generations need not have one
-        ranks = [0.0] * len(order)
-        for rank, position in enumerate(order):
-            ranks[position] = float(rank)
         # copies, because tell may change them in place; pycma finds its own samples by value
-        self._es.tell([vector.copy() for vector in batch.vectors], ranks)
+        self._es.tell([vector.copy() for vector in ranked], [float(rank) for rank in range(len(ranked))])
         self._asked = False
         if self._es.stop():
             self._converged = self._current_mean()
-            self._es = self._new(self._codec.encode(self._converged), 2 * self.size)
-            self._epoch += 1
+            self._es = self._new(self.codec.encode(self._converged), 2 * self.size)
+            self.epoch += 1
 
     def _current_mean(self) -> Point:
-        return self._codec.decode(self._es.result.xfavorite)
+        return self.codec.decode(self._es.result.xfavorite)
 
     def mean(self) -> Point:
         """Return the last converged mean, or else the current one; inside the bounds, integers rounded."""

@@ -12,7 +12,7 @@ from cmaes import CMA
 
 from evomerge.records import Domain, Point
 from evomerge.search._domain import Vector, VectorCodec, centre
-from evomerge.search._generational import Batch, GenerationalOptimizer
+from evomerge.search._generational import GenerationalOptimizer
 
 _SIGMA0 = 0.2
 
@@ -21,18 +21,18 @@ class CmaesEngine:
     """One cmaes instance and its restarts (as in `_cma`: at its mean, with twice the population)."""
 
     def __init__(self, domain: Domain, seed: int, start: Point | None, options: Mapping[str, Any]) -> None:
-        self._codec = VectorCodec(domain=domain)
+        self.codec = VectorCodec(domain=domain)
         self._sigma0 = options.get("sigma0", _SIGMA0)
         self._seeds = np.random.SeedSequence(seed)
-        self._epoch = 0
-        self._es = self._new(self._codec.encode(start or centre(domain)), options.get("popsize"))
+        self.epoch = 0
+        self._es = self._new(self.codec.encode(start or centre(domain)), options.get("popsize"))
         self._converged: Point | None = None
 
     def _new(self, mean: Vector, popsize: int | None) -> CMA:
         return CMA(
             mean=mean.copy(),
             sigma=self._sigma0,
-            bounds=np.array([[0.0, 1.0]] * self._codec.size),
+            bounds=np.array([[0.0, 1.0]] * self.codec.size),
             seed=int(self._seeds.spawn(1)[0].generate_state(1)[0]),
             population_size=popsize,
             lr_adapt=True,
@@ -43,29 +43,21 @@ class CmaesEngine:
         """The population size of cmaes."""
         return self._es.population_size
 
-    def draw(self) -> Batch:
-        """Sample a population."""
-        vectors = [self._es.ask() for _ in range(self.size)]
-        return Batch(epoch=self._epoch, vectors=vectors, points=[self._codec.decode(v) for v in vectors])
+    def draw(self) -> Vector:
+        """Sample one point."""
+        return self._es.ask()
 
-    def encode(self, point: Point) -> Vector:
-        """Return the vector of a point."""
-        return self._codec.encode(point)
-
-    def learn(self, batch: Batch, order: list[int]) -> None:
-        """Tell the ranks of a whole population; cmaes takes no less."""
-        if batch.epoch != self._epoch:
-            return
-        # a fresh list, because tell sorts the caller's
-        self._es.tell([(batch.vectors[position].copy(), float(rank)) for rank, position in enumerate(order)])
+    def learn(self, ranked: list[Vector]) -> None:
+        """Tell the ranks of a whole generation; cmaes takes no less."""
+        self._es.tell([(vector, float(rank)) for rank, vector in enumerate(ranked)])
         if self._es.should_stop():
-            self._converged = self._codec.decode(self._es.mean)
-            self._es = self._new(self._codec.encode(self._converged), 2 * self.size)
-            self._epoch += 1
+            self._converged = self.codec.decode(self._es.mean)
+            self._es = self._new(self.codec.encode(self._converged), 2 * self.size)
+            self.epoch += 1
 
     def mean(self) -> Point:
         """Return the last converged mean, or else the current one; clipped to the bounds."""
-        return self._converged or self._codec.decode(self._es.mean)
+        return self._converged or self.codec.decode(self._es.mean)
 
 
 def create(

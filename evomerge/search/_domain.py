@@ -1,7 +1,6 @@
 """Points and domains as numbers: check, draw, and the vector that a continuous optimiser sees."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +41,7 @@ def centre(domain: Domain) -> Point:
     )
 
 
-def point_from_unit(domain: Domain, unit: Sequence[float]) -> Point:
+def point_from_unit(domain: Domain, unit: Vector) -> Point:
     """Map numbers in [0, 1), one per coordinate, to a point: reals as they are, levels and options in equal shares."""
     reals = domain.reals
     counts = domain.integers + domain.categories

@@ -28,8 +28,8 @@ def front(values: Sequence[Sequence[float] | None]) -> list[int]:
     """
     present = [index for index, value in enumerate(values) if value is not None]
     points_PO = _stack([value for value in values if value is not None])
-    finite = np.isfinite(points_PO).all(axis=1)
-    indices = [index for index, ok in zip(present, finite, strict=True) if ok]
+    finite = np.flatnonzero(np.isfinite(points_PO).all(axis=1))
+    indices = [present[position] for position in finite]
     points_PO = points_PO[finite]
     return [index for index, point in zip(indices, points_PO, strict=True) if not _dominated(point, points_PO)]
 

@@ -1,7 +1,7 @@
 """Stats: what item scores prove. Means, paired intervals, item effects and the verdict.
 
-It knows numbers only: item scores in, numbers out, every random choice from a seed that is passed in. It refuses to know
-what an item, a task or a model is, and where anything is stored. Higher is better throughout.
+It knows numbers only: item scores in, numbers out, every random choice from a seed that is passed in. It refuses to
+know what an item, a task or a model is, and where anything is stored. Higher is better throughout.
 """
 
 from evomerge.stats._intervals import Interval, paired_interval

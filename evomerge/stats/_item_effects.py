@@ -23,8 +23,8 @@ from evomerge.records import ItemScores
 
 _Array = npt.NDArray[np.float64]
 
-_INTERCEPT_SD, _ABILITY_SD, _EASE_SD = 3.0, 1.0, 2.0  # logits: candidates of one search differ less than its items
-_RIDGE = 1.0  # least squares: each effect is held back by as much as one observation says
+_INTERCEPT_SD, _ABILITY_SD, _EASE_SD = 3.0, 1.0, 3.0  # logits: candidates of one search differ less than its items
+_RIDGE = 0.01  # least squares: decides only what the data leave open; more would keep subset differences in scores
 _STEPS, _HALVINGS, _TOLERANCE = 50, 30, 1e-8
 
 

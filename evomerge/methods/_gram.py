@@ -1,0 +1,81 @@
+"""Gram matrices: every inner product of a base and task vectors, in float64 and in one fixed order."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import torch
+
+CHUNK = 1 << 20  # elements summed at a time, so that no block size or number of threads can change a sum
+
+Axis = Literal["last", "first"]
+
+
+def gram(models: Sequence[torch.Tensor], base: torch.Tensor | None) -> torch.Tensor:
+    """Return (n, n) float64 of flat tensors: the base first if there is one, then the models as task vectors."""
+    count = len(models) + (base is not None)
+    total = torch.zeros(count, count, dtype=torch.float64)
+    for start in range(0, models[0].numel(), CHUNK):
+        rows = _rows([model[start : start + CHUNK] for model in models], base, slice(start, start + CHUNK))
+        for i, left in enumerate(rows):
+            for j in range(i, count):
+                total[i, j] += torch.dot(left, rows[j]).cpu()
+    return total + total.triu(1).T
+
+
+def _rows(models: Sequence[torch.Tensor], base: torch.Tensor | None, where: slice) -> list[torch.Tensor]:
+    rows = [model.double() for model in models]
+    if base is None:
+        return rows
+    origin = base[where].double()
+    return [origin, *(row - origin for row in rows)]
+
+
+def fibres(shape: Sequence[int], axis: Axis) -> tuple[int, int]:
+    """Return (groups, run): flat position p of a tensor of `shape` belongs to fibre (p // run) % groups.
+
+    axis: "last" = one fibre for each index but the last (the rows of a matrix), "first" = for each but the first (its
+    columns). A vector is one fibre.
+    """
+    size = _numel(shape)
+    if len(shape) < 2:
+        return 1, size
+    if axis == "last":
+        return size // shape[-1], shape[-1]
+    return size // shape[0], 1
+
+
+def fibre_gram(
+    models: Sequence[torch.Tensor], base: torch.Tensor | None, shape: Sequence[int], axis: Axis
+) -> torch.Tensor:
+    """Return (groups, n, n) float64: one Gram matrix for each fibre of `fibres(shape, axis)`, of flat tensors."""
+    groups, run = fibres(shape, axis)
+    count = len(models) + (base is not None)
+    total = torch.zeros(groups, count, count, dtype=torch.float64, device=models[0].device)
+    for where, first, last in _pieces(_numel(shape), groups, run):
+        rows = _rows([model[where] for model in models], base, where)
+        # Contiguous fibres lie one below the other; strided ones (run 1) side by side.
+        tables = [row.view(last - first, -1) if run > 1 else row.view(-1, groups).T for row in rows]
+        for i, left in enumerate(tables):
+            for j in range(i, count):
+                total[first:last, i, j] += (left * tables[j]).sum(1)
+    return total + total.triu(1).transpose(1, 2)
+
+
+def _pieces(size: int, groups: int, run: int) -> Iterator[tuple[slice, int, int]]:
+    """Yield (flat slice, first fibre, end fibre) of about CHUNK elements, whole fibres or whole strides."""
+    if run > 1 or groups == size:
+        rows = max(1, CHUNK // run)
+        for first in range(0, groups, rows):
+            last = min(groups, first + rows)
+            yield slice(first * run, last * run), first, last
+    else:
+        step = groups * max(1, CHUNK // groups)
+        for start in range(0, size, step):
+            yield slice(start, min(size, start + step)), 0, groups
+
+
+def _numel(shape: Sequence[int]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size

@@ -1,0 +1,64 @@
+"""What a worker is asked and what it answers; the contract of everything that can run workers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from evomerge.evaluate import Prepared
+from evomerge.recipe import ModelRef
+from evomerge.records import Failure, ItemScores, Pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Score one candidate on some items of one pool. document: its recipe as plain data."""
+
+    candidate: int
+    pool: Pool
+    document: Mapping[str, Any]
+    items: Mapping[str, Sequence[int]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Either item scores or a failure. attempts: how often it was tried, this one included."""
+
+    items: Mapping[str, ItemScores] | None
+    failure: Failure | None
+    seconds: float
+    worker: str
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSetup:
+    """Everything a worker needs to start: where the parents are and what to score. Can be pickled."""
+
+    parents: tuple[ModelRef, ...]
+    root: Path | None
+    prepared: Prepared
+    batch_size: int
+    threads: int
+    device: str
+
+
+class Executor(Protocol):
+    """Runs jobs, one for each free worker, and never raises for a job's sake."""
+
+    @property
+    def free(self) -> int:
+        """How many more jobs may be submitted now."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Start a job on a free worker."""
+        ...
+
+    def wait(self, timeout: float) -> list[tuple[Job, Outcome]]:
+        """Return finished jobs, waiting up to `timeout` seconds for the first."""
+        ...
+
+    def close(self) -> None:
+        """Stop all workers at once."""
+        ...

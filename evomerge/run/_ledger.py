@@ -1,0 +1,268 @@
+"""The ledger: one SQLite file that holds everything a run knows. What is not in it did not happen.
+
+Write-ahead log, synchronous FULL, one writer. Every result is one transaction: the candidate's state, its scores, its
+items and what the optimiser is about to be told. Resuming replays the `step` table into a fresh optimiser.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from evomerge.errors import InvalidInput
+from evomerge.records import Candidate, Failure, ItemScores, Kind, Point, Pool, Score, Scores
+
+VERSION = 1
+
+_SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE candidate (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, generation INTEGER NOT NULL, subset INTEGER NOT NULL,
+  number INTEGER, point TEXT, recipe TEXT NOT NULL, fingerprint TEXT NOT NULL, same_as INTEGER, state TEXT NOT NULL,
+  failure TEXT, attempts INTEGER NOT NULL DEFAULT 0, seconds REAL, worker TEXT);
+CREATE INDEX candidate_fingerprint ON candidate (fingerprint, subset);
+CREATE TABLE score (
+  candidate INTEGER NOT NULL, pool TEXT NOT NULL, objective TEXT NOT NULL, value REAL NOT NULL, stderr REAL NOT NULL,
+  n INTEGER NOT NULL, PRIMARY KEY (candidate, pool, objective));
+CREATE TABLE item (
+  candidate INTEGER NOT NULL, pool TEXT NOT NULL, objective TEXT NOT NULL, ids TEXT NOT NULL, vals TEXT NOT NULL,
+  weights TEXT, soft TEXT, PRIMARY KEY (candidate, pool, objective));
+CREATE TABLE step (
+  seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, candidate INTEGER NOT NULL, number INTEGER NOT NULL, vals TEXT);
+"""
+
+
+class Step(NamedTuple):
+    """One thing that happened between run and optimiser. values: what was told; None = not scored (or an ask)."""
+
+    kind: Literal["ask", "tell"]
+    candidate: int
+    number: int
+    values: tuple[float, ...] | None
+
+
+class Ledger:
+    """Reads and writes one run's SQLite file. Open it with `create`, `resume` or `read`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path):
+        self._db, self.path = connection, path
+
+    @classmethod
+    def create(cls, path: Path, meta: Mapping[str, Any]) -> "Ledger":
+        """Start a new ledger; it appears under its name only when it is whole."""
+        draft = path.with_name(f".{path.name}.new")
+        draft.unlink(missing_ok=True)
+        connection = sqlite3.connect(draft, isolation_level=None)
+        connection.executescript(
+            "PRAGMA synchronous=FULL; BEGIN;" + _SCHEMA + f"PRAGMA user_version={VERSION}; COMMIT;"
+        )
+        rows = [(key, json.dumps(value)) for key, value in meta.items()]
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+        connection.close()
+        draft.rename(path)
+        return cls.resume(path)
+
+    @classmethod
+    def resume(cls, path: Path) -> "Ledger":
+        """Open an existing ledger for writing.
+
+        Raises:
+            InvalidInput: not a ledger, damaged, or written by a newer evomerge.
+        """
+        ledger = cls(_connect(path, "rw"), path)
+        try:
+            ledger._db.execute("PRAGMA journal_mode=WAL")
+            ledger._db.execute("PRAGMA synchronous=FULL")
+        except sqlite3.DatabaseError as error:
+            raise InvalidInput(f"{path}: cannot be written to ({error})") from None
+        return ledger
+
+    @classmethod
+    def read(cls, path: Path) -> "Ledger":
+        """Open a ledger for reading only; a run may be writing to it."""
+        return cls(_connect(path, "ro"), path)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is committed together, or not at all."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def meta(self, key: str, default: Any = None) -> Any:
+        """Return a fact about the run."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return default if row is None else json.loads(row[0])
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Record a fact about the run."""
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, json.dumps(value)))
+
+    def add(
+        self,
+        *,
+        name: str,
+        kind: Kind,
+        generation: int,
+        subset: int,
+        recipe: Mapping[str, Any],
+        fingerprint: str,
+        point: Point | None = None,
+        number: int | None = None,
+        same_as: int | None = None,
+    ) -> int:
+        """Add a candidate in state "running" and return its id; with a proposal number, also the ask behind it."""
+        (candidate,) = self._db.execute("SELECT coalesce(max(id), -1) + 1 FROM candidate").fetchone()
+        self._db.execute(
+            "INSERT INTO candidate"
+            " (id, name, kind, generation, subset, number, point, recipe, fingerprint, same_as, state)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running')",
+            (
+                candidate,
+                name.replace("{id}", str(candidate)),
+                kind,
+                generation,
+                subset,
+                number,
+                None if point is None else json.dumps(asdict(point)),
+                json.dumps(recipe),
+                fingerprint,
+                same_as,
+            ),
+        )
+        if number is not None:
+            self._step("ask", candidate, number, None)
+        return int(candidate)
+
+    def finish(
+        self,
+        candidate: int,
+        *,
+        failure: Failure | None,
+        attempts: int,
+        seconds: float,
+        worker: str,
+    ) -> None:
+        """Set a candidate's final state."""
+        self._db.execute(
+            "UPDATE candidate SET state = ?, failure = ?, attempts = ?, seconds = ?, worker = ? WHERE id = ?",
+            (
+                failure.kind if failure else "scored",
+                json.dumps(asdict(failure)) if failure else None,
+                attempts,
+                seconds,
+                worker,
+                candidate,
+            ),
+        )
+
+    def add_scores(self, candidate: int, pool: Pool, scores: Scores, items: Mapping[str, ItemScores]) -> None:
+        """Record one pool's scores and items of a candidate; a pool is scored once."""
+        for name, score in scores.items():
+            self._db.execute(
+                "INSERT INTO score VALUES (?, ?, ?, ?, ?, ?)",
+                (candidate, pool, name, score.value, score.stderr, score.n),
+            )
+        for name, each in items.items():
+            extras = (None if extra is None else json.dumps(extra) for extra in (each.weights, each.soft))
+            row = (candidate, pool, name, json.dumps(each.ids), json.dumps(each.values), *extras)
+            self._db.execute("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+
+    def tell(self, candidate: int, number: int, values: Sequence[float] | None) -> None:
+        """Record what the optimiser is about to be told."""
+        self._step("tell", candidate, number, values)
+
+    def _step(self, kind: str, candidate: int, number: int, values: Sequence[float] | None) -> None:
+        row = (kind, candidate, number, None if values is None else json.dumps(list(values)))
+        self._db.execute("INSERT INTO step (kind, candidate, number, vals) VALUES (?, ?, ?, ?)", row)
+
+    def steps(self) -> list[Step]:
+        """Return all asks and tells in their order."""
+        rows = self._db.execute("SELECT kind, candidate, number, vals FROM step ORDER BY seq")
+        return [Step(k, c, n, None if v is None else tuple(json.loads(v))) for k, c, n, v in rows]
+
+    def candidates(self, *, kinds: Sequence[Kind] | None = None) -> list[Candidate]:
+        """Return all candidates (of some kinds) with the scores of every pool, by id."""
+        scores: dict[int, dict[Pool, dict[str, Score]]] = {}
+        for identity, pool, name, value, stderr, n in self._db.execute("SELECT * FROM score ORDER BY rowid"):
+            entry = scores.setdefault(identity, {}).setdefault(pool, {})
+            entry[name] = Score(value=value, stderr=stderr, n=n)
+        rows = self._db.execute(
+            "SELECT id, name, kind, generation, subset, point, recipe, state, failure, seconds, worker"
+            " FROM candidate ORDER BY id"
+        )
+        found = [_candidate(row, scores.get(row[0], {})) for row in rows]
+        return [each for each in found if kinds is None or each.kind in kinds]
+
+    def items(self, pool: Pool) -> dict[int, dict[str, ItemScores]]:
+        """Return candidate -> objective -> item scores of one pool."""
+        found: dict[int, dict[str, ItemScores]] = {}
+        query = "SELECT candidate, objective, ids, vals, weights, soft FROM item WHERE pool = ? ORDER BY candidate"
+        for candidate, name, ids, values, weights, soft in self._db.execute(query, (pool,)):
+            found.setdefault(candidate, {})[name] = ItemScores(
+                ids=tuple(json.loads(ids)),
+                values=tuple(json.loads(values)),
+                weights=None if weights is None else tuple(json.loads(weights)),
+                soft=None if soft is None else tuple(json.loads(soft)),
+            )
+        return found
+
+    def twin(self, fingerprint: str, subset: int) -> int | None:
+        """Return the scored candidate that is the same recipe on the same subset, or None."""
+        row = self._db.execute(
+            "SELECT id FROM candidate WHERE fingerprint = ? AND subset = ? AND state = 'scored' ORDER BY id LIMIT 1",
+            (fingerprint, subset),
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+
+def _candidate(row: Sequence[Any], scores: Mapping[Pool, Scores]) -> Candidate:
+    identity, name, kind, generation, subset, point, recipe, state, failure, seconds, worker = row
+    return Candidate(
+        id=identity,
+        name=name,
+        kind=kind,
+        generation=generation,
+        subset=subset,
+        point=None if point is None else _point(json.loads(point)),
+        recipe=json.loads(recipe),
+        state=state,
+        failure=None if failure is None else Failure(**json.loads(failure)),
+        scores=scores,
+        seconds=seconds,
+        worker=worker,
+    )
+
+
+def _point(plain: Mapping[str, Any]) -> Point:
+    return Point(**{name: tuple(values) for name, values in plain.items()})
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open and check a ledger; a stranger's file is data, never code."""
+    if not path.is_file():
+        raise InvalidInput(f"{path.parent}: is no run (it holds no {path.name})")
+    try:
+        connection = sqlite3.connect(
+            f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=30
+        )
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'step')").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise InvalidInput(f"{path}: is damaged or no ledger ({error})") from None
+    if version > VERSION:
+        raise InvalidInput(f"{path}: was written by a newer evomerge (format {version}, this one knows {VERSION})")
+    if tables != 2 or version < 1:
+        raise InvalidInput(f"{path}: is a database, but no ledger of a run")
+    return connection

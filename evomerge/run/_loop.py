@@ -1,0 +1,304 @@
+"""The search itself: keep every worker busy, record every result before the optimiser hears of it."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from evomerge.errors import EvomergeError, InvalidFile
+from evomerge.records import Candidate, Failure, ItemScores, Scores
+from evomerge.run._fitness import fitness, scores_of, values_of, vector
+from evomerge.run._inspect import Setup, floors_of
+from evomerge.run._jobs import Executor, Job, Outcome
+from evomerge.run._ledger import Ledger
+from evomerge.run._progress import Observer, Progress
+from evomerge.run._replay import restored_optimizer
+from evomerge.run._standings import Standings
+from evomerge.run._subsets import WHOLE, Subsets
+from evomerge.search import OPTIMIZERS
+
+WAIT_SECONDS = 0.5  # longest sleep before the budget and Ctrl-C are looked at again
+REFRESH_SECONDS = 10.0  # how old the shown front and best may be
+HOPELESS = 30  # failures in a row after which the machine, not the candidates, must be at fault
+
+
+class SearchLoop:
+    """Asks, scores, records and tells until the budget is spent or somebody says stop."""
+
+    def __init__(
+        self,
+        setup: Setup,
+        ledger: Ledger,
+        executor: Executor,
+        *,
+        observer: Observer,
+        stop: Callable[[], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.setup, self.ledger, self.executor = setup, ledger, executor
+        self.observer, self._stop, self._clock = observer, stop, clock
+        entry = setup.entry
+        self.subsets = Subsets(setup.prepared.pools, entry.subset.size, entry.subset.policy, entry.seed)
+        self.optimizer = restored_optimizer(setup, ledger, observer)
+        self._started = clock()
+        self._before = float(ledger.meta("seconds", 0.0))
+        self._queue: deque[Job] = deque()
+        self._running: set[int] = set()
+        self._known: dict[int, Candidate] = {}
+        self._table: dict[int, Mapping[str, ItemScores]] = {}
+        self._numbers: dict[int, int] = {}  # candidate -> the optimiser's number of it
+        self._handicaps: dict[int, dict[str, float]] = {}
+        self._already = 0  # candidates that earlier sessions finished
+        self._in_a_row = 0
+        self._standings: tuple[float, Standings] | None = None
+        self._last = ""
+
+    # -- starting and resuming -----------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """Bring the queues to where the ledger says the run stands."""
+        self._known = {each.id: each for each in self.ledger.candidates()}
+        self._table = dict(self.ledger.items("search"))
+        self._numbers = {step.candidate: step.number for step in self.ledger.steps() if step.kind == "ask"}
+        self._already = sum(1 for each in self._numbers if self._known[each].state != "running")
+        if not self._known:
+            self._add_references()
+        waiting = [each for each in self._known.values() if each.state == "running" and each.kind != "mean"]
+        self._queue.extend(self._job(each) for each in waiting)
+
+    def _add_references(self) -> None:
+        with self.ledger.transaction():
+            for reference in self.setup.references:
+                self.ledger.add(
+                    name=reference.name,
+                    kind=reference.kind,
+                    generation=-1,
+                    subset=WHOLE,
+                    recipe=reference.document,
+                    fingerprint=self.setup.recipe(reference.document).fingerprint,
+                )
+        self._known = {each.id: each for each in self.ledger.candidates()}
+
+    # -- the loop ------------------------------------------------------------------------------------------------
+
+    def run(self, deadline: Callable[[], float | None]) -> None:
+        """Search until the budget is spent, deadline() (seconds of the run) has passed or stop() says so."""
+        while True:
+            while self.executor.free and not self._stop():
+                job = self._next_job(deadline)
+                if job is None:
+                    break
+                self._running.add(job.candidate)
+                self.executor.submit(job)
+            if not self._running:
+                return
+            for job, outcome in self.executor.wait(WAIT_SECONDS):
+                self._record(job, outcome)
+            self._show(deadline)
+
+    def _next_job(self, deadline: Callable[[], float | None]) -> Job | None:
+        """Return queued work first, else a new candidate while the budget lasts."""
+        if self._queue:
+            return self._queue.popleft()
+        while not self._spent(deadline):
+            job = self._ask()
+            if job is not None:
+                return job
+        return None
+
+    def _spent(self, deadline: Callable[[], float | None]) -> bool:
+        budget = self.setup.entry.budget
+        end = deadline()
+        if end is not None and self.seconds >= end:
+            return True
+        if budget.candidates is not None and len(self._numbers) >= budget.candidates:
+            return True
+        return budget.items is not None and self._items_scored() >= budget.items
+
+    def _items_scored(self) -> int:
+        return sum(len(scores.ids) for items in self._table.values() for scores in items.values())
+
+    @property
+    def seconds_per_item(self) -> float | None:
+        """Seconds that scoring one item took on average (of one worker), or None before anything was scored."""
+        timed = [each for each in self._known.values() if each.seconds and each.id in self._table]
+        items = sum(len(scores.ids) for each in timed for scores in self._table[each.id].values())
+        return sum(each.seconds or 0.0 for each in timed) / items if items else None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of this run, earlier sessions included."""
+        return self._before + self._clock() - self._started
+
+    def _ask(self) -> Job | None:
+        """Add a new candidate; None if it repeats a scored one on the same items, whose scores it then takes."""
+        proposal = self.optimizer.ask()
+        document = self.setup.space.decode(proposal.point)
+        subset = self.subsets.number(proposal.generation)
+        fingerprint = self._fingerprint(document)
+        twin = self.ledger.twin(fingerprint, subset)
+        with self.ledger.transaction():
+            candidate = self.ledger.add(
+                name="candidate {id}",
+                kind="candidate",
+                generation=proposal.generation,
+                subset=subset,
+                recipe=document,
+                fingerprint=fingerprint,
+                point=proposal.point,
+                number=proposal.number,
+                same_as=twin,
+            )
+        added = Candidate(
+            id=candidate,
+            name=f"candidate {candidate}",
+            kind="candidate",
+            generation=proposal.generation,
+            subset=subset,
+            point=proposal.point,
+            recipe=document,
+            state="running",
+        )
+        self._known[candidate], self._numbers[candidate] = added, proposal.number
+        if twin is None:
+            return self._job(added)
+        copied = Outcome(items=self._table[twin], failure=None, seconds=0.0, worker=f"same as {twin}", attempts=0)
+        self._record(self._job(added), copied)
+        return None
+
+    def _fingerprint(self, document: Mapping[str, object]) -> str:
+        try:
+            return self.setup.recipe(document).fingerprint
+        except InvalidFile:
+            return ""  # the worker will say what is wrong with it; it is like no other
+
+    def _job(self, candidate: Candidate) -> Job:
+        items = self.subsets.items(candidate.subset)
+        return Job(candidate=candidate.id, pool="search", document=candidate.recipe, items=items)
+
+    # -- results -------------------------------------------------------------------------------------------------
+
+    def _record(self, job: Job, outcome: Outcome) -> None:
+        """Commit a result, then tell the optimiser."""
+        candidate = self._known[job.candidate]
+        number = self._numbers.get(candidate.id)
+        scores = scores_of(outcome.items) if outcome.items is not None else None
+        values = self._told(candidate, scores)
+        with self.ledger.transaction():
+            self.ledger.finish(
+                candidate.id,
+                failure=outcome.failure,
+                attempts=outcome.attempts,
+                seconds=outcome.seconds,
+                worker=outcome.worker,
+            )
+            if scores is not None and outcome.items is not None:
+                self.ledger.add_scores(candidate.id, "search", scores, outcome.items)
+            if number is not None:
+                self.ledger.tell(candidate.id, number, values)
+            self.ledger.set_meta("seconds", self.seconds)
+        if number is not None:
+            self.optimizer.tell(number, values)
+        self._remember(candidate, outcome, scores)
+
+    def _told(self, candidate: Candidate, scores: Scores | None) -> tuple[float, ...] | None:
+        """Return what the optimiser is told: one fitness, or a value for each objective."""
+        if scores is None:
+            return None
+        values = values_of(scores)
+        if not OPTIMIZERS[self.optimizer.name].scalar:
+            for name, handicap in self._handicap(candidate).items():
+                values[name] += handicap
+        floors = self.floors()
+        if self.optimizer.objectives == 1:
+            return (fitness(self.setup.objectives, values, floors),)
+        return vector(self.setup.objectives, values, floors)
+
+    def _handicap(self, candidate: Candidate) -> dict[str, float]:
+        """Return the subset's handicap, estimated once, when its first candidate comes back."""
+        if candidate.subset not in self._handicaps:
+            standings = Standings(self.setup.objectives, self._table, {})
+            self._handicaps[candidate.subset] = standings.handicap(self.subsets.items(candidate.subset))
+        return self._handicaps[candidate.subset]
+
+    def floors(self) -> dict[str, float]:
+        """Return the floors that are known by now; those that hang on a parent need its scores."""
+        parents = {
+            each.name: values_of(each.scores["search"])
+            for each in self._known.values()
+            if each.kind == "parent" and "search" in each.scores
+        }
+        return floors_of(self.setup, parents)
+
+    def _remember(self, candidate: Candidate, outcome: Outcome, scores: Scores | None) -> None:
+        self._running.discard(candidate.id)
+        self._known[candidate.id] = replace(
+            candidate,
+            state=outcome.failure.kind if outcome.failure else "scored",
+            failure=outcome.failure,
+            seconds=outcome.seconds,
+            scores={"search": scores} if scores is not None else {},
+        )
+        if outcome.items is not None:
+            self._table[candidate.id] = outcome.items
+        self._count_failures(candidate, outcome.failure)
+        if scores is not None:
+            value = fitness(self.setup.objectives, values_of(scores), self.floors())
+            self._last = f"{candidate.name} {value:.3f} in {outcome.seconds:.1f} s"
+        elif outcome.failure is not None:
+            self._last = f"{candidate.name} {outcome.failure.kind}: {outcome.failure.reason}"
+            self.observer.say(self._last)
+
+    def _count_failures(self, candidate: Candidate, failure: Failure | None) -> None:
+        self._in_a_row = 0 if failure is None else self._in_a_row + 1
+        if failure is not None and self._in_a_row >= max(HOPELESS, 2 * self.optimizer.generation_size):
+            raise EvomergeError(
+                f"{self._in_a_row} candidates in a row failed, so something else than the candidates is wrong; "
+                f"the last reason: {failure.reason}"
+            )
+
+    # -- watching ------------------------------------------------------------------------------------------------
+
+    def _show(self, deadline: Callable[[], float | None]) -> None:
+        failures: dict[str, int] = {}
+        for each in self._known.values():
+            if each.failure is not None:
+                failures[each.failure.kind] = failures.get(each.failure.kind, 0) + 1
+        best, front = self._leaders()
+        done = sum(1 for number in self._numbers if self._known[number].state != "running")
+        budget = self.setup.entry.budget.candidates
+        self.observer.update(
+            Progress(
+                phase="searching",
+                done=done,
+                planned=budget,
+                running=len(self._running),
+                workers=self.setup.entry.workers.count or 1,
+                best=best,
+                front=front,
+                failures=failures,
+                seconds=self.seconds,
+                seconds_left=self._left(done, budget, deadline),
+                last=self._last,
+            )
+        )
+
+    def _left(self, done: int, budget: int | None, deadline: Callable[[], float | None]) -> float | None:
+        """Return the expected seconds until the search ends (the proof comes after)."""
+        end = deadline()
+        ends = [] if end is None else [max(0.0, end - self.seconds)]
+        if budget is not None and done >= 5:
+            fresh = max(1, done - self._already)
+            ends.append((self._clock() - self._started) / fresh * (budget - done))
+        return min(ends, default=None)
+
+    def _leaders(self) -> tuple[tuple[int, float] | None, int]:
+        """Return the best candidate and the size of the front; refitted now and then, because it costs time."""
+        now = self._clock()
+        if self._standings is None or now - self._standings[0] > REFRESH_SECONDS:
+            self._standings = (now, Standings(self.setup.objectives, self._table, self.floors()))
+        standings = self._standings[1]
+        searched = [each for each in standings.values if self._known[each].kind == "candidate"]
+        ranked = standings.ranked(searched)
+        best = (ranked[0], standings.fitness(ranked[0])) if ranked else None
+        return best, len(standings.front(list(standings.values)))

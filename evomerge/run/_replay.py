@@ -1,0 +1,66 @@
+"""A fresh optimiser brought to where the ledger's asks and tells left the old one."""
+
+from evomerge.records import Point
+from evomerge.run._inspect import Setup
+from evomerge.run._ledger import Ledger
+from evomerge.run._progress import Observer
+from evomerge.search import Optimizer, create
+
+
+def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer) -> Optimizer:
+    """Return the run's optimiser in the state that the ledger describes.
+
+    Replaying the recorded calls gives the recorded points, because an optimiser is a function of its calls. After an
+    upgrade of its library it may not; then the recorded points are put in its mouth, so that what was scored is what
+    it learns from.
+    """
+    optimizer = _fresh(setup, observer)
+    if _replayed(optimizer, ledger, forced=False):
+        return optimizer
+    observer.say("the optimiser's library now proposes other points than it did; the recorded ones are told instead")
+    optimizer = _fresh(setup, observer, with_starts=False)
+    _replayed(optimizer, ledger, forced=True)
+    return optimizer
+
+
+def _fresh(setup: Setup, observer: Observer, *, with_starts: bool = True) -> Optimizer:
+    optimizer = create(
+        setup.optimizer,
+        setup.space.domain,
+        objectives=len(setup.objectives),
+        seed=setup.entry.seed,
+        start=setup.space.start,
+        options=setup.optimizer_options,
+    )
+    points = _start_points(setup, observer) if with_starts else []
+    if points:
+        optimizer.inject(points)
+    return optimizer
+
+
+def _start_points(setup: Setup, observer: Observer) -> list[Point]:
+    """Return the user's own recipes as points, where the space can say them."""
+    points = []
+    for reference in setup.references:
+        if reference.kind == "control":
+            try:
+                points.append(setup.space.encode(reference.document))
+            except ValueError as error:
+                observer.say(f"{reference.name} is scored and compared with, but is no point of the space ({error})")
+    return points
+
+
+def _replayed(optimizer: Optimizer, ledger: Ledger, *, forced: bool) -> bool:
+    """Repeat every recorded ask and tell; False at the first ask that gives another point than it gave then."""
+    points = {each.id: each.point for each in ledger.candidates(kinds=["candidate"])}
+    for step in ledger.steps():
+        if step.kind == "tell":
+            optimizer.tell(step.number, step.values)
+            continue
+        recorded = points[step.candidate]
+        assert recorded is not None
+        if forced:
+            optimizer.inject([recorded])
+        if optimizer.ask().point != recorded:
+            return False
+    return True

@@ -1,0 +1,139 @@
+"""Reading a run: what the ledger says, from any process, while the run goes on or years later."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from evomerge.errors import InvalidInput
+from evomerge.recipe import Recipe, parse_recipe
+from evomerge.records import Candidate, ItemScores, Objective, Pool
+from evomerge.run._fitness import fitness, values_of
+from evomerge.run._ledger import Ledger
+from evomerge.run._standings import Standings
+
+LEDGER = "ledger.sqlite"
+State = Literal["searching", "proving", "done"]
+
+
+class Summary(NamedTuple):
+    """Where a run stands. failures: kind -> count. owner: the process working on it, or None."""
+
+    state: State
+    owner: str | None
+    asked: int
+    finished: int
+    budget: Mapping[str, Any]
+    failures: Mapping[str, int]
+    seconds: float
+    best: tuple[int, float] | None
+    front: int
+
+
+class Run:
+    """A run folder, read only.
+
+    Raises:
+        InvalidInput: the folder holds no ledger, or a damaged or newer one.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self._ledger = Ledger.read(self.path / LEDGER)
+
+    @property
+    def state(self) -> State:
+        """Whether the run is still searching, in its proof, or done."""
+        state: State = self._ledger.meta("state")
+        return state
+
+    def fact(self, key: str, default: Any = None) -> Any:
+        """Return a recorded fact, such as "notes", "versions", "models" or "verdict"."""
+        return self._ledger.meta(key, default)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What the search is for."""
+        plain = self._ledger.meta("objectives")
+        return tuple(Objective(**{**each, "scale": tuple(each["scale"]) if each["scale"] else None}) for each in plain)
+
+    def candidates(self) -> list[Candidate]:
+        """Return everything that was tried, references and the mean included, by id."""
+        return self._ledger.candidates()
+
+    def candidate(self, identity: int) -> Candidate:
+        """Return one candidate.
+
+        Raises:
+            InvalidInput: there is none with that id.
+        """
+        found = [each for each in self.candidates() if each.id == identity]
+        if not found:
+            raise InvalidInput(f"{self.path}: has no candidate {identity}; see `evomerge front {self.path} --all`")
+        return found[0]
+
+    def recipe(self, candidate: Candidate) -> Recipe:
+        """Return a candidate's recipe; relative parent paths start where the search file's did."""
+        return parse_recipe(candidate.recipe, where=f"candidate {candidate.id}", root=Path(self._ledger.meta("folder")))
+
+    def items(self, pool: Pool) -> dict[int, dict[str, ItemScores]]:
+        """Return candidate -> objective -> item scores of one pool."""
+        return self._ledger.items(pool)
+
+    @property
+    def pick(self) -> Candidate | None:
+        """The run's result: chosen on the select pool; None before that."""
+        pick = self._ledger.meta("pick")
+        return None if pick is None else self.candidate(pick)
+
+    @property
+    def verdict(self) -> Mapping[str, Any] | None:
+        """Whether the pick's gain is proven, as plain data; None before the proof is done."""
+        found: Mapping[str, Any] | None = self._ledger.meta("verdict")
+        return found
+
+    @property
+    def front(self) -> list[Candidate]:
+        """The candidates that no other dominates: by select scores once they exist, else by adjusted search scores."""
+        chosen = self._ledger.meta("front")
+        known = {each.id: each for each in self.candidates()}
+        if chosen is None:
+            standings = self.standings()
+            chosen = standings.front(list(standings.values))
+        return [known[each] for each in chosen]
+
+    @property
+    def finalists(self) -> list[int]:
+        """Ids of the candidates that were re-scored on the select pool."""
+        return list(self._ledger.meta("finalists", []))
+
+    def standings(self) -> Standings:
+        """Return search scores made comparable across subsets."""
+        return Standings(self.objectives, self._ledger.items("search"), {})
+
+    def mean_score(self, candidate: Candidate, pool: Pool) -> float | None:
+        """Return the weighted mean of the objectives on one pool, or None if it was not scored there."""
+        scores = candidate.scores.get(pool)
+        return None if scores is None else fitness(self.objectives, values_of(scores), {})
+
+    def summary(self) -> Summary:
+        """Return where the run stands."""
+        candidates = self.candidates()
+        searched = [each for each in candidates if each.kind == "candidate"]
+        failures: dict[str, int] = {}
+        for each in candidates:
+            if each.failure is not None:
+                failures[each.failure.kind] = failures.get(each.failure.kind, 0) + 1
+        standings = self.standings()
+        ranked = standings.ranked([each.id for each in searched])
+        owner = self.path / ".owner"
+        return Summary(
+            state=self.state,
+            owner=owner.read_text(encoding="utf-8").strip() if owner.exists() else None,
+            asked=len(searched),
+            finished=sum(1 for each in searched if each.state != "running"),
+            budget=self._ledger.meta("search").get("budget", {}),
+            failures=failures,
+            seconds=float(self._ledger.meta("seconds", 0.0)),
+            best=(ranked[0], standings.fitness(ranked[0])) if ranked else None,
+            front=len(standings.front(list(standings.values))),
+        )

@@ -1,0 +1,54 @@
+"""The work of one worker: turn the live model into a candidate and score it."""
+
+import gc
+import time
+import traceback
+from typing import Any
+
+from evomerge.checkpoint import Parents
+from evomerge.engine import LiveModel, make_plan
+from evomerge.errors import DegenerateModel, InvalidInput, MergeFailed
+from evomerge.recipe import parse_recipe
+from evomerge.records import Failure, FailureKind
+from evomerge.run._jobs import Job, Outcome, WorkerSetup
+
+
+class CandidateScorer:
+    """Holds the parents mapped and one live model; scores one candidate after another."""
+
+    def __init__(self, setup: WorkerSetup, name: str):
+        import torch
+
+        torch.set_num_threads(setup.threads)
+        self.setup, self.name = setup, name
+        self._live = LiveModel(Parents(setup.parents, setup.root), device=setup.device)
+        self._scorers: dict[tuple[int, int], Any] = {}
+
+    def score(self, job: Job, batch_size: int | None = None) -> Outcome:
+        """Score a job; every exception becomes a failure of the candidate."""
+        started = time.perf_counter()
+        try:
+            items, failure = self._score(job, batch_size or self.setup.batch_size), None
+        except DegenerateModel as error:
+            items, failure = None, _failure("degenerate", error)
+        except (MergeFailed, InvalidInput) as error:
+            items, failure = None, _failure("infeasible", error)
+        except Exception as error:  # whatever a scorer or library raises is this candidate's failure, not the night's
+            items, failure = None, _failure("failed", error, traceback.format_exc(limit=-8))
+            gc.collect()
+        return Outcome(items=items, failure=failure, seconds=time.perf_counter() - started, worker=self.name)
+
+    def _score(self, job: Job, batch_size: int) -> Any:
+        plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
+        self._live.apply(plan)
+        key = (id(self._live.model), batch_size)
+        if key not in self._scorers:
+            bound = self.setup.prepared.scorer(self._live.model, self._live.tokenizer, batch_size=batch_size)
+            self._scorers[key] = bound
+        return self._scorers[key].score(job.items)
+
+
+def _failure(kind: FailureKind, error: Exception, detail: str = "") -> Failure:
+    text = str(error).strip() or type(error).__name__
+    reason = text if kind != "failed" else f"{type(error).__name__}: {text}"
+    return Failure(kind=kind, reason=reason.splitlines()[0][:500], detail=detail or text[:4000])

@@ -1,0 +1,149 @@
+"""The YAML of a search: what a person writes to start a run."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from evomerge.recipe import ModelRef
+
+Ref = Annotated[ModelRef, BeforeValidator(ModelRef.parse)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class ParentsEntry(_Strict):
+    """base: the common ancestor that task vectors are taken against. models: what is merged."""
+
+    base: Ref | None = None
+    models: list[Ref] = Field(min_length=1)
+
+
+class RelativeFloor(_Strict):
+    """A floor below a parent's own score: that parent's, minus this much."""
+
+    parent: str
+    minus: float = 0.0
+
+
+class TaskEntry(_Strict):
+    """One objective: an lm-eval task, or a Python function with items of its own."""
+
+    task: str | None = None
+    scorer: str | None = None
+    items: str | None = None
+    metric: str | None = None
+    direction: Literal["max", "min"] = "max"
+    weight: float = Field(1.0, gt=0)
+    floor: float | RelativeFloor | None = None
+    scale: tuple[float, float] | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "TaskEntry":
+        if (self.task is None) == (self.scorer is None):
+            raise ValueError("needs exactly one of task: (an lm-eval task) and scorer: (file.py:function)")
+        if self.scale is not None and self.scale[0] >= self.scale[1]:
+            raise ValueError(f"scale is {list(self.scale)}, expected [low, high] with low < high")
+        return self
+
+
+class PoolsEntry(_Strict):
+    """Items per task in each of the three disjoint pools."""
+
+    search: int = Field(256, ge=1)
+    select: int = Field(256, ge=1)
+    report: int = Field(512, ge=1)
+
+
+class SubsetEntry(_Strict):
+    """Items per task one candidate is scored on. rotate: another subset each generation; fixed: always the same."""
+
+    size: int = Field(64, ge=1)
+    policy: Literal["rotate", "fixed"] = "rotate"
+
+
+class BudgetEntry(_Strict):
+    """When the search ends: whichever comes first. hours includes the time of the proof."""
+
+    candidates: int | None = Field(None, ge=1)
+    hours: float | None = Field(None, gt=0)
+    items: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "BudgetEntry":
+        if self.candidates is None and self.hours is None and self.items is None:
+            raise ValueError("needs at least one of candidates:, hours: and items:")
+        return self
+
+
+class WorkersEntry(_Strict):
+    """count: 0 = in this process, without Ray. gpus: for each worker. timeout: seconds for one candidate."""
+
+    count: int = Field(2, ge=0)
+    threads: int = Field(1, ge=1)
+    gpus: float = Field(0.0, ge=0)
+    address: str | None = None
+    batch_size: int = Field(64, ge=1)
+    timeout: float | None = Field(None, gt=0)
+
+
+class ProofEntry(_Strict):
+    """finalists: how many of the best candidates are re-scored, besides the front and the mean.
+
+    report: "chosen" scores the pick, the best parent and the best simple merge on the report pool; "all" scores every
+    parent and every simple merge there too.
+    """
+
+    finalists: int = Field(8, ge=1)
+    report: Literal["chosen", "all"] = "chosen"
+
+
+def _read_optimizer(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+class SearchEntry(_Strict):
+    """A whole search file."""
+
+    parents: ParentsEntry
+    space: str | dict[str, Any]
+    tasks: list[TaskEntry] = Field(min_length=1)
+    task_path: str | None = None
+    lm_eval: dict[str, Any] = Field(default_factory=dict)
+    pools: PoolsEntry = Field(default_factory=lambda: PoolsEntry())
+    subset: SubsetEntry = Field(default_factory=lambda: SubsetEntry())
+    start: list[str] = Field(default_factory=list)
+    optimizer: Annotated[dict[str, Any], BeforeValidator(_read_optimizer)] = Field(default_factory=dict)
+    budget: BudgetEntry = Field(default_factory=lambda: BudgetEntry(candidates=400))
+    workers: WorkersEntry = Field(default_factory=lambda: WorkersEntry())
+    proof: ProofEntry = Field(default_factory=lambda: ProofEntry())
+    allow_test_split: list[str] = Field(default_factory=list)
+    seed: int = Field(0, ge=0)
+
+
+# What may differ between two calls of one run: it changes how long the night is, never what a score means.
+FREE_KEYS = ("budget", "workers")
+
+
+def overridden(data: dict[str, Any], **values: Any) -> dict[str, Any]:
+    """Return a search file's data with command-line values in place: hours, candidates, workers, seed."""
+    result = dict(data)
+    for name in ("hours", "candidates"):
+        if values.get(name) is not None:
+            result["budget"] = {**_mapping(result.get("budget")), name: values[name]}
+    if values.get("workers") is not None:
+        result["workers"] = {**_mapping(result.get("workers")), "count": values["workers"]}
+    if values.get("seed") is not None:
+        result["seed"] = values["seed"]
+    return result
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def resolve(folder: Path, path: str) -> Path:
+    """Return a path of a search file, which starts at the file's own folder."""
+    return (folder / Path(path).expanduser()).resolve()
