@@ -3,6 +3,7 @@
 This room knows files, tensor names and architectures' conventions; it refuses to know what a merge computes.
 """
 
+from evomerge.checkpoint._card import Parent, model_card, parents_of
 from evomerge.checkpoint._config import copy_tokenizer, merged_config
 from evomerge.checkpoint._folder import CODES, DTYPES, Checkpoint, TensorInfo
 from evomerge.checkpoint._hub import Upload, plan_upload, push
@@ -18,6 +19,7 @@ __all__ = [
     "Checkpoint",
     "CheckpointWriter",
     "Layout",
+    "Parent",
     "Parents",
     "Place",
     "TensorInfo",
@@ -26,6 +28,8 @@ __all__ = [
     "is_block_output",
     "locate",
     "merged_config",
+    "model_card",
+    "parents_of",
     "plan_upload",
     "push",
     "refuse_existing",

@@ -1,7 +1,8 @@
 """The folder sink: a plan becomes a checkpoint folder, tensor by tensor."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,9 +31,13 @@ def write_folder(
     device: str = "cpu",
     block: int = BLOCK,
     card: str = "",
+    extra: Mapping[str, str] | None = None,
+    record: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Build every tensor and write the model folder: weights, config, tokenizer, recipe.yaml and README.md.
+    """Build every tensor and write the model folder: weights, config, tokenizer, recipe.yaml, evomerge.json, card.
+
+    card: text of README.md. extra: further text files. record: what evomerge.json says besides the fingerprint.
 
     Nothing is visible at `out` until all of it is there. Memory: one output tensor and cache-sized buffers.
 
@@ -56,6 +61,9 @@ def write_folder(
         copy_tokenizer(donor, writer.folder)
         if plan.recipe.chat_template:
             (writer.folder / "chat_template.jinja").write_text(plan.recipe.chat_template, encoding="utf-8")
-        (writer.folder / "recipe.yaml").write_text(plan.recipe.to_yaml(), encoding="utf-8")
+        (writer.folder / "recipe.yaml").write_text(plan.recipe.to_yaml(out), encoding="utf-8")
+        for name, text in (extra or {}).items():
+            (writer.folder / name).write_text(text, encoding="utf-8")
+        write_json(writer.folder / "evomerge.json", {"recipe": plan.recipe.fingerprint, **(record or {})})
         if card:
             (writer.folder / "README.md").write_text(card, encoding="utf-8")

@@ -94,8 +94,11 @@ def cut_pools(plan: SplitPlan, sizes: PoolSizes, available: Mapping[str, Sequenc
                 "ask for smaller pools"
             )
     own, final = list(available[plan.own]), list(available[plan.final])
+    report = sizes.report
+    if report is None:
+        report = len(final) - (sizes.search + sizes.select if plan.own == plan.final else 0)
     if plan.own == plan.final:
-        split_at = len(own) - sizes.report
+        split_at = len(own) - report
         own, final = own[:split_at], own[split_at:][::-1]
     select = own[len(own) - sizes.select :][::-1]
-    return {"search": own[: sizes.search], "select": select, "report": final[: sizes.report]}
+    return {"search": own[: sizes.search], "select": select, "report": final[:report]}

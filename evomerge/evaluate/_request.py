@@ -31,15 +31,18 @@ class TaskRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSizes:
-    """Number of items per task in each pool; a pool of 0 items is allowed (scoring one model needs no search)."""
+    """Number of items per task in each pool; a pool of 0 items is allowed (scoring one model needs no search).
+
+    report: None = every item that the other pools leave.
+    """
 
     search: int
     select: int
-    report: int
+    report: int | None
 
     def of(self, pool: Pool) -> int:
-        """Return the size of one pool."""
-        return {"search": self.search, "select": self.select, "report": self.report}[pool]
+        """Return the size of one pool; 0 where it takes what is left."""
+        return {"search": self.search, "select": self.select, "report": self.report or 0}[pool]
 
 
 class Refused(Exception):

@@ -8,14 +8,24 @@ files, models, layers, recipes and YAML.
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.methods._combination import LINEAR, SLERP, TASK_ARITHMETIC
 from evomerge.methods._merge import BLOCK, merge_into, working_dtype
+from evomerge.methods._model_stock import MODEL_STOCK
 from evomerge.methods._passthrough import PASSTHROUGH
+from evomerge.methods._ram import RAM, RAMPLUS_TL
+from evomerge.methods._sce import SCE
 from evomerge.methods._scratch import Scratch
 from evomerge.methods._sparse_methods import SPARSE
 from evomerge.methods._spec import Inputs, Method, Parameter, Settings, Value, Variant
+from evomerge.methods._sphere import KARCHER, MULTISLERP, NUSLERP
 from evomerge.methods._statistics import GRID, Statistics
+from evomerge.methods._swap import ARCEE_FUSION, NEARSWAP
 
 METHODS: dict[str, Method] = {
-    method.name: method for method in (LINEAR, SLERP, TASK_ARITHMETIC, *SPARSE, PASSTHROUGH)
+    method.name: method
+    for method in (
+        *(LINEAR, SLERP, NUSLERP, MULTISLERP, KARCHER),
+        *(TASK_ARITHMETIC, *SPARSE, SCE, RAM, RAMPLUS_TL),
+        *(MODEL_STOCK, NEARSWAP, ARCEE_FUSION, PASSTHROUGH),
+    )
 }
 
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 
 from evomerge.errors import MergeFailed
+from evomerge.methods._gram import Axis, fibres
 from evomerge.methods._spec import Arithmetic, Block, Inputs, Method, Parameter, Settings
 from evomerge.methods._statistics import Statistics
 
@@ -21,8 +22,28 @@ class Combination(NamedTuple):
     models: tuple[float, ...]
 
 
-def combine(out: torch.Tensor, block: Block, coefficients: Combination) -> None:
+class FibreCombination(NamedTuple):
+    """A linear combination with coefficients of its own for each fibre: position p belongs to (p // run) % groups.
+
+    base: (groups,) or None. models: one (groups,) for each, float64.
+    """
+
+    base: torch.Tensor | None
+    models: tuple[torch.Tensor, ...]
+    run: int
+
+    @classmethod
+    def of(cls, based: bool, factors: Sequence[torch.Tensor], shape: Sequence[int], axis: Axis) -> "FibreCombination":
+        """Return sum(c_i x_i), or with `based` base + sum(c_i (x_i - base)), over the fibres of a shape."""
+        _, run = fibres(shape, axis)
+        return cls(1.0 - torch.stack(list(factors)).sum(0) if based else None, tuple(factors), run)
+
+
+def combine(out: torch.Tensor, block: Block, coefficients: Combination | FibreCombination) -> None:
     """Write the linear combination of one block. A coefficient of 0 leaves its input unread."""
+    if isinstance(coefficients, FibreCombination):
+        _combine_fibres(out, block, coefficients)
+        return
     tensors = [block.base, *block.models] if block.base is not None else list(block.models)
     factors = [coefficients.base, *coefficients.models] if block.base is not None else list(coefficients.models)
     used = [(tensor, factor) for tensor, factor in zip(tensors, factors, strict=True) if factor != 0]
@@ -35,6 +56,18 @@ def combine(out: torch.Tensor, block: Block, coefficients: Combination) -> None:
         out.mul_(factor)
     for tensor, factor in rest:
         out.add_(block.scratch.load("term", tensor), alpha=factor)
+
+
+def _combine_fibres(out: torch.Tensor, block: Block, coefficients: FibreCombination) -> None:
+    position = torch.arange(block.start, block.start + out.numel(), device=out.device)
+    fibre = position.div_(coefficients.run, rounding_mode="floor").remainder_(coefficients.models[0].numel())
+    terms = list(zip(block.models, coefficients.models, strict=True))
+    if block.base is not None and coefficients.base is not None:
+        terms.insert(0, (block.base, coefficients.base))
+    out.zero_()
+    for tensor, factors in terms:
+        factor = factors.to(out.device, out.dtype)[fibre]
+        out.add_(block.scratch.load("term", tensor).mul_(factor))
 
 
 class _Linear(Arithmetic):
@@ -146,4 +179,5 @@ SLERP = Method(
     inputs=(1, 1),
     parameters=(Parameter(name="t", per="merge", gene=(0.0, 1.0), doc="0 = the base, 1 = the other model"),),
     arithmetic=_Slerp(),
+    passes=2,
 )

@@ -87,9 +87,7 @@ class Sparse(Arithmetic):
         shares = Shares(tuple(used), float(settings.shared("lambda")), divisor, divide and self.elect)
         return shares._replace(verbatim=_verbatim(shares))
 
-    def _share(
-        self, inputs: Inputs, settings: Settings, statistics: Statistics, model: int, density: float
-    ) -> Share:
+    def _share(self, inputs: Inputs, settings: Settings, statistics: Statistics, model: int, density: float) -> Share:
         """Return the share of a thinned model as if its weight were 1."""
         rescale = bool(settings.shared("rescale"))
         if self.by == "magnitude":

@@ -55,9 +55,7 @@ class Statistics:
 
     def fibre_gram(self, axis: _gram.Axis) -> torch.Tensor:
         """Return the Gram matrices of each row ("last") or column ("first") of the tensors, (groups, n, n) float64."""
-        return self.remember(
-            ("fibre_gram", axis), lambda: _gram.fibre_gram(self._models, self._base, self.shape, axis)
-        )
+        return self.remember(("fibre_gram", axis), lambda: _gram.fibre_gram(self._models, self._base, self.shape, axis))
 
     def delta(self, model: int, start: int = 0, end: int | None = None) -> torch.Tensor:
         """Return a stretch of a model's task vector in working precision (float32; float64 for float64 tensors)."""
@@ -71,9 +69,7 @@ class Statistics:
 
     def cut(self, model: int, count: int) -> Cut:
         """Return the cut that keeps the `count` largest |delta| of a model, ties by position."""
-        return self.remember(
-            ("cut", model, count), lambda: _selection.select(self._sizes(model), self.size, count)
-        )
+        return self.remember(("cut", model, count), lambda: _selection.select(self._sizes(model), self.size, count))
 
     def kept_l1(self, model: int, count: int) -> float:
         """Return the L1 norm of the `count` largest |delta| of a model."""
@@ -112,9 +108,7 @@ class Statistics:
         if step.is_integer():
             sums = self.remember(("random", model, address), lambda: self._random_table(model, address))
             return float(sums[int(step)]), float(sums[GRID])
-        return self.remember(
-            ("random", model, address, density), lambda: self._random_alone(model, density, address)
-        )
+        return self.remember(("random", model, address, density), lambda: self._random_alone(model, density, address))
 
     def _random_table(self, model: int, address: tuple[int, int]) -> torch.Tensor:
         """Return (GRID + 1,) float64: the L1 norm that density s / GRID keeps, for every s in one pass."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,9 +80,21 @@ class Recipe:
         plain = json.dumps(_canonical(self.document), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(plain.encode()).hexdigest()
 
-    def to_yaml(self) -> str:
-        """Return the text of a recipe file that parses back to this recipe."""
-        return yaml.safe_dump(dict(self.document), sort_keys=False, allow_unicode=True, width=120)
+    def to_yaml(self, folder: Path | None = None) -> str:
+        """Return the text of a recipe file that parses back to this recipe.
+
+        folder: where the file will be; parents that the recipe names relative to its root are then found from there.
+        """
+        document = dict(self.document)
+        if folder is not None and self.root is not None and self._has_relative_parents():
+            extension = {**document.get("evomerge", {}), "parents_in": os.path.relpath(self.root, folder.resolve())}
+            document["evomerge"] = extension
+        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+
+    def _has_relative_parents(self) -> bool:
+        assert self.root is not None
+        paths = [Path(ref.path).expanduser() for ref in self.models]
+        return any(not path.is_absolute() and (self.root / path).is_dir() for path in paths)
 
     def with_seed(self, seed: int) -> "Recipe":
         """Return the same recipe with another seed for its random masks."""

@@ -73,14 +73,11 @@ class PycmaEngine:
             # criteria on values mean nothing for ranks
             "tolfun": 0,
             "tolfunhist": 0,
-            "tolflatfitness": np.inf,
             "tolstagnation": 0,
             "maxiter": np.inf,
-            # no printing, no files, no reading of a signals file from the working directory
-            "verbose": -10,
+            "verbose": -10,  # prints nothing, and reads no signals file from the working directory
             "verb_log": 0,
             "verb_disp": 0,
-            "signals_filename": "",
         }
         if popsize is not None:
             settings["popsize"] = popsize

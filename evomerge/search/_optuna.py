@@ -69,7 +69,6 @@ class OptunaOptimizer:
         *,
         objectives: int,
         generation_size: int,
-        scored_before_failures_count: int,
     ) -> None:
         self.name = name
         self.objectives = objectives
@@ -78,8 +77,6 @@ class OptunaOptimizer:
         self._distributions = _distributions(domain)
         self._study = _study(sampler, objectives)
         self._book = Book(domain, objectives)
-        self._threshold = scored_before_failures_count
-        self._scored = 0
 
     def ask(self) -> Proposal:
         """Return the next point: an injected one, or what the sampler makes of the answers so far."""
@@ -95,16 +92,14 @@ class OptunaOptimizer:
         """Answer a proposal.
 
         A failure is told as PRUNED, which TPE ranks below every scored trial and NSGA-II leaves out: the region is
-        avoided and no penalty is invented. Until there are enough scored trials it is FAIL (unseen), because TPE would
-        model its first good points from failures.
+        avoided and no penalty is invented. (Told as FAIL, which TPE does not see, it asked for 1.8 times as many
+        failing points where most of the cube fails.)
         """
         values = self._book.close(number, values)
-        if values is not None:
-            self._scored += 1
-            self._study.tell(number, list(values))
+        if values is None:
+            self._study.tell(number, state=TrialState.PRUNED)
         else:
-            state = TrialState.PRUNED if self._scored >= self._threshold else TrialState.FAIL
-            self._study.tell(number, state=state)
+            self._study.tell(number, list(values))
 
     def inject(self, points: Sequence[Point]) -> None:
         """Propose these points verbatim at the next asks."""
@@ -124,11 +119,10 @@ def create_tpe(
     domain: Domain, *, objectives: int, seed: int, start: Point | None, options: Mapping[str, Any]
 ) -> OptunaOptimizer:
     """Build `tpe`. Options as in the registry; `start` is the first proposal."""
-    startup = options.get("startup", _STARTUP)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(
-            n_startup_trials=startup,
+            n_startup_trials=options.get("startup", _STARTUP),
             multivariate=True,
             constant_liar=True,
             seed=_seed(seed),
@@ -139,7 +133,6 @@ def create_tpe(
         sampler,
         objectives=objectives,
         generation_size=options.get("generation_size", _TPE_GENERATION),
-        scored_before_failures_count=startup,
     )
     optimizer.inject([start] if start else [])
     return optimizer
@@ -156,7 +149,6 @@ def create_nsga2(
         optuna.samplers.NSGAIISampler(population_size=population, seed=_seed(seed)),
         objectives=objectives,
         generation_size=population,
-        scored_before_failures_count=0,
     )
     optimizer.inject([start] if start else [])
     return optimizer

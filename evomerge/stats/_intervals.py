@@ -5,12 +5,12 @@ both candidates, and the objectives' weighted mean is taken. Plain percentile in
 tie: four wins, no loss and 46 ties give a lower end above 0, though a coin does that one time in eight. Hence each
 objective is resampled with two more items, a win and a loss of the largest size seen (the adjustment of Bonett & Price
 2012, https://doi.org/10.3102/1076998611411915, for paired proportions, here for any item scores); six wins and no loss
-are then needed, which is also where the exact sign test turns. The reported gain is that of the items themselves, and
-the end that the adjustment draws towards 0 is moved back by as much.
+are then needed, which is also where the exact sign test turns. The reported gain is that of the items themselves.
 
-Measured, nominal 95%, 1500 simulations each, 0/1 items, n 50 to 500, win rates 0.02 to 0.3 and loss rates 0 to 0.2:
-this interval covers 94.1 to 100%, and its lower end, on which a claim rests, is above the truth in at most 2.5%. Plain
-percentile intervals cover 64 to 99%, BCa 63 to 98%, studentised 62 to 97% (lower end above the truth in up to 11%).
+Measured, nominal 95%, 20,000 simulations each, 0/1 items, n 50 to 500, win rates 0.02 to 0.3 and loss rates 0 to 0.2:
+this interval covers 94.7 to 100% (92.9% where one item in fifty is won, none lost and n is 500), and its lower end, on
+which a claim rests, is above the truth in at most 2.4%. Plain percentile intervals cover 64 to 99%, BCa 63 to 98%,
+studentised 62 to 97% (lower end above the truth in up to 11%).
 """
 
 from collections.abc import Mapping
@@ -66,20 +66,17 @@ def paired_interval(
         raise InvalidInput(f"level {level}, resamples {resamples}; expected a level in (0, 1) and at least 1 resample")
     factors = {name: weights[name] / total * (scale or {}).get(name, 1.0) for name in sorted(weights)}
     streams = np.random.SeedSequence(seed).spawn(len(factors))
-    gain = adjusted_gain = 0.0
+    gain = 0.0
     draws = np.zeros(resamples)
     for (name, factor), stream in zip(factors.items(), streams, strict=True):
         differences, item_weights, magnitude = _paired(name, a, b)
         gain += factor * float(item_weights @ differences / item_weights.sum())
         differences = np.concatenate([differences, [magnitude, -magnitude]])
         item_weights = np.concatenate([item_weights, [item_weights.mean()] * 2])
-        adjusted_gain += factor * float(item_weights @ differences / item_weights.sum())
         draws += factor * _resampled_means(
             differences, item_weights, resamples, np.random.Generator(np.random.PCG64(stream))
         )
     low, high = (float(end) for end in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
-    shift = gain - adjusted_gain
-    low, high = min(low, low + shift), max(high, high + shift)
     return Interval(gain=gain, low=min(low, gain), high=max(high, gain), level=level)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evomerge.records import Domain, Point
-from evomerge.search import Optimizer, create
+from evomerge.search import Optimizer, Proposal, create
 
 
 def make(domain: Domain, seed: int = 0, start: Point | None = None, name: str = "cma", **options: Any) -> Optimizer:
@@ -49,9 +49,10 @@ def test_only_the_order_of_values_counts(name: str, transform: Callable[[float],
     assert plain == changed
 
 
-def test_a_failure_counts_as_worse_than_every_scored_one_whatever_the_scale() -> None:
+@pytest.mark.parametrize("offset", [1e7, 0.0, -1e7])
+def test_a_failure_counts_as_worse_than_every_scored_one_whatever_the_scale(offset: float) -> None:
     def told(worst: float | None) -> list[Point]:
-        return play(make(Domain(reals=4)), 64, lambda p: worst if p.reals[0] > 0.75 else 1e7 + sphere(p))
+        return play(make(Domain(reals=4)), 64, lambda p: worst if p.reals[0] > 0.75 else offset + sphere(p))
 
     assert told(None) == told(-1e9)
 
@@ -143,6 +144,22 @@ def test_restart_doubles_the_population_and_mean_stays_with_what_converged() -> 
     assert optimizer.mean() == mean
 
 
+def test_a_restart_cuts_the_generation_in_progress_short() -> None:
+    optimizer = make(Domain(reals=3), popsize=6, tolx=1e-3)
+    members: dict[int, int] = {}
+    flying: list[Proposal] = []
+    while optimizer.generation_size == 6 or len(flying) < 4:
+        flying.append(optimizer.ask())
+        members[flying[-1].generation] = members.get(flying[-1].generation, 0) + 1
+        if len(flying) > 3:
+            proposal = flying.pop(0)
+            optimizer.tell(proposal.number, (sphere(proposal.point),))
+        if optimizer.generation_size > 6:
+            break
+    *full, cut, new = members.values()
+    assert set(full) == {6} and cut < 6 and new == 1
+
+
 def test_answers_from_before_a_restart_are_taken_and_not_learnt_from() -> None:
     def run(late: bool) -> list[Point]:
         optimizer = make(Domain(reals=3), popsize=6, tolx=1e-3)
@@ -164,6 +181,25 @@ def test_integers_are_found_with_reals() -> None:
     play(optimizer, 800, lambda p: sphere(p) - sum((i - b) ** 2 for i, b in zip(p.integers, best, strict=True)))
     mean = optimizer.mean()
     assert mean is not None and mean.integers == best and -sphere(mean) < 1e-4
+
+
+def test_an_integer_that_does_not_matter_yet_is_not_frozen() -> None:
+    """The reals converge meanwhile, and would take the integer's spread with them."""
+    points = play(make(Domain(reals=3, integers=(9,)), seed=1), 1200, lambda p: sphere(p) - (p.integers[0] != 4))
+    assert len({point.integers for point in points[-600:]}) > 1
+
+
+def test_a_target_that_moves_for_a_long_time_is_no_stagnation() -> None:
+    """Ranks have no history; pycma's criteria on values would find no progress in them."""
+    optimizer = make(Domain(reals=2), popsize=4)
+    for step in range(3200):
+        angle = step / 60
+        proposal = optimizer.ask()
+        x, y = proposal.point.reals
+        optimizer.tell(
+            proposal.number, (-((x - 0.5 - 0.3 * math.cos(angle)) ** 2) - (y - 0.5 - 0.3 * math.sin(angle)) ** 2,)
+        )
+    assert optimizer.generation_size == 4
 
 
 def test_quantised_scores_with_plateaus_neither_stop_nor_restart_it() -> None:

@@ -32,23 +32,18 @@ def test_tpe_finds_the_category_and_the_integer() -> None:
     assert best.categories == (1,) and best.integers == (2,) and score(best) > -0.02
 
 
-@pytest.mark.parametrize("objectives", [1, 2])
-def test_tpe_learns_to_avoid_what_fails(objectives: int) -> None:
-    """A quarter of the cube fails and the best scores lie against it; fewer failures than by chance."""
-    failed = []
-    for seed in range(3):
-        optimizer = make("tpe", Domain(reals=4), objectives=objectives, seed=seed)
-        failures = 0
-        for count in range(120):
+def test_tpe_learns_to_avoid_what_fails() -> None:
+    """70% of the cube fails and the best scores lie against it. Told as FAIL, failures come to about 104 of 200."""
+    failures = 0
+    for seed in range(4):
+        optimizer = make("tpe", Domain(reals=6), seed=seed)
+        for _ in range(200):
             proposal = optimizer.ask()
             x = proposal.point.reals
-            if x[0] > 0.5 and x[1] > 0.5:
-                failures += count >= 20
-                optimizer.tell(proposal.number, None)
-            else:
-                optimizer.tell(proposal.number, (-sum((v - 0.45) ** 2 for v in x), -sum(v**2 for v in x))[:objectives])
-        failed.append(failures)
-    assert sum(failed) / 3 < 0.15 * 100, f"by chance 25 of 100, got {failed}"
+            failed = x[0] > 0.5 or x[1] > 0.6
+            failures += failed
+            optimizer.tell(proposal.number, None if failed else (-sum((v - 0.55) ** 2 for v in x),))
+    assert failures / 4 < 75
 
 
 def test_early_failures_do_not_lead_tpe() -> None:
@@ -95,27 +90,27 @@ for name in ("tpe", "nsga2", "cma", "cmaes_lra"):
 
 
 def test_another_process_with_another_hash_seed_gives_the_same_points() -> None:
-    outputs = {
+    runs = [
         subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _SCRIPT],
+            [sys.executable, "-c", _SCRIPT],
             env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,
             check=True,
-        ).stdout
+        )
         for seed in ("1", "2")
-    }
-    assert len(outputs) == 1 and outputs.pop().count("Proposal") == 4
+    ]
+    assert runs[0].stdout == runs[1].stdout and runs[0].stdout.count("Proposal") == 4
+    assert runs[0].stderr == "", "a library talks"
 
 
-def test_it_is_quiet_and_leaves_optunas_verbosity_alone(capfd: pytest.CaptureFixture[str]) -> None:
+def test_it_leaves_optunas_verbosity_alone() -> None:
     import optuna
 
     before = optuna.logging.get_verbosity()
-    for name in ("tpe", "nsga2"):
-        optimizer = make(name)
-        for _ in range(40):
-            proposal = optimizer.ask()
-            optimizer.tell(proposal.number, (score(proposal.point),) if proposal.number % 3 else None)
-    assert optuna.logging.get_verbosity() == before
-    assert capfd.readouterr() == ("", "")
+    optuna.logging.set_verbosity(optuna.logging.DEBUG)
+    try:
+        make("tpe")
+        assert optuna.logging.get_verbosity() == optuna.logging.DEBUG
+    finally:
+        optuna.logging.set_verbosity(before)

@@ -91,7 +91,7 @@ def test_ties_everywhere_are_no_proof_of_equality() -> None:
 def test_coverage_of_binary_items(n: int, wins: float, losses: float) -> None:
     """A 95% interval, up to 2.5 standard errors of 400 simulations: the lower end lies above the truth in at most 2.5%.
 
-    The upper end, on which no claim rests, may miss in 6% (where one item in fifty differs and none the other way).
+    The upper end, on which no claim rests, may miss in 6.5% (one item in fifty won and none lost).
     """
     generator = np.random.default_rng(1)
     too_high = too_low = 0
@@ -100,7 +100,7 @@ def test_coverage_of_binary_items(n: int, wins: float, losses: float) -> None:
         interval = paired_interval(*sign_items(int(counts[0]), int(counts[1]), n), {"t": 1}, seed=seed, resamples=500)
         too_high += interval.low > wins - losses + 1e-12
         too_low += interval.high < wins - losses - 1e-12
-    for misses, rate in ((too_high, 0.025), (too_low, 0.06)):
+    for misses, rate in ((too_high, 0.025), (too_low, 0.065)):
         assert misses <= 400 * rate + 2.5 * math.sqrt(400 * rate * (1 - rate))
 
 

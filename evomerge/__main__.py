@@ -1,0 +1,5 @@
+"""`python -m evomerge`."""
+
+from evomerge.cli import main
+
+main()

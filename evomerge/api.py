@@ -1,0 +1,136 @@
+"""The Python API: what the commands do, as functions."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evomerge.checkpoint import SHARD_BYTES, Parents, model_card, parents_of, refuse_existing
+from evomerge.engine import Plan, Progress, make_plan, tokenizer_donor, write_folder
+from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput, MergeFailed
+from evomerge.evaluate import PoolSizes, TaskRequest, prepare
+from evomerge.recipe import ModelRef, Recipe, load_recipe, parse_recipe
+from evomerge.run import CandidateScorer, Job, WorkerSetup, metric
+from evomerge.stats import mean_and_stderr
+
+
+def merge(
+    recipe: Path | str | Mapping[str, Any] | Recipe,
+    out: Path | str,
+    *,
+    device: str = "cpu",
+    seed: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+) -> Path:
+    """Build a checkpoint folder from a recipe (a file, its content, or a Recipe) and return the folder.
+
+    Raises:
+        InvalidInput: the recipe or its models do not make sense, or `out` exists. MergeFailed, DegenerateModel: they
+        cannot be merged; nothing is left behind.
+    """
+    plan, parents = plan_merge(recipe, seed=seed)
+    write_merge(plan, parents, Path(out), device=device, shard_bytes=shard_bytes, progress=progress)
+    return Path(out)
+
+
+def plan_merge(recipe: Path | str | Mapping[str, Any] | Recipe, *, seed: int | None = None) -> tuple[Plan, Parents]:
+    """Open a recipe's models and plan every tensor, without reading one (see `merge`)."""
+    if isinstance(recipe, Mapping):
+        recipe = parse_recipe(recipe)
+    elif not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    if seed is not None:
+        recipe = recipe.with_seed(seed)
+    parents = Parents(recipe.models, recipe.root)
+    try:
+        plan = make_plan(recipe, parents)
+        tokenizer_donor(recipe, parents)
+    except MergeFailed as error:
+        raise InvalidInput(str(error)) from error
+    return plan, parents
+
+
+def write_merge(
+    plan: Plan,
+    parents: Parents,
+    out: Path,
+    *,
+    device: str = "cpu",
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+) -> None:
+    """Write a planned merge with a model card (see `merge`)."""
+    refuse_existing(out)
+    described = parents_of([parents[ref] for ref in parents])
+    card = model_card(out.resolve().name, described, plan.recipe.to_yaml(out))
+    record = {"parents": [parent._asdict() for parent in described]}
+    write_folder(
+        plan, parents, out, shard_bytes=shard_bytes, device=device, card=card, record=record, progress=progress
+    )
+
+
+def evaluate(
+    model_or_recipe: Path | str,
+    tasks: Sequence[str],
+    *,
+    task_path: Path | str | None = None,
+    limit: int | None = None,
+    lm_eval: Mapping[str, Any] | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
+    seed: int = 0,
+) -> dict[str, dict[str, Any]]:
+    """Score a model folder, a hub id or a recipe file on the split that each task reports on.
+
+    Args:
+        tasks: lm-eval tasks, "task" or "task/metric". limit: items per task; None = all.
+
+    Returns:
+        objective -> {"metric", "value" in the metric's own direction, "stderr", "n"}.
+
+    Raises:
+        InvalidInput: unknown model, recipe or task. EvomergeError: it could not be scored; says why.
+    """
+    path = Path(model_or_recipe)
+    recipe = load_recipe(path) if path.suffix in (".yaml", ".yml") else _of_one_model(str(model_or_recipe))
+    prepared = prepare(
+        [_request(name) for name in tasks],
+        task_path=None if task_path is None else Path(task_path).resolve(),
+        pools=PoolSizes(search=0, select=0, report=limit),
+        seed=seed,
+        lm_eval_options=lm_eval,
+        tokenizer=_tokenizer(recipe) if (lm_eval or {}).get("apply_chat_template") else None,
+    )
+    setup = WorkerSetup(
+        parents=recipe.models, root=recipe.root, prepared=prepared, batch_size=batch_size, threads=1, device=device
+    )
+    items = {name: pools["report"] for name, pools in prepared.pools.items()}
+    job = Job(candidate=0, pool="report", document=recipe.document, items=items)
+    outcome = CandidateScorer(setup, "evaluate").score(job)
+    if outcome.items is None:
+        assert outcome.failure is not None
+        raise (DegenerateModel if outcome.failure.kind == "degenerate" else EvomergeError)(outcome.failure.detail)
+    result = {}
+    for objective in prepared.objectives:
+        found = outcome.items[objective.name]
+        score = mean_and_stderr(found.values, found.weights)
+        value = metric(objective, score.value)
+        stderr = score.stderr * value if objective.link == "exp" else score.stderr
+        result[objective.name] = {"metric": objective.metric, "value": value, "stderr": stderr, "n": score.n}
+    return result
+
+
+def _of_one_model(name: str) -> Recipe:
+    return parse_recipe({"merge_method": "passthrough", "models": [{"model": ModelRef.parse(name).plain()}]})
+
+
+def _request(name: str) -> TaskRequest:
+    task, _, chosen = name.partition("/")
+    return TaskRequest(task=task, metric=chosen or None, where="--tasks")
+
+
+def _tokenizer(recipe: Recipe) -> Any:
+    from transformers import AutoTokenizer
+
+    parents = Parents(recipe.models, recipe.root)
+    return AutoTokenizer.from_pretrained(tokenizer_donor(recipe, parents).folder)

@@ -1,0 +1,56 @@
+"""The text of a model card: what was merged, how, and what it scored."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from huggingface_hub import ModelCardData
+
+from evomerge.checkpoint._folder import Checkpoint
+from evomerge.recipe import looks_local
+
+
+class Parent(NamedTuple):
+    """A parent as a card names it."""
+
+    name: str
+    licence: str | None
+    digest: str
+
+
+def parents_of(models: Sequence[Checkpoint]) -> list[Parent]:
+    """Return what a card says of opened models; reads every byte of them for the digests."""
+    return [Parent(model.name, model.summary(digest=False).licence, model.digest) for model in models]
+
+
+def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Sequence[str] = ()) -> str:
+    """Return the card: front matter with each parent once, then parents, sections of the caller's, and the recipe.
+
+    recipe: YAML text. The licence is the parents' if they agree, else "other", because only a person can settle it.
+    """
+    unique = list(dict.fromkeys(parents))
+    licences = {parent.licence for parent in unique}
+    licence = licences.pop() if len(licences) == 1 else "other"
+    hub = [parent.name.partition("@")[0] for parent in unique if not looks_local(parent.name.partition("@")[0])]
+    data = ModelCardData(
+        base_model=hub or None,
+        base_model_relation="merge" if hub else None,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["merge", "evomerge"],
+        license=licence or "other",
+    )
+    rows = [f"| `{_cell(p.name)}` | {_cell(p.licence or 'not stated')} | `{p.digest[:16]}` |" for p in unique]
+    body = [
+        f"# {_cell(title)}",
+        "A merge made with evomerge. No weight was trained: every tensor is computed from the parents by the recipe.",
+        "\n".join(["## Parents", "", "| parent | licence | SHA-256 of the weights |", "|---|---|---|", *rows]),
+        *sections,
+        f"## Recipe\n\nRebuild it with `evomerge merge recipe.yaml OUT`.\n\n```yaml\n{recipe.rstrip()}\n```",
+    ]
+    return f"---\n{data.to_yaml().strip()}\n---\n\n" + "\n\n".join(body) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Make foreign text harmless inside Markdown: no line breaks, table bars, HTML or terminal codes."""
+    clean = "".join(character if character.isprintable() else " " for character in text)
+    return clean.replace("|", "\\|").replace("<", "&lt;").replace("`", "'")

@@ -1,0 +1,30 @@
+"""`evomerge front RUN`."""
+
+from pathlib import Path
+
+import click
+
+from evomerge.cli._shared import JSON, print_json, print_table
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="List every candidate, failed ones too.")
+@JSON
+def command(run: Path, everything: bool, as_json: bool) -> None:
+    """A run's front, finalists and references with the scores of all three pools.
+
+    \b
+    Example:
+      evomerge front runs/quickstart --json
+    """
+    from evomerge.report import front_document, results_table
+    from evomerge.run import Run
+
+    opened = Run(run)
+    if as_json:
+        print_json(front_document(opened, everything=everything))
+        return
+    print_table(results_table(opened, everything=everything))
+    if opened.verdict is not None:
+        click.echo(opened.verdict["text"])

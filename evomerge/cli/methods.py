@@ -1,0 +1,60 @@
+"""`evomerge methods [NAME]`."""
+
+from typing import Any
+
+import click
+
+from evomerge.cli._shared import JSON, print_json
+
+
+@click.command()
+@click.argument("name", required=False)
+@JSON
+def command(name: str | None, as_json: bool) -> None:
+    """List the merge methods, or describe one: formula, paper and parameters.
+
+    \b
+    Example:
+      evomerge methods ties
+    """
+    from evomerge.methods import METHODS, get
+
+    if name is None:
+        if as_json:
+            print_json([{"name": method.name, "title": method.title} for method in METHODS.values()])
+            return
+        for method in METHODS.values():
+            click.echo(f"{method.name:<18} {method.title}")
+        return
+    document = _describe(get(name))
+    if as_json:
+        print_json(document)
+        return
+    click.echo(f"{document['name']}: {document['title']}\n  {document['formula']}\n  {document['paper']}")
+    click.echo(f"  base model: {document['base']}; other models: {document['models']}")
+    for each in document["parameters"]:
+        default = "required" if each["default"] is None else f"default {each['default']}"
+        click.echo(f"  {each['name']:<18} {each['kind']}, one for each {each['per']}, {default}: {each['doc']}")
+
+
+def _describe(method: Any) -> dict[str, Any]:
+    low, high = method.inputs
+    return {
+        "name": method.name,
+        "title": method.title,
+        "formula": method.formula,
+        "paper": method.paper,
+        "base": {"required": "required", "optional": "optional", "input": "none needed"}[method.base],
+        "models": f"{low}" if low == high else f"{low} or more" if high is None else f"{low} to {high}",
+        "parameters": [
+            {
+                "name": p.name,
+                "kind": p.kind,
+                "per": {"merge": "merge", "input": "model", "parent": "model"}[p.per],
+                "default": p.default,
+                "search_range": list(p.gene) if p.gene else None,
+                "doc": p.doc + ("" if p.effect else " (accepted, has no effect)"),
+            }
+            for p in method.parameters
+        ],
+    }

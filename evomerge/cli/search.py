@@ -1,0 +1,47 @@
+"""`evomerge search SEARCH --out RUN`."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from evomerge.cli._shared import print_table
+
+
+@click.command()
+@click.argument("search_file", metavar="SEARCH", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run folder.")
+@click.option("--hours", type=float, help="Stop after this long, the proof included; overrides the file.")
+@click.option("--candidates", type=click.IntRange(min=1), help="Stop after so many; overrides the file.")
+@click.option("--workers", type=click.IntRange(min=0), help="Worker processes; 0 = in this one; overrides the file.")
+@click.option("--seed", type=click.IntRange(min=0), help="Of a new run; overrides the file.")
+def command(
+    search_file: Path, out: Path, hours: float | None, candidates: int | None, workers: int | None, seed: int | None
+) -> None:
+    """Run a search, or resume it when the run folder exists. Ctrl-C stops cleanly; the same command goes on.
+
+    \b
+    Example:
+      evomerge search experiments/quickstart/search.yaml --out runs/quickstart
+    """
+    from evomerge.cli._live_view import view
+    from evomerge.cli._main import INTERRUPTED
+    from evomerge.report import results_table
+    from evomerge.run import search
+
+    with view(out, sys.stderr) as observer:
+        run = search(
+            search_file, out, hours=hours, candidates=candidates, workers=workers, seed=seed, observer=observer
+        )
+    if run.state != "done":
+        click.echo(f"stopped; everything so far is in {out}. The same command resumes.", err=True)
+        raise SystemExit(INTERRUPTED)
+    print_table(results_table(run))
+    pick, verdict = run.pick, run.verdict
+    assert pick is not None
+    click.echo(f"pick: {pick.name} (id {pick.id})")
+    if not run.fact("pick_meets_floors", True):
+        click.echo("no finalist meets every floor; the pick misses them by the least")
+    if verdict is not None:
+        click.echo(verdict["text"])
+    click.echo(f"next: evomerge export {out} MODEL_FOLDER", err=True)

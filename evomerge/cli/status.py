@@ -1,0 +1,29 @@
+"""`evomerge status RUN`."""
+
+from pathlib import Path
+
+import click
+
+from evomerge.cli._shared import JSON, print_json
+
+
+@click.command()
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@JSON
+def command(run: Path, as_json: bool) -> None:
+    """Where a run stands; can be asked from another terminal while it goes on.
+
+    \b
+    Example:
+      evomerge status runs/quickstart
+    """
+    from evomerge.report import status_lines
+    from evomerge.run import Run
+
+    opened = Run(run)
+    summary = opened.summary()
+    if as_json:
+        print_json({"version": 1, "run": str(run), **summary._asdict(), "verdict": opened.verdict})
+        return
+    for line in status_lines(opened, summary):
+        click.echo(line)
