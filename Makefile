@@ -1,0 +1,40 @@
+# Exactly two commands do all the set-up: `make demo` runs the main job, `make test` passes the tests. Each builds its
+# own environment in .venv when there is none, or when the pinned versions have changed.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint chaos peers bench zoo clean
+
+help:  ## show what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+demo: $(READY)  ## run the quickstart search over trained models and show its result (about 5 minutes)
+	$(BIN)/evomerge search experiments/quickstart/search.yaml --out runs/quickstart
+
+test: $(READY)  ## run the tests (no network)
+	$(BIN)/python -m pytest -m "not chaos and not peers"
+
+lint: $(READY)  ## style, types, and that imports go one way
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+chaos: $(READY)  ## kill loops: minutes
+	$(BIN)/python -m pytest -m chaos
+
+zoo: $(READY)  ## train the quickstart's parents and write its tasks again
+	$(BIN)/python scripts/make_zoo_data.py
+	$(BIN)/python scripts/train_zoo.py
+
+clean:  ## remove the environment and all runs
+	rm -rf $(VENV) runs
+
+$(READY): pyproject.toml constraints.txt scripts/make_env.py
+	$(PYTHON) scripts/make_env.py $(VENV)
+	@touch $(READY)
