@@ -39,7 +39,10 @@ class FibreCombination(NamedTuple):
         return cls(1.0 - torch.stack(list(factors)).sum(0) if based else None, tuple(factors), run)
 
 
-def combine(out: torch.Tensor, block: Block, coefficients: Combination | FibreCombination) -> None:
+Linear = Combination | FibreCombination
+
+
+def combine(out: torch.Tensor, block: Block, coefficients: Linear) -> None:
     """Write the linear combination of one block. A coefficient of 0 leaves its input unread."""
     if isinstance(coefficients, FibreCombination):
         _combine_fibres(out, block, coefficients)

@@ -2,7 +2,7 @@
 
 import torch
 
-from evomerge.methods._combination import Combination, FibreCombination, combine
+from evomerge.methods._combination import Combination, FibreCombination, Linear, combine
 from evomerge.methods._spec import Arithmetic, Inputs, Method, Parameter, Settings, Variant
 from evomerge.methods._statistics import Statistics
 
@@ -20,9 +20,7 @@ COSINE = Variant(
 class _ModelStock(Arithmetic):
     """t * mean(x_i) + (1 - t) * base, t = N cos / (1 + (N - 1) cos)  (Jang 2024, eq. 7)."""
 
-    def coefficients(
-        self, inputs: Inputs, settings: Settings, statistics: Statistics
-    ) -> Combination | FibreCombination:
+    def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Linear:
         exact, count = settings.variant(COSINE) == "exact", len(inputs.models)
         if settings.shared("filter_wise"):
             t = _ratio(statistics.fibre_gram("last")[:, 1:, 1:], exact)

@@ -1,10 +1,19 @@
 """RAM: elements that one model alone changed are taken over whole, shared ones averaged."""
 
+from typing import NamedTuple
+
 import torch
 
 from evomerge.methods._selection import chunks
 from evomerge.methods._spec import Arithmetic, Block, Inputs, Method, Parameter, Settings
 from evomerge.methods._statistics import Statistics
+
+
+class Activity(NamedTuple):
+    """epsilon: smaller differences are no change. alone: of each model, the factor where it alone is active."""
+
+    epsilon: float
+    alone: tuple[float, ...]
 
 
 class _RAM(Arithmetic):
@@ -13,18 +22,16 @@ class _RAM(Arithmetic):
     def __init__(self, rescaled: bool):
         self.rescaled = rescaled
 
-    def coefficients(
-        self, inputs: Inputs, settings: Settings, statistics: Statistics
-    ) -> tuple[float, tuple[float, ...]]:
+    def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Activity:
         epsilon = float(settings.shared("epsilon"))
         if not self.rescaled:
-            return epsilon, (1.0,) * len(inputs.models)
+            return Activity(epsilon, (1.0,) * len(inputs.models))
         counts = statistics.remember(("overlap", epsilon), lambda: _overlap(statistics, epsilon))
         r, alpha = float(settings.shared("r")), float(settings.shared("alpha"))
         ratios = [shared / max(unique, epsilon) if shared else 0.0 for shared, unique in counts]
-        return epsilon, tuple(1 + r * min(max(ratio, 0.0), alpha) for ratio in ratios)
+        return Activity(epsilon, tuple(1 + r * min(max(ratio, 0.0), alpha) for ratio in ratios))
 
-    def combine(self, out: torch.Tensor, block: Block, coefficients: tuple[float, tuple[float, ...]]) -> None:
+    def combine(self, out: torch.Tensor, block: Block, coefficients: Activity) -> None:
         assert block.base is not None
         epsilon, alone = coefficients
         base = block.scratch.load("base", block.base)

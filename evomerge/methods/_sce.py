@@ -35,12 +35,8 @@ class _SCE(Arithmetic):
         topk = float(settings.shared("select_topk"))
         cut = None
         if topk < 1:
-            varying = statistics.remember("varying", lambda: _varying(statistics))
-            count = int(varying * topk)
-            cut = statistics.remember(
-                ("variance", count),
-                lambda: select(lambda s, e: _variance(_deltas(statistics, s, e)), statistics.size, count),
-            )
+            count = int(statistics.remember("varying", lambda: _varying(statistics)) * topk)
+            cut = statistics.remember(("variance", count), lambda: _cut(statistics, count))
         energies = statistics.remember(("energies", cut), lambda: _energies(statistics, cut))
         total = math.fsum(energies)
         floor = SMALLEST_ENERGY if settings.variant(ENERGY) == "floored" else 0.0
@@ -82,6 +78,10 @@ def _variance(deltas: list[torch.Tensor]) -> torch.Tensor:
         difference = delta - mean
         total.add_(difference.mul_(difference))
     return total.div_(len(deltas))
+
+
+def _cut(statistics: Statistics, count: int) -> Cut:
+    return select(lambda start, end: _variance(_deltas(statistics, start, end)), statistics.size, count)
 
 
 def _varying(statistics: Statistics) -> int:

@@ -16,7 +16,7 @@ SMALLEST_NORM = 1e-7  # an L1 norm below this is not matched by rescaling
 SIGN_ELECTION = Variant(
     name="sign_election",
     options=("weighted", "unweighted"),
-    doc="weighted: weighted task vectors elect the sign (mergekit); unweighted: weights come after the election (paper)",
+    doc="weighted: the sign is elected after weighting (mergekit); unweighted: before (paper)",
 )
 RESCALE_BY = Variant(
     name="rescale_by",

@@ -5,9 +5,10 @@ import math
 import torch
 
 from evomerge.errors import MergeFailed
-from evomerge.methods._combination import TINY, Combination, FibreCombination, combine
-from evomerge.methods._spec import Arithmetic, Inputs, Method, Parameter, Settings
+from evomerge.methods._combination import TINY, Combination, FibreCombination, Linear, combine
+from evomerge.methods._gram import Axis
 from evomerge.methods._span import Span
+from evomerge.methods._spec import Arithmetic, Inputs, Method, Parameter, Settings
 from evomerge.methods._statistics import Statistics
 
 SMALLEST_SUM = 1e-6  # two nuslerp weights whose sum is closer to 0 count as equal
@@ -29,9 +30,7 @@ def _combination(inputs: Inputs, factors: list[float]) -> Combination:
 class _NuSlerp(Arithmetic):
     """Slerp by weights, of models or of task vectors, for whole tensors or for each row or column."""
 
-    def coefficients(
-        self, inputs: Inputs, settings: Settings, statistics: Statistics
-    ) -> Combination | FibreCombination:
+    def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Linear:
         first, second = settings.each("weight")
         t = second / (first + second) if abs(first + second) >= SMALLEST_SUM else 0.5
         if t in (0.0, 1.0):
@@ -39,7 +38,7 @@ class _NuSlerp(Arithmetic):
         if settings.shared("nuslerp_flatten"):
             factors = _arc(_on_base(statistics, inputs)[None], t)
             return _combination(inputs, [float(factor) for factor in factors])
-        axis = "first" if settings.shared("nuslerp_row_wise") else "last"
+        axis: Axis = "first" if settings.shared("nuslerp_row_wise") else "last"
         gram = statistics.fibre_gram(axis)
         return FibreCombination.of(
             inputs.base is not None, _arc(gram if inputs.base is None else gram[:, 1:, 1:], t), statistics.shape, axis
@@ -81,9 +80,7 @@ class _MultiSlerp(Arithmetic):
         if length < eps:
             if len(weights) == 2 or not any(span.norms):
                 return _combination(inputs, weights)
-            raise MergeFailed(
-                f"{inputs.tensor}: the weighted directions cancel out, so multislerp has no mean direction"
-            )
+            raise MergeFailed(f"{inputs.tensor}: the weighted directions cancel out; multislerp has no mean")
         scale = math.fsum(w * norm for w, norm in zip(weights, span.norms, strict=True)) * math.cos(eps) / length
         return _combination(inputs, [factor * scale for factor in factors])
 

@@ -138,8 +138,8 @@ class Statistics:
             key = ("ranked", model, ranking, address)
             sums = self.remember(key, lambda: self._ranked_sums(model, ranking, address, range(1, GRID + 1)))
             return float(sums[int(step) - 1]), float(sums[-1])
-        key = ("ranked", model, ranking, address, density)
-        sums = self.remember(key, lambda: self._ranked_sums(model, ranking, address, [density * GRID]))
+        alone = ("ranked", model, ranking, address, density)
+        sums = self.remember(alone, lambda: self._ranked_sums(model, ranking, address, [density * GRID]))
         return float(sums[0]), float(sums[-1])
 
     def _ranked_sums(

@@ -46,10 +46,8 @@ class _ArceeFusion(Arithmetic):
         assert block.base is not None
         base = block.scratch.load("base", block.base)
         model = block.scratch.load("model", block.models[0])
-        stays = (
-            _importance(model - base, coefficients.divergence, coefficients.row, block.start) < coefficients.threshold
-        )
-        torch.where(stays, base, model, out=out)
+        importance = _importance(model - base, coefficients.divergence, coefficients.row, block.start)
+        torch.where(importance < coefficients.threshold, base, model, out=out)
 
 
 def _fusion(inputs: Inputs, statistics: Statistics) -> Fusion:
@@ -104,7 +102,7 @@ ARCEE_FUSION = Method(
     name="arcee_fusion",
     title="Arcee Fusion: take over what matters most",
     formula="x where |x - base| KL(softmax(x row) | softmax(base row)) >= median + 1.5 (Q3 - Q1), else base",
-    paper="Arcee AI 2025, in the form of mergekit's arcee_fusion",
+    paper="Arcee AI 2025, https://www.arcee.ai/blog/meet-mergekit-v0-1-arcee-fusion-expanded-model-support-multi-gpu-acceleration",
     base="required",
     inputs=(1, 1),
     parameters=(),

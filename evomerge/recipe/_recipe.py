@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel
 
 from evomerge import methods
-from evomerge.errors import InvalidFile, Problem, did_you_mean
+from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
 from evomerge.recipe._parameters import Setting, values_in
 from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._schema import RecipeEntry
@@ -109,7 +109,10 @@ def load_recipe(path: Path | str) -> Recipe:
         InvalidInput: the file cannot be read. InvalidFile: every problem of its content at once.
     """
     path = Path(path)
-    return parse_recipe(read_yaml(path), where=str(path), root=path.resolve().parent)
+    data = read_yaml(path)
+    if isinstance(data, Mapping) and "tasks" in data and "merge_method" not in data:
+        raise InvalidInput(f"{path}: is a search file, not a recipe; run it with `evomerge search`")
+    return parse_recipe(data, where=str(path), root=path.resolve().parent)
 
 
 def parse_recipe(data: Any, *, where: str = "recipe", root: Path | None = None) -> Recipe:

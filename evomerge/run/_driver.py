@@ -24,7 +24,7 @@ from evomerge.run._ledger import Ledger
 from evomerge.run._loop import SearchLoop
 from evomerge.run._progress import Observer, Progress, Silent
 from evomerge.run._proof import Proof
-from evomerge.run._run import LEDGER, Run
+from evomerge.run._run import LEDGER, OWNER, Run, owner_of
 from evomerge.run._search_file import FREE_KEYS, overridden
 
 RESERVE = 1.2  # the proof is given this much more time than it is expected to take
@@ -61,7 +61,10 @@ def search(
     out = Path(out)
     observer.update(Progress(phase="preparing", done=0, planned=None, running=0, workers=0))
     setup = _setup(source, overrides)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidInput(f"{out}: cannot be a run folder ({error.strerror})") from None
     with _locked(out), _stoppable() as stop:
         ledger = _open_ledger(setup, out)
         try:
@@ -137,12 +140,12 @@ def _executor(setup: Setup) -> Executor:
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Hold the run folder; a dead driver's lock is free at once, because the system drops it with the process."""
-    owner = out / ".owner"
+    owner = out / OWNER
     lock = FileLock(out / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "another process"
+        who = owner_of(out) or "another process"
         raise InvalidInput(
             f"{out}: {who} is working on this run; stop it first, or watch it with `evomerge status`"
         ) from None

@@ -14,7 +14,7 @@ from evomerge.errors import EvomergeError, InvalidFile, InvalidInput, Problem, R
 from evomerge.evaluate import PoolSizes, Prepared, TaskRequest, prepare
 from evomerge.recipe import ModelRef, Recipe, check, load_recipe, parse_recipe, read_yaml
 from evomerge.records import Objective, ParentSummary
-from evomerge.run._fitness import inner
+from evomerge.run._fitness import inner, metric
 from evomerge.run._search_file import RelativeFloor, SearchEntry, TaskEntry, overridden, resolve
 from evomerge.search import resolve_auto, validate_options
 from evomerge.space import Reference, Space, build_space, read_space, references
@@ -66,6 +66,7 @@ class Setup:
             "space": self.space_data,
             "tasks": {name: dict(facts) for name, facts in self.prepared.facts.items()},
             "weights": {o.name: [o.weight, o.scale, o.floor] for o in self.objectives},
+            "relative_floors": dict(self.relative_floors),
             "optimizer": {"name": self.optimizer, **self.optimizer_options},
             "start": [reference.document for reference in self.references if reference.kind == "control"],
             "batch_size": self.entry.workers.batch_size,
@@ -263,7 +264,7 @@ def _start_reference(text: str, folder: Path, findings: _Findings) -> Reference 
 def _relative_floors(
     entry: SearchEntry, prepared: Prepared | None, findings: _Findings
 ) -> dict[str, tuple[str, float]]:
-    """Return objective -> (parent, inner distance) of floors that hang on a parent's own score."""
+    """Return objective -> (parent, distance in the metric's units) of floors that hang on a parent's own score."""
     found: dict[str, tuple[str, float]] = {}
     names = [str(ref) for ref in (entry.parents.base, *entry.parents.models) if ref is not None]
     for i, task in enumerate(entry.tasks):
@@ -321,5 +322,6 @@ def floors_of(setup: Setup, parent_scores: Mapping[str, Mapping[str, float]]) ->
         if objective.name in setup.relative_floors:
             parent, minus = setup.relative_floors[objective.name]
             if parent in parent_scores:
-                found[objective.name] = parent_scores[parent][objective.name] - minus
+                shown = metric(objective, parent_scores[parent][objective.name])
+                found[objective.name] = inner(objective, shown - minus if objective.direction == "max" else shown + minus)
     return found

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from evomerge.errors import InvalidInput
+from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.records import Candidate, Failure, ItemScores, Kind, Point, Pool, Score, Scores
 
 VERSION = 1
@@ -92,18 +92,25 @@ class Ledger:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is committed together, or not at all."""
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:  # SQLite has rolled back by itself after some errors, such as a full disk
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise EvomergeError(
+                    f"{self.path}: cannot be written to ({error}); nothing that was recorded is lost, "
+                    "and the same command goes on from there"
+                ) from error
             raise
-        self._db.execute("COMMIT")
 
     def meta(self, key: str, default: Any = None) -> Any:
         """Return a fact about the run."""
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return default if row is None else json.loads(row[0])
+        with reading(self.path):
+            row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+            return default if row is None else json.loads(row[0])
 
     def set_meta(self, key: str, value: Any) -> None:
         """Record a fact about the run."""
@@ -189,11 +196,17 @@ class Ledger:
 
     def steps(self) -> list[Step]:
         """Return all asks and tells in their order."""
-        rows = self._db.execute("SELECT kind, candidate, number, vals FROM step ORDER BY seq")
-        return [Step(k, c, n, None if v is None else tuple(json.loads(v))) for k, c, n, v in rows]
+        with reading(self.path):
+            rows = self._db.execute("SELECT kind, candidate, number, vals FROM step ORDER BY seq")
+            return [Step(k, c, n, None if v is None else tuple(json.loads(v))) for k, c, n, v in rows]
 
     def candidates(self, *, kinds: Sequence[Kind] | None = None) -> list[Candidate]:
         """Return all candidates (of some kinds) with the scores of every pool, by id."""
+        with reading(self.path):
+            found = self._candidates()
+        return [each for each in found if kinds is None or each.kind in kinds]
+
+    def _candidates(self) -> list[Candidate]:
         scores: dict[int, dict[Pool, dict[str, Score]]] = {}
         for identity, pool, name, value, stderr, n in self._db.execute("SELECT * FROM score ORDER BY rowid"):
             entry = scores.setdefault(identity, {}).setdefault(pool, {})
@@ -202,11 +215,14 @@ class Ledger:
             "SELECT id, name, kind, generation, subset, point, recipe, state, failure, seconds, worker"
             " FROM candidate ORDER BY id"
         )
-        found = [_candidate(row, scores.get(row[0], {})) for row in rows]
-        return [each for each in found if kinds is None or each.kind in kinds]
+        return [_candidate(row, scores.get(row[0], {})) for row in rows]
 
     def items(self, pool: Pool) -> dict[int, dict[str, ItemScores]]:
         """Return candidate -> objective -> item scores of one pool."""
+        with reading(self.path):
+            return self._items(pool)
+
+    def _items(self, pool: Pool) -> dict[int, dict[str, ItemScores]]:
         found: dict[int, dict[str, ItemScores]] = {}
         query = "SELECT candidate, objective, ids, vals, weights, soft FROM item WHERE pool = ? ORDER BY candidate"
         for candidate, name, ids, values, weights, soft in self._db.execute(query, (pool,)):
@@ -225,6 +241,17 @@ class Ledger:
             (fingerprint, subset),
         ).fetchone()
         return None if row is None else int(row[0])
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever damaged content of a ledger raises into one sentence."""
+    try:
+        yield
+    except EvomergeError:
+        raise
+    except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+        raise InvalidInput(f"{path}: is damaged ({type(error).__name__}: {error}); restore it from a copy") from error
 
 
 def _candidate(row: Sequence[Any], scores: Mapping[Pool, Scores]) -> Candidate:

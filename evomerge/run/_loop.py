@@ -61,6 +61,7 @@ class SearchLoop:
         self._table = dict(self.ledger.items("search"))
         self._numbers = {step.candidate: step.number for step in self.ledger.steps() if step.kind == "ask"}
         self._already = sum(1 for each in self._numbers if self._known[each].state != "running")
+        self._handicaps = {int(subset): found for subset, found in self.ledger.meta("handicaps", {}).items()}
         if not self._known:
             self._add_references()
         waiting = [each for each in self._known.values() if each.state == "running" and each.kind != "mean"]
@@ -100,7 +101,7 @@ class SearchLoop:
         """Return queued work first, else a new candidate while the budget lasts."""
         if self._queue:
             return self._queue.popleft()
-        while not self._spent(deadline):
+        while not self._spent(deadline) and not self._stop():
             job = self._ask()
             if job is not None:
                 return job
@@ -196,6 +197,8 @@ class SearchLoop:
                 self.ledger.add_scores(candidate.id, "search", scores, outcome.items)
             if number is not None:
                 self.ledger.tell(candidate.id, number, values)
+            if self._handicaps:  # estimated once, so a resumed run must not estimate them anew from more scores
+                self.ledger.set_meta("handicaps", {str(subset): found for subset, found in self._handicaps.items()})
             self.ledger.set_meta("seconds", self.seconds)
         if number is not None:
             self.optimizer.tell(number, values)

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import signal
+import threading
 import time
 from dataclasses import dataclass, replace
 from statistics import median
@@ -151,12 +153,17 @@ def _connect(ray: Any, address: str | None, cpus: int) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {"num_cpus": cpus, "include_dashboard": False}
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, **options)
     except Exception as error:  # Ray raises many kinds; all mean that there is no cluster
         raise EvomergeError(
             f"Ray cannot be started or joined ({_first_line(error)}); workers.count: 0 runs without"
         ) from error
+    finally:
+        # ray.init makes SIGTERM an immediate exit; here it is a wish to stop in good order
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _first_line(error: Exception) -> str:

@@ -18,24 +18,33 @@ def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer) -> Opti
     if _replayed(optimizer, ledger, forced=False):
         return optimizer
     observer.say("the optimiser's library now proposes other points than it did; the recorded ones are told instead")
-    optimizer = _fresh(setup, observer, with_starts=False)
+    optimizer = _fresh(setup, observer, forced=True)
     _replayed(optimizer, ledger, forced=True)
     return optimizer
 
 
-def _fresh(setup: Setup, observer: Observer, *, with_starts: bool = True) -> Optimizer:
-    optimizer = create(
+def _fresh(setup: Setup, observer: Observer, *, forced: bool = False) -> Optimizer:
+    """Return a new optimiser with nothing queued if `forced`, else with the start points as its first proposals."""
+    if forced:
+        # Where there is no mean, the start would be a proposal of its own, before the recorded ones.
+        optimizer = _created(setup, setup.space.start)
+        return optimizer if optimizer.mean() is not None else _created(setup, None)
+    optimizer = _created(setup, setup.space.start)
+    points = _start_points(setup, observer)
+    if points:
+        optimizer.inject(points)
+    return optimizer
+
+
+def _created(setup: Setup, start: Point | None) -> Optimizer:
+    return create(
         setup.optimizer,
         setup.space.domain,
         objectives=len(setup.objectives),
         seed=setup.entry.seed,
-        start=setup.space.start,
+        start=start,
         options=setup.optimizer_options,
     )
-    points = _start_points(setup, observer) if with_starts else []
-    if points:
-        optimizer.inject(points)
-    return optimizer
 
 
 def _start_points(setup: Setup, observer: Observer) -> list[Point]:

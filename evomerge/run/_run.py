@@ -1,17 +1,21 @@
 """Reading a run: what the ledger says, from any process, while the run goes on or years later."""
 
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
+
+import psutil
 
 from evomerge.errors import InvalidInput
 from evomerge.recipe import Recipe, parse_recipe
 from evomerge.records import Candidate, ItemScores, Objective, Pool
 from evomerge.run._fitness import fitness, values_of
-from evomerge.run._ledger import Ledger
+from evomerge.run._ledger import Ledger, reading
 from evomerge.run._standings import Standings
 
 LEDGER = "ledger.sqlite"
+OWNER = ".owner"
 State = Literal["searching", "proving", "done"]
 
 
@@ -53,8 +57,11 @@ class Run:
     @property
     def objectives(self) -> tuple[Objective, ...]:
         """What the search is for."""
-        plain = self._ledger.meta("objectives")
-        return tuple(Objective(**{**each, "scale": tuple(each["scale"]) if each["scale"] else None}) for each in plain)
+        with reading(self._ledger.path):
+            plain = self._ledger.meta("objectives")
+            return tuple(
+                Objective(**{**each, "scale": tuple(each["scale"]) if each["scale"] else None}) for each in plain
+            )
 
     def candidates(self) -> list[Candidate]:
         """Return everything that was tried, references and the mean included, by id."""
@@ -99,7 +106,8 @@ class Run:
         if chosen is None:
             standings = self.standings()
             chosen = standings.front(list(standings.values))
-        return [known[each] for each in chosen]
+        with reading(self._ledger.path):
+            return [known[each] for each in chosen]
 
     @property
     def finalists(self) -> list[int]:
@@ -108,7 +116,8 @@ class Run:
 
     def standings(self) -> Standings:
         """Return search scores made comparable across subsets."""
-        return Standings(self.objectives, self._ledger.items("search"), {})
+        with reading(self._ledger.path):
+            return Standings(self.objectives, self._ledger.items("search"), {})
 
     def mean_score(self, candidate: Candidate, pool: Pool) -> float | None:
         """Return the weighted mean of the objectives on one pool, or None if it was not scored there."""
@@ -125,10 +134,9 @@ class Run:
                 failures[each.failure.kind] = failures.get(each.failure.kind, 0) + 1
         standings = self.standings()
         ranked = standings.ranked([each.id for each in searched])
-        owner = self.path / ".owner"
         return Summary(
             state=self.state,
-            owner=owner.read_text(encoding="utf-8").strip() if owner.exists() else None,
+            owner=owner_of(self.path),
             asked=len(searched),
             finished=sum(1 for each in searched if each.state != "running"),
             budget=self._ledger.meta("search").get("budget", {}),
@@ -137,3 +145,15 @@ class Run:
             best=(ranked[0], standings.fitness(ranked[0])) if ranked else None,
             front=len(standings.front(list(standings.values))),
         )
+
+
+def owner_of(run: Path) -> str | None:
+    """Return "process N on HOST" of the driver that works on a run, or None; a killed one's note does not count."""
+    try:
+        note = (run / OWNER).read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    number, host = note.removeprefix("process ").partition(" on ")[::2]
+    if host == socket.gethostname() and number.isdigit() and not psutil.pid_exists(int(number)):
+        return None
+    return note

@@ -1,15 +1,17 @@
 """The work of one worker: turn the live model into a candidate and score it."""
 
 import gc
+import math
 import time
 import traceback
 from typing import Any
 
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan
-from evomerge.errors import DegenerateModel, InvalidInput, MergeFailed
+from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput, MergeFailed
 from evomerge.recipe import parse_recipe
 from evomerge.records import Failure, FailureKind
+from evomerge.run._fitness import scores_of
 from evomerge.run._jobs import Job, Outcome, WorkerSetup
 
 
@@ -33,7 +35,7 @@ class CandidateScorer:
             items, failure = None, _failure("degenerate", error)
         except (MergeFailed, InvalidInput) as error:
             items, failure = None, _failure("infeasible", error)
-        except Exception as error:  # whatever a scorer or library raises is this candidate's failure, not the night's
+        except (Exception, SystemExit) as error:  # whatever a scorer raises is its candidate's failure, not the night's
             items, failure = None, _failure("failed", error, traceback.format_exc(limit=-8))
             gc.collect()
         return Outcome(items=items, failure=failure, seconds=time.perf_counter() - started, worker=self.name)
@@ -45,10 +47,14 @@ class CandidateScorer:
         if key not in self._scorers:
             bound = self.setup.prepared.scorer(self._live.model, self._live.tokenizer, batch_size=batch_size)
             self._scorers[key] = bound
-        return self._scorers[key].score(job.items)
+        items = self._scorers[key].score(job.items)
+        for name, score in scores_of(items).items():
+            if not math.isfinite(score.value) or not math.isfinite(score.stderr):
+                raise EvomergeError(f"{name}: its values are too large to average")
+        return items
 
 
-def _failure(kind: FailureKind, error: Exception, detail: str = "") -> Failure:
+def _failure(kind: FailureKind, error: BaseException, detail: str = "") -> Failure:
     text = str(error).strip() or type(error).__name__
     reason = text if kind != "failed" else f"{type(error).__name__}: {text}"
     return Failure(kind=kind, reason=reason.splitlines()[0][:500], detail=detail or text[:4000])
