@@ -153,7 +153,10 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
 
 def _weight_files(folder: Path, name: str) -> list[str]:
     if (folder / INDEX).exists():
-        files = sorted(set(_read_json(folder / INDEX, name).get("weight_map", {}).values()))
+        shards = _read_json(folder / INDEX, name).get("weight_map", {})
+        if not isinstance(shards, dict) or not all(isinstance(file, str) for file in shards.values()):
+            raise InvalidInput(f"{folder / INDEX}: weight_map is no mapping of tensors to files; download it again")
+        files = sorted(set(shards.values()))
         for file in files:
             if Path(file).name != file or not file.endswith(".safetensors"):
                 raise RefusedForSafety(

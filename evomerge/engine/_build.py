@@ -40,7 +40,7 @@ class Builder:
         base = None if plan.base is None else self.source(plan.base)
         if plan.copied:
             out.copy_(models[0])
-            finite = not out.is_floating_point() or bool(torch.isfinite(out).all())
+            self.check(plan, out)
         else:
             method = methods.get(plan.method)
             names = [str(origin.model) for origin in plan.models]
@@ -57,7 +57,12 @@ class Builder:
                 scratch=self._buffers(methods.working_dtype(inputs)),
             )
             statistics.release()
-        if not finite:
+            if not finite:
+                raise DegenerateModel(self._blame(plan))
+
+    def check(self, plan: TensorPlan, tensor: torch.Tensor) -> None:
+        """Raise DegenerateModel if a tensor that was taken from a parent unchanged is not finite."""
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise DegenerateModel(self._blame(plan))
 
     def _statistics(self, plan: TensorPlan, inputs: Inputs) -> Statistics:

@@ -8,7 +8,7 @@ from torch import nn
 
 from evomerge.checkpoint import Parents
 from evomerge.engine._build import Builder
-from evomerge.engine._plan import Plan, TensorPlan
+from evomerge.engine._plan import Origin, Plan, TensorPlan
 from evomerge.engine._tokenizer import tokenizer_donor
 from evomerge.errors import MergeFailed
 
@@ -31,6 +31,7 @@ class LiveModel:
         self._skeletons: dict[str, Any] = {}
         self._own: dict[tuple[str, torch.dtype], torch.Tensor] = {}
         self._made: dict[tuple[str, torch.dtype], TensorPlan] = {}
+        self._sound: set[Origin] = set()  # parents' tensors that were looked at and are finite
         self._tokenizer_of = ""
 
     def apply(self, plan: Plan) -> None:
@@ -57,7 +58,7 @@ class LiveModel:
     def _memory(self, plan: TensorPlan) -> torch.Tensor:
         """Return memory that holds the planned tensor: a parent's own, or ours after writing it."""
         if plan.copied:
-            return self._builder.source(plan.models[0])
+            return self._copied(plan)
         key = (plan.name, plan.dtype)
         memory = self._own.get(key)
         if memory is None or memory.shape != plan.shape:
@@ -68,6 +69,14 @@ class LiveModel:
             self._builder.build(plan, memory)
             self._made[key] = plan
         return memory
+
+    def _copied(self, plan: TensorPlan) -> torch.Tensor:
+        """Return a parent's own tensor; it is searched for NaN the first time it is used."""
+        tensor = self._builder.source(plan.models[0])
+        if plan.models[0] not in self._sound:
+            self._builder.check(plan, tensor)
+            self._sound.add(plan.models[0])
+        return tensor
 
     def _skeleton(self, plan: Plan) -> Any:
         """Return a model object of the plan's config without weights, one for each config that was seen."""

@@ -122,6 +122,7 @@ class _Planner:
         dtype = recipe.out_dtype or recipe.dtype
         self.dtype: torch.dtype | None = getattr(torch, dtype) if dtype else None
         self._ranges = [self._layer_ranges(part) for part in recipe.slices]
+        self._check_depth()
         self._check_gains()
 
     def _layer_ranges(self, part: Slice) -> list[tuple[int, int]]:
@@ -140,6 +141,11 @@ class _Planner:
             found = ", ".join(f"{s.model} {e - b}" for s, (b, e) in zip(part.sources, ranges, strict=True))
             self.problems.append(f"the models differ in their number of layers ({found}); give slices with layer_range")
         return ranges
+
+    def _check_depth(self) -> None:
+        ranged = any(source.layers is not None for part in self.recipe.slices for source in part.sources)
+        if ranged and not self.problems and not any(True for _ in self.layers()):
+            self.problems.append("the slices hold no layer at all; a model needs at least one")
 
     def _check_gains(self) -> None:
         gains, family = self.recipe.gains, self.parents[self.recipe.donor].model_type

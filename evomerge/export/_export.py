@@ -9,9 +9,8 @@ from evomerge.engine import Progress, make_plan, write_folder
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.export._card import search_sections
 from evomerge.recipe import Recipe, to_mergekit
-from evomerge.records import Candidate
-from evomerge.report import front_document
-from evomerge.run import Run
+from evomerge.records import POOLS, Candidate
+from evomerge.run import Run, shown
 
 FORMATS = ("recipe", "mergekit", "hf")
 
@@ -76,14 +75,17 @@ def _refuse_changed(run: Run, digests: dict[str, str]) -> None:
 
 def provenance(run: Run, candidate: Candidate) -> dict[str, Any]:
     """Return what evomerge.json says: where the model comes from and what is known of it."""
-    document = front_document(run)
-    own = [each for each in front_document(run, everything=True)["candidates"] if each["id"] == candidate.id]
+    pick = run.pick
+    scores = {
+        pool: {o.name: shown(o, candidate.scores[pool][o.name]) for o in run.objectives}
+        for pool in POOLS
+        if pool in candidate.scores
+    }
     return {
         "run": run.path.resolve().name,
-        "candidate": own[0],
-        "objectives": document["objectives"],
-        "directions": document["directions"],
-        "verdict": document["verdict"] if document["pick"] == candidate.id else None,
+        "candidate": {"id": candidate.id, "name": candidate.name, "kind": candidate.kind, "scores": scores},
+        "objectives": {o.name: {"metric": o.metric, "direction": o.direction} for o in run.objectives},
+        "verdict": run.verdict if pick is not None and pick.id == candidate.id else None,
         "tried": sum(1 for each in run.candidates() if each.kind == "candidate"),
         "optimizer": run.fact("optimizer"),
         "seed": run.fact("identity")["seed"],

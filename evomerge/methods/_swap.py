@@ -57,11 +57,10 @@ def _fusion(inputs: Inputs, statistics: Statistics) -> Fusion:
     def importance(start: int, end: int) -> torch.Tensor:
         return _importance(statistics.delta(0, start, end), divergence, row, start)
 
-    size = statistics.size
-    # The k-th smallest is the (n - k + 1)-th largest; quantiles are the lower of two neighbours.
+    # Quantiles are the lower of the two neighbours, here counted from the largest value.
     lower, middle, upper = (
-        select(importance, size, size - int(share * size) if share != 0.5 else size - (size - 1) // 2).threshold
-        for share in (0.25, 0.5, 0.75)
+        select(importance, statistics.size, statistics.size - quarter * (statistics.size - 1) // 4).threshold
+        for quarter in (1, 2, 3)
     )
     return Fusion(divergence, middle + 1.5 * (upper - lower), row)
 

@@ -70,14 +70,14 @@ def _gradient(value: Any, t: float) -> float | int | bool:
     if not isinstance(value, Sequence):
         return value
     position = t * (len(value) - 1)
-    low = int(position)
+    low = int(position + 1e-9)  # 49 * (1 / 49) is just below 1
     if isinstance(value[0], bool):
         return value[low]
     high = min(len(value) - 1, low + 1)
     fraction = position - low
     # Exact at the anchors: a list with one value for each layer gives each layer its own.
-    if abs(fraction - round(fraction)) < 1e-9:
-        return value[low if round(fraction) == 0 else high]
+    if abs(fraction) < 1e-9:
+        return value[low]
     return (1 - fraction) * value[low] + fraction * value[high]
 
 

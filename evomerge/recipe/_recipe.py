@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -186,9 +187,10 @@ def _document(entry: RecipeEntry) -> dict[str, Any]:
 
 
 def _canonical(value: Any) -> Any:
-    """Make values that mean the same look the same: 1 and 1.0, but not 1 and true."""
+    """Make values that mean the same look the same: 1 and 1.0 (but not 1 and true), nothing said and an empty entry."""
     if isinstance(value, Mapping):
-        return {str(key): _canonical(each) for key, each in value.items() if key != "parents_in"}
+        said = {str(key): _canonical(each) for key, each in value.items() if key != "parents_in"}
+        return {key: each for key, each in said.items() if each is not None and each != {}}
     if isinstance(value, list | tuple):
         return [_canonical(each) for each in value]
     if isinstance(value, int) and not isinstance(value, bool):
@@ -299,5 +301,7 @@ def _setting_problems(
     for value in values_in(setting):
         if parameter.kind != "flag" and isinstance(value, bool):
             yield Problem(place, f"found {value}, expected a number")
+        elif not math.isfinite(value):
+            yield Problem(place, f"found {value}, expected a finite number")
         elif not parameter.low <= float(value) <= parameter.high:
             yield Problem(place, f"found {value}, expected a value from {parameter.low:g} to {parameter.high:g}")

@@ -3,8 +3,8 @@
 This room reads runs and draws; it refuses to score, choose or change anything.
 """
 
-from evomerge.report._explain import explain_document, shares
-from evomerge.report._front import front_document, shown
+from evomerge.report._explain import explain_document
+from evomerge.report._front import front_document
 from evomerge.report._tables import duration, plain, results_table, status_lines
 
 __all__ = [
@@ -13,7 +13,5 @@ __all__ = [
     "front_document",
     "plain",
     "results_table",
-    "shares",
-    "shown",
     "status_lines",
 ]

@@ -1,10 +1,9 @@
 """`front --json`: everything about a run's results as one JSON document (version 1, see ARCHITECTURE.md)."""
 
-import math
 from typing import Any
 
-from evomerge.records import POOLS, Candidate, Objective, Pool, Score
-from evomerge.run import Run, metric
+from evomerge.records import POOLS, Candidate, Objective, Pool
+from evomerge.run import Run, shown
 
 VERSION = 1
 
@@ -60,10 +59,3 @@ def _row(candidate: Candidate, objectives: tuple[Objective, ...], on_front: bool
 def _scores(candidate: Candidate, pool: Pool, objectives: tuple[Objective, ...]) -> dict[str, Any]:
     found = candidate.scores.get(pool, {})
     return {o.name: shown(o, found[o.name]) for o in objectives if o.name in found}
-
-
-def shown(objective: Objective, score: Score) -> dict[str, Any]:
-    """Return a score in its metric's own units and direction."""
-    value = metric(objective, score.value)
-    stderr = score.stderr * value if objective.link == "exp" else score.stderr  # delta method for exp(-v)
-    return {"value": value, "stderr": stderr if math.isfinite(stderr) else None, "n": score.n}

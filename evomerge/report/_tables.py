@@ -7,8 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evomerge.records import Candidate, Objective, Pool
-from evomerge.report._front import shown
-from evomerge.run import Run, Summary
+from evomerge.run import Run, Summary, shown
 
 _HEADS: dict[Pool, str] = {"search": "search", "select": "select", "report": "report (unseen)"}
 

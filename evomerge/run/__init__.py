@@ -5,7 +5,7 @@ progress looks (see `Observer`) and how its result is rendered or exported.
 """
 
 from evomerge.run._driver import search
-from evomerge.run._fitness import fitness, metric, values_of
+from evomerge.run._fitness import fitness, metric, shown, values_of
 from evomerge.run._inspect import Setup, inspect, inspect_data, needs
 from evomerge.run._jobs import Executor, Job, Outcome, WorkerSetup
 from evomerge.run._ledger import Ledger
@@ -35,5 +35,6 @@ __all__ = [
     "metric",
     "needs",
     "search",
+    "shown",
     "values_of",
 ]

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from evomerge.records import ItemScores, Objective, Score, Scores
 from evomerge.stats import mean_and_stderr
@@ -71,3 +72,10 @@ def values_of(scores: Scores) -> dict[str, float]:
 def scores_of(items: Mapping[str, ItemScores]) -> dict[str, Score]:
     """Return the score of each objective from its items."""
     return {name: mean_and_stderr(each.values, each.weights) for name, each in items.items()}
+
+
+def shown(objective: Objective, score: Score) -> dict[str, Any]:
+    """Return a score in its metric's own units and direction."""
+    value = metric(objective, score.value)
+    stderr = score.stderr * value if objective.link == "exp" else score.stderr  # delta method for exp(-v)
+    return {"value": value, "stderr": stderr if math.isfinite(stderr) else None, "n": score.n}

@@ -323,5 +323,7 @@ def floors_of(setup: Setup, parent_scores: Mapping[str, Mapping[str, float]]) ->
             parent, minus = setup.relative_floors[objective.name]
             if parent in parent_scores:
                 shown = metric(objective, parent_scores[parent][objective.name])
-                found[objective.name] = inner(objective, shown - minus if objective.direction == "max" else shown + minus)
+                found[objective.name] = inner(
+                    objective, shown - minus if objective.direction == "max" else shown + minus
+                )
     return found
