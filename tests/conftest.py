@@ -27,3 +27,11 @@ def pico(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for seed, name in enumerate(("one", "two", "three"), start=1):
         parents[name] = write_pico(root / name, seed, near=base, dtype="bfloat16")
     return parents
+
+
+@pytest.fixture(scope="session")
+def finished_run(pico: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; `search.yaml` lies beside it."""
+    from tests.finished_run import make_run
+
+    return make_run(pico, tmp_path_factory.mktemp("finished"))

@@ -10,6 +10,7 @@ import pytest
 
 from evomerge.records import Domain, Point
 from evomerge.search import Optimizer, Proposal, create
+from evomerge.search._domain import VectorCodec
 
 
 def make(domain: Domain, seed: int = 0, start: Point | None = None, name: str = "cma", **options: Any) -> Optimizer:
@@ -185,8 +186,43 @@ def test_integers_are_found_with_reals() -> None:
 
 def test_an_integer_that_does_not_matter_yet_is_not_frozen() -> None:
     """The reals converge meanwhile, and would take the integer's spread with them."""
-    points = play(make(Domain(reals=3, integers=(9,)), seed=1), 1200, lambda p: sphere(p) - (p.integers[0] != 4))
+    points = play(
+        make(Domain(reals=3, integers=(9,)), seed=1, tolx=0.0), 1200, lambda p: sphere(p) - (p.integers[0] != 4)
+    )
     assert len({point.integers for point in points[-600:]}) > 1
+
+
+def test_outer_levels_are_as_likely_as_the_middle_ones_of_a_wide_distribution() -> None:
+    """Half a level of room on either side; otherwise rounding halves the outer levels."""
+    optimizer = make(Domain(reals=1, integers=(3,)), popsize=900, sigma0=1.0)
+    counts = [0, 0, 0]
+    for _ in range(900):
+        counts[optimizer.ask().point.integers[0]] += 1
+    assert min(counts) > 200 and abs(counts[0] - counts[2]) < 100
+
+
+def test_vectors_on_the_edge_decode_into_the_domain() -> None:
+    codec = VectorCodec(domain=Domain(reals=2, integers=(2, 1, 4)))
+    point = codec.decode(np.array([-1e-17, 1.0 + 1e-16, 1.5, -0.5 - 1e-9]))
+    assert point == Point(reals=(0.0, 1.0), integers=(1, 0, 0))
+    assert codec.encode(point).tolist() == [0.0, 1.0, 1.0, 0.0]
+
+
+def test_diagonal_learns_separable_problems_faster() -> None:
+    def valley(point: Point) -> float:
+        return -sum(10 ** (4 * k / 23) * (x - 0.4) ** 2 for k, x in enumerate(point.reals))
+
+    reached = []
+    for diagonal in (False, True):
+        logs = []
+        for seed in range(3):
+            optimizer = make(Domain(reals=24), seed=seed, diagonal=diagonal)
+            play(optimizer, 1500, valley)
+            mean = optimizer.mean()
+            assert mean is not None
+            logs.append(math.log10(-valley(mean)))
+        reached.append(np.mean(logs))
+    assert reached[1] < reached[0] - 0.5
 
 
 def test_a_target_that_moves_for_a_long_time_is_no_stagnation() -> None:
@@ -221,12 +257,17 @@ def test_many_coordinates_overlapping() -> None:
     assert optimizer.ask().generation == 2
 
 
-def test_it_is_quiet(capfd: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_quiet_and_takes_no_orders_from_the_working_directory(
+    capfd: pytest.CaptureFixture[str], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "cma_signals.in").write_text("{'timeout': 0}")  # pycma would obey it
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name, domain in (("cma", Domain(reals=3, integers=(3,))), ("cmaes_lra", Domain(reals=3))):
-            play(make(domain, name=name), 60, lambda p: None if p.reals[0] > 0.6 else sphere(p))
+            optimizer = make(domain, name=name)
+            size = optimizer.generation_size
+            play(optimizer, 60, lambda p: None if p.reals[0] > 0.6 else sphere(p))
+            assert optimizer.generation_size == size
     assert capfd.readouterr() == ("", "")
     assert [path.name for path in tmp_path.iterdir()] == ["cma_signals.in"]
