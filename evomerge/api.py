@@ -61,7 +61,7 @@ def write_merge(
 ) -> None:
     """Write a planned merge with a model card (see `merge`)."""
     refuse_existing(out)
-    described = parents_of([parents[ref] for ref in parents])
+    described = parents_of([parents[ref] for ref in parents], digests=False)
     card = model_card(out.resolve().name, described, plan.recipe.to_yaml(out))
     record = {"parents": [parent._asdict() for parent in described]}
     write_folder(

@@ -5,10 +5,12 @@ This room knows files, tensor names and architectures' conventions; it refuses t
 
 from evomerge.checkpoint._card import Parent, model_card, parents_of
 from evomerge.checkpoint._config import copy_tokenizer, merged_config
+from evomerge.checkpoint._derived_card import derived_card
 from evomerge.checkpoint._folder import CODES, DTYPES, Checkpoint, TensorInfo
 from evomerge.checkpoint._hub import Upload, plan_upload, push
 from evomerge.checkpoint._layout import SHIFTED_NORM_FAMILIES, Layout, Place, is_block_output
 from evomerge.checkpoint._locate import Parents, locate
+from evomerge.checkpoint._new_folder import TensorStream, new_folder
 from evomerge.checkpoint._writer import SHARD_BYTES, CheckpointWriter, refuse_existing, write_json
 
 __all__ = [
@@ -23,12 +25,15 @@ __all__ = [
     "Parents",
     "Place",
     "TensorInfo",
+    "TensorStream",
     "Upload",
     "copy_tokenizer",
+    "derived_card",
     "is_block_output",
     "locate",
     "merged_config",
     "model_card",
+    "new_folder",
     "parents_of",
     "plan_upload",
     "push",

@@ -10,16 +10,16 @@ from evomerge.recipe import looks_local
 
 
 class Parent(NamedTuple):
-    """A parent as a card names it."""
+    """A parent as a card names it. digest: SHA-256 of its weights, "" where that was not computed."""
 
     name: str
     licence: str | None
     digest: str
 
 
-def parents_of(models: Sequence[Checkpoint]) -> list[Parent]:
-    """Return what a card says of opened models; reads every byte of them for the digests."""
-    return [Parent(model.name, model.summary(digest=False).licence, model.digest) for model in models]
+def parents_of(models: Sequence[Checkpoint], *, digests: bool) -> list[Parent]:
+    """Return what a card says of opened models; `digests` reads every byte of them once more."""
+    return [Parent(m.name, m.summary(digest=False).licence, m.digest if digests else "") for m in models]
 
 
 def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Sequence[str] = ()) -> str:
@@ -39,7 +39,7 @@ def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Seq
         tags=["merge", "evomerge"],
         license=licence or "other",
     )
-    rows = [f"| `{_cell(p.name)}` | {_cell(p.licence or 'not stated')} | `{p.digest[:16]}` |" for p in unique]
+    rows = [f"| `{_cell(p.name)}` | {_cell(p.licence or 'not stated')} | {_short(p.digest)} |" for p in unique]
     body = [
         f"# {_cell(title)}",
         "A merge made with evomerge. No weight was trained: every tensor is computed from the parents by the recipe.",
@@ -48,6 +48,10 @@ def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Seq
         f"## Recipe\n\nRebuild it with `evomerge merge recipe.yaml OUT`.\n\n```yaml\n{recipe.rstrip()}\n```",
     ]
     return f"---\n{data.to_yaml().strip()}\n---\n\n" + "\n\n".join(body) + "\n"
+
+
+def _short(digest: str) -> str:
+    return f"`{digest[:16]}`" if digest else "not computed"
 
 
 def _cell(text: str) -> str:

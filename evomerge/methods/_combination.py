@@ -12,6 +12,7 @@ from evomerge.methods._spec import Arithmetic, Block, Inputs, Method, Parameter,
 from evomerge.methods._statistics import Statistics
 
 TINY = 1e-8  # weight sums closer to 0 than this have no meaningful quotient
+AMPLIFYING = 4.0  # sum of |coefficients| above which rounding would show, and differences are added up instead
 PARALLEL = 0.9995  # |cosine| above which the arc is taken as straight
 
 
@@ -47,6 +48,9 @@ def combine(out: torch.Tensor, block: Block, coefficients: Linear) -> None:
     if isinstance(coefficients, FibreCombination):
         _combine_fibres(out, block, coefficients)
         return
+    if block.base is not None and abs(coefficients.base) + sum(map(abs, coefficients.models)) > AMPLIFYING:
+        _combine_differences(out, block, coefficients)
+        return
     tensors = [block.base, *block.models] if block.base is not None else list(block.models)
     factors = [coefficients.base, *coefficients.models] if block.base is not None else list(coefficients.models)
     used = [(tensor, factor) for tensor, factor in zip(tensors, factors, strict=True) if factor != 0]
@@ -59,6 +63,15 @@ def combine(out: torch.Tensor, block: Block, coefficients: Linear) -> None:
         out.mul_(factor)
     for tensor, factor in rest:
         out.add_(block.scratch.load("term", tensor), alpha=factor)
+
+
+def _combine_differences(out: torch.Tensor, block: Block, coefficients: Combination) -> None:
+    """Write the same sum from task vectors, which large coefficients amplify the least."""
+    assert block.base is not None
+    base = block.scratch.load("base", block.base)
+    torch.mul(base, coefficients.base + math.fsum(coefficients.models), out=out)
+    for tensor, factor in zip(block.models, coefficients.models, strict=True):
+        out.add_(block.scratch.load("term", tensor).sub_(base), alpha=factor)
 
 
 def _combine_fibres(out: torch.Tensor, block: Block, coefficients: FibreCombination) -> None:

@@ -38,6 +38,8 @@ def merge_into(
     Raises:
         MergeFailed: the settings have no meaning for these inputs (weights that sum to 0).
     """
+    if out.numel() == 0:
+        return True
     statistics = statistics or Statistics(inputs.models, inputs.base)
     coefficients = method.arithmetic.coefficients(inputs, settings, statistics)
     scratch = scratch or Scratch(block, working_dtype(inputs), out.device)

@@ -303,5 +303,7 @@ def _setting_problems(
             yield Problem(place, f"found {value}, expected a number")
         elif not math.isfinite(value):
             yield Problem(place, f"found {value}, expected a finite number")
+        elif parameter.kind == "integer" and value != int(value):
+            yield Problem(place, f"found {value}, expected a whole number")
         elif not parameter.low <= float(value) <= parameter.high:
             yield Problem(place, f"found {value}, expected a value from {parameter.low:g} to {parameter.high:g}")

@@ -66,7 +66,7 @@ _POPSIZE = OptionSpec(
     kind=int,
     low=4,
     high=100_000,
-    description="candidates per generation; default 4 + 3 ln(coordinates), more with integers",
+    description="candidates per generation; default 4 + 3 ln(coordinates)",
 )
 _GENERATION_SIZE = OptionSpec(
     name="generation_size",

@@ -71,7 +71,6 @@ class PycmaEngine:
             "randn": self._normal,
             "tolx": self._options.get("tolx", _TOLX),
             # criteria on values mean nothing for ranks
-            "tolfun": 0,
             "tolfunhist": 0,
             "tolstagnation": 0,
             "maxiter": np.inf,

@@ -83,14 +83,33 @@ class Gene:
         """Return the value of each group that a recipe's setting holds (the inverse of `setting`).
 
         Raises:
-            ValueError: a group has no value there, or the setting is no gradient of as many knots.
+            ValueError: a group has no value there or one outside the gene's range, or the setting divides the tensors
+                in another way than the groups do.
         """
-        if self.knots:
-            if not isinstance(setting, Sequence) or len(setting) != self.knots:
-                raise ValueError(f"{self.name}: expected a list of {self.knots} numbers")
-            return [float(value) for value in setting]
+        values = self._knots(setting) if self.knots else self._by_group(setting)
+        for value in values:
+            if not self.low - 1e-9 <= value <= self.high + 1e-9:
+                raise ValueError(f"{self.name} is {value:g}, outside [{self.low:g}, {self.high:g}]")
+        return values
+
+    def _knots(self, setting: Setting) -> list[float]:
+        if isinstance(setting, int | float):
+            return [float(setting)] * self.knots
+        if not isinstance(setting, Sequence) or len(setting) != self.knots or isinstance(setting[0], Mapping):
+            raise ValueError(f"{self.name}: expected a list of {self.knots} numbers")
+        return [float(value) for value in setting]
+
+    def _by_group(self, setting: Setting) -> list[float]:
+        patterns = {group.pattern for group in self.groups}
+        for part in setting if isinstance(setting, list) else [setting]:
+            conditional = isinstance(part, Mapping)
+            pattern = part.get("filter") if conditional else None
+            if pattern not in (None, "*") and pattern not in patterns:
+                raise ValueError(f'{self.name}: the filter "{pattern}" is no group of this space')
+            if isinstance(part["value"] if conditional else setting, list):
+                raise ValueError(f"{self.name}: a gradient over depth is no point of this space")
         found = [value_at(setting, group.pattern or "-", 0.0) for group in self.groups]
-        if any(value is None for value in found):
+        if None in found:
             raise ValueError(f"{self.name}: no value for {self.groups[found.index(None)].label}")
         return [float(value) for value in found if value is not None]
 

@@ -217,6 +217,7 @@ def _stack(entry: SpaceEntry, base: ParentSummary | None, models: Sequence[Paren
         models=tuple(parent.name for parent in parents),
         num_layers=layers,
         vary_source="source" in entry.genes,
+        vary_repeat="repeat" in entry.genes,
         max_repeat=int(repeat.range[1] if repeat.range else 2) if repeat else 1,
         gain=None
         if gain is None

@@ -91,10 +91,16 @@ class MergeSpace:
         name = str(document.get("merge_method"))
         if name not in self.names:
             raise ValueError(f'method "{name}" is not in this space')
+        method = methods.get(name)
         given = {str(entry["model"]): entry.get("parameters", {}) for entry in document.get("models", [])}
+        if method.base != "input":
+            if document.get("base_model") != self.base:
+                raise ValueError("the recipe's base_model is not that of this space")
+            given.pop(str(self.base), None)  # listed among the models or not, it is the base
         if set(given) != set(self.models):
             raise ValueError("the recipe's models are not those of this space")
-        known = [parameter.name for parameter in methods.get(name).parameters]
+        self._check_fixed(method, document.get("parameters", {}), given)
+        known = [parameter.name for parameter in method.parameters]
         reals: list[float] = []
         for gene in self.genes:
             if gene.name not in known:
@@ -107,6 +113,21 @@ class MergeSpace:
                     raise ValueError(f"the recipe does not set {gene.name}")
                 reals += [gene.coordinate(value) for value in gene.read(setting)]
         return Point(reals=tuple(reals), categories=(self.names.index(name),) if len(self.names) > 1 else ())
+
+    def _check_fixed(
+        self, method: methods.Method, shared: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        """Raise ValueError if a recipe gives a parameter that does not vary another value than this space does."""
+        varied = {gene.name for gene in self.genes}
+        for parameter in method.parameters:
+            if parameter.name in varied or not parameter.effect:
+                continue
+            fixed_at = self.parameters.get(parameter.name, parameter.default)
+            owners = [{}] if parameter.per == "merge" else list(given.values())
+            for owner in owners:
+                said = owner.get(parameter.name, shared.get(parameter.name, parameter.default))
+                if said != fixed_at:
+                    raise ValueError(f"the recipe's {parameter.name} is {said}, this space's is {fixed_at}")
 
 
 def _columns(values: Sequence[float], gene: Gene) -> list[Sequence[float]]:

@@ -28,6 +28,8 @@ def _read_axes(value: Any) -> Any:
         raise ValueError(f"found an axis twice in {value!r}")
     if any(axis.startswith("curve") for axis in read) and "layer" in read:
         raise ValueError("curve and layer both divide the depth; keep one")
+    if any(axis.startswith("curve") for axis in read) and "module" in read:
+        raise ValueError("curve and module cannot be combined yet; keep one")
     return tuple(read)
 
 

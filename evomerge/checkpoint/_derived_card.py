@@ -1,0 +1,45 @@
+"""The text of a card for what is derived from models otherwise than by a merge recipe: adapters, mixtures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from evomerge.checkpoint._card import Parent, _cell
+from evomerge.recipe import looks_local
+
+
+def derived_card(
+    title: str,
+    parents: Sequence[Parent],
+    sections: Sequence[str],
+    *,
+    base: str | None,
+    relation: str,
+    library: str,
+    tags: Sequence[str],
+) -> str:
+    """Return the card: front matter, parents with the digests of their weights, and sections of the caller's.
+
+    Args:
+        base: the model that the hub is to show as the base, in its `relation` ("merge", "adapter"); None = every
+            parent. Local paths mean nothing to the hub and are left out.
+        library: that loads the result, as the hub names it.
+    """
+    unique = list(dict.fromkeys(parents))
+    licences = {parent.licence for parent in unique}
+    named = [parent.name for parent in unique] if base is None else [base]
+    hub = [name.partition("@")[0] for name in named if not looks_local(name.partition("@")[0])]
+    front: dict[str, Any] = {
+        "base_model": hub or None,
+        "base_model_relation": relation if hub else None,
+        "library_name": library,
+        "pipeline_tag": "text-generation",
+        "tags": [*tags, "evomerge"],
+        # If the parents' licences differ, only a person can settle it.
+        "license": (licences.pop() if len(licences) == 1 else None) or "other",
+    }
+    rows = [f"| `{_cell(p.name)}` | {_cell(p.licence or 'not stated')} | `{p.digest[:16]}` |" for p in unique]
+    table = "\n".join(["## Parents", "", "| parent | licence | SHA-256 of the weights |", "|---|---|---|", *rows])
+    body = [f"# {_cell(title)}", *sections[:1], table, *sections[1:]]
+    return f"---\n{ModelCardData(**front).to_yaml().strip()}\n---\n\n" + "\n\n".join(body) + "\n"
