@@ -110,6 +110,7 @@ class ParentSummary:
     name: as the user wrote it. block_prefix: the tensor-name prefix before a block's number ("model.layers.").
     attention, mlp: how names of these modules' tensors begin inside a block ("self_attn.", "mlp.").
     digest: of its weight files; the identity that scores hang on. size_bytes: of its weights.
+    commit: of the Hugging Face Hub, if it came from there.
     """
 
     name: str
@@ -124,6 +125,7 @@ class ParentSummary:
     mlp: str = "mlp."
     digest: str = ""
     licence: str | None = None
+    commit: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,14 +5,13 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from evomerge.checkpoint._layout import Layout, module_names
+from evomerge.checkpoint._model import Model, TensorInfo
 from evomerge.errors import InvalidInput, MergeFailed, RefusedForSafety
-from evomerge.records import ParentSummary
 
 DTYPES: dict[str, torch.dtype] = {
     "F64": torch.float64,
@@ -31,22 +30,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
 
-class TensorInfo(NamedTuple):
-    """What a file's header says of a tensor."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the tensor's content."""
-        count = 1
-        for extent in self.shape:
-            count *= extent
-        return count * self.dtype.itemsize
-
-
-class Checkpoint:
+class Checkpoint(Model):
     """A local model folder, opened. Tensors are views of the mapped files: reading one twice costs nothing."""
 
     def __init__(self, folder: Path, name: str):
@@ -74,21 +58,6 @@ class Checkpoint:
                 found[tensor] = TensorInfo(DTYPES[code], tuple(piece.get_shape()))
         return found
 
-    @cached_property
-    def layout(self) -> Layout:
-        """The block structure."""
-        return Layout.of(self._where)
-
-    @property
-    def model_type(self) -> str:
-        """The family, as transformers names it."""
-        return str(self.config.get("model_type", ""))
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all tensors."""
-        return sum(info.size_bytes for info in self.tensors.values())
-
     def tensor(self, name: str) -> torch.Tensor:
         """Return a tensor as a view of the mapped file.
 
@@ -108,35 +77,6 @@ class Checkpoint:
             with (self.folder / file).open("rb") as stream:
                 total.update(hashlib.file_digest(stream, "sha256").digest())
         return total.hexdigest()
-
-    def summary(self, *, digest: bool = True) -> ParentSummary:
-        """Return what rooms without file access may know; `digest` reads every byte of the weights."""
-        text = self.config.get("text_config", self.config)
-        hidden = next((text[key] for key in ("hidden_size", "n_embd", "d_model", "dim") if key in text), 0)
-        places = (self.layout.place(tensor) for tensor in self._where)
-        attention, mlp = module_names(place.suffix for place in places if place.part == "block")
-        return ParentSummary(
-            name=self.name,
-            architecture=next(iter(self.config.get("architectures") or [self.model_type]), ""),
-            block_prefix=self.layout.block_prefix,
-            num_layers=self.layout.num_layers,
-            hidden_size=int(hidden),
-            vocab_size=int(text.get("vocab_size", 0)),
-            dtype=str(self.dtype).removeprefix("torch."),
-            size_bytes=self.size_bytes,
-            attention=attention,
-            mlp=mlp,
-            digest=self.digest if digest else "",
-            licence=licence_of(self.folder),
-        )
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype that most of the weights have."""
-        sizes: dict[torch.dtype, int] = {}
-        for info in self.tensors.values():
-            sizes[info.dtype] = sizes.get(info.dtype, 0) + info.size_bytes
-        return max(sizes, key=lambda dtype: sizes[dtype])
 
 
 def _read_json(path: Path, name: str) -> dict[str, Any]:
@@ -181,20 +121,3 @@ def _open(path: Path, name: str) -> Any:
         return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:
         raise InvalidInput(f"{path}: is damaged or not a safetensors file ({error}); copy {name} again") from None
-
-
-def licence_of(folder: Path) -> str | None:
-    """Return the licence that the model card's header names, or None."""
-    card = folder / "README.md"
-    if not card.exists():
-        return None
-    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
-    if not lines or lines[0].strip() != "---":
-        return None
-    for line in lines[1:]:
-        if line.strip() == "---":
-            return None
-        key, _, value = line.partition(":")
-        if key.strip() == "license":
-            return value.strip().strip("\"'") or None
-    return None

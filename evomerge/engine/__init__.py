@@ -7,7 +7,8 @@ run the same plan through the same builder. This room refuses to know spaces, ta
 from evomerge.engine._build import Builder
 from evomerge.engine._folder_sink import Progress, write_folder
 from evomerge.engine._live import LiveModel
-from evomerge.engine._lora import LoraModule, LoraOptions, LoraReport, extract_lora
+from evomerge.engine._lora import extract_lora
+from evomerge.engine._lora_records import LoraModule, LoraOptions, LoraReport
 from evomerge.engine._plan import Origin, Plan, TensorPlan, make_plan
 from evomerge.engine._tokenizer import tokenizer_donor
 

@@ -33,6 +33,9 @@ class ModuleMap:
     names: frozenset[str]
 
 
+_RENAMED = {"embed_out.weight": "lm_head.weight"}  # tensors that transformers renames when it reads a file: GPT-NeoX
+
+
 def map_modules(checkpoint: Checkpoint, tensors: Iterable[str]) -> ModuleMap:
     """Assign tensors to modules by building the model's object without weights.
 
@@ -83,8 +86,8 @@ def _skeleton(checkpoint: Checkpoint) -> Any:
 
 
 def _resolve(name: str, objects: Mapping[str, Any], prefix: str) -> str | None:
-    """Return a tensor's name in the object, where it may have the family's prefix in front; None if it is not there."""
-    for full in (name, f"{prefix}.{name}"):
+    """Return a tensor's name in the object, where it may have the family's prefix in front, or None."""
+    for full in (name, f"{prefix}.{name}", _RENAMED.get(name, name)):
         owner, _, parameter = full.rpartition(".")
         if owner in objects and parameter in objects[owner]._parameters:
             return full

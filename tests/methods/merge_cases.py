@@ -11,6 +11,8 @@ from evomerge import methods
 from evomerge.methods import Inputs, Method, Parameter, Settings, Value
 
 SHAPES = [(1,), (7,), (64,), (1, 9), (9, 1), (3, 5), (16, 33), (40, 64), (4, 6, 5)]
+RANDOM = {"dare_ties", "dare_linear", "della", "della_linear"}
+DETERMINISTIC = [name for name in methods.METHODS if name not in RANDOM]
 SPREADS = (0.001, 0.05, 1.0)  # of task vectors, beside weights of spread 1
 
 

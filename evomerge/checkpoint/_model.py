@@ -1,0 +1,161 @@
+"""What the engine asks of a model, wherever its tensors come from: a folder, a folder with an adapter, a merge to be."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from evomerge.checkpoint._layout import Layout, module_names
+from evomerge.checkpoint._names import TIED_FAMILIES, embedding_name, is_head, tied_twin
+from evomerge.checkpoint._tokenizer import Tokenizer
+from evomerge.records import ParentSummary
+
+
+class TensorInfo(NamedTuple):
+    """What a file's header says of a tensor."""
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tensor's content."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count * self.dtype.itemsize
+
+
+class Model(ABC):
+    """A config and named tensors.
+
+    name: as the user calls it. folder: where its tokenizer and card are. commit: of the hub, if it came from there.
+    """
+
+    name: str
+    folder: Path
+    config: dict[str, Any]
+    commit: str | None = None
+
+    @property
+    @abstractmethod
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Name -> dtype and shape of every tensor, in the order in which they are stored."""
+
+    @abstractmethod
+    def tensor(self, name: str) -> torch.Tensor:
+        """Return one tensor. Raises MergeFailed if there is none of that name."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 of everything the tensors depend on: the identity that scores hang on."""
+
+    def is_computed(self, name: str) -> bool:
+        """Tell whether `tensor` computes this one each time, so that a caller who needs it again should keep it."""
+        return False
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The block structure."""
+        return Layout.of(self.tensors)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer files."""
+        return Tokenizer(self.folder, self.name)
+
+    @property
+    def text_config(self) -> dict[str, Any]:
+        """The part of the config that describes the language model."""
+        text: dict[str, Any] = self.config.get("text_config", self.config)
+        return text
+
+    @property
+    def model_type(self) -> str:
+        """The family, as transformers names it."""
+        return str(self.config.get("model_type", ""))
+
+    @cached_property
+    def tied(self) -> bool:
+        """Whether the output head is the embedding: then a stored head means nothing and a missing one is no fault."""
+        stated = self.text_config.get("tie_word_embeddings", self.config.get("tie_word_embeddings"))
+        if stated is not None:
+            return bool(stated)
+        return self.model_type in TIED_FAMILIES or not any(is_head(name) for name in self.tensors)
+
+    def spelled(self, name: str) -> str | None:
+        """Return how this model spells another model's tensor name, or None if it has no such tensor.
+
+        Files of one family differ in a leading "model." or "transformer.", which saved base models lack.
+        """
+        root, dot, rest = self.layout.block_prefix.partition(".")
+        shorter = name.partition(".")[2]
+        for guess in (name, f"{root}.{name}" if rest else name, shorter):
+            if guess in self.tensors:
+                return guess
+        return None
+
+    def find(self, name: str) -> str | None:
+        """Return the name under which the content of a tensor is stored here, or None.
+
+        The head of a tied model is its embedding, stored or not.
+        """
+        if self.tied and is_head(name):
+            return embedding_name(self.tensors)
+        return self.spelled(name) or (self.spelled(tied_twin(name)) if self.tied else None)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(info.size_bytes for info in self.tensors.values())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype that most of the weights have."""
+        sizes: dict[torch.dtype, int] = {}
+        for info in self.tensors.values():
+            sizes[info.dtype] = sizes.get(info.dtype, 0) + info.size_bytes
+        return max(sizes, key=lambda dtype: sizes[dtype])
+
+    def summary(self, *, digest: bool = True) -> ParentSummary:
+        """Return what rooms without file access may know; `digest` reads every byte of the weights."""
+        text = self.text_config
+        hidden = next((text[key] for key in ("hidden_size", "n_embd", "d_model", "dim") if key in text), 0)
+        places = (self.layout.place(tensor) for tensor in self.tensors)
+        attention, mlp = module_names(place.suffix for place in places if place.part == "block")
+        return ParentSummary(
+            name=self.name,
+            architecture=next(iter(self.config.get("architectures") or [self.model_type]), ""),
+            block_prefix=self.layout.block_prefix,
+            num_layers=self.layout.num_layers,
+            hidden_size=int(hidden),
+            vocab_size=int(text.get("vocab_size", 0)),
+            dtype=str(self.dtype).removeprefix("torch."),
+            size_bytes=self.size_bytes,
+            attention=attention,
+            mlp=mlp,
+            digest=self.digest if digest else "",
+            licence=licence_of(self.folder),
+            commit=self.commit,
+        )
+
+
+def licence_of(folder: Path) -> str | None:
+    """Return the licence that the model card's header names, or None."""
+    card = folder / "README.md"
+    if not card.exists():
+        return None
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not lines or lines[0].strip() != "---":
+        return None
+    for line in lines[1:]:
+        if line.strip() == "---":
+            return None
+        key, _, value = line.partition(":")
+        if key.strip() == "license":
+            return value.strip().strip("\"'") or None
+    return None

@@ -1,0 +1,54 @@
+"""What a tensor's name says of its role, where the general rule of `Layout` is not enough: small tables."""
+
+import re
+from collections.abc import Iterable
+
+_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$")
+_HEAD = re.compile(r"^(lm_head|embed_out|output)\.weight$|(^|\.)cls\.predictions\.decoder\.weight$")
+_HEAD_BIAS = re.compile(r"^(lm_head|embed_out)\.bias$|(^|\.)cls\.predictions\.(decoder\.)?bias$|^mlm_head\.bias$")
+
+# Families whose head is the embedding unless their config says otherwise.
+TIED_FAMILIES = {
+    *("bert", "bloom", "cohere", "cohere2", "distilbert", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text"),
+    *("gpt2", "gpt_bigcode", "gpt_neo", "mpt", "opt", "roberta", "starcoder2"),
+}
+
+# Buffers that old versions of transformers stored beside the weights; every version computes them itself.
+_LEFTOVERS = re.compile(
+    r"(^|\.)(rotary_emb\.inv_freq|rotary_pos_emb\.inv_freq|attn\.masked_bias|attention\.masked_bias"
+    r"|embeddings\.position_ids|embeddings\.token_type_ids)$"
+)
+_CAUSAL_MASK = re.compile(r"(^|\.)(attn|attention|attn\.attention)\.bias$")
+_MASKED_FAMILIES = {"gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "codegen"}
+
+
+def is_vocabulary(name: str) -> bool:
+    """Tell whether the rows of a tensor stand for the tokens of the vocabulary."""
+    return any(pattern.search(name) for pattern in (_EMBEDDING, _HEAD, _HEAD_BIAS))
+
+
+def is_head(name: str) -> bool:
+    """Tell whether a tensor is the matrix from hidden states to logits."""
+    return _HEAD.search(name) is not None
+
+
+def embedding_name(names: Iterable[str]) -> str | None:
+    """Return the name of the token embedding, or None."""
+    return next((name for name in names if _EMBEDDING.search(name)), None)
+
+
+def tied_twin(name: str) -> str:
+    """Return the name under which some files store a tied model's second copy of a head's bias, or the name itself."""
+    return name.replace("cls.predictions.decoder.bias", "cls.predictions.bias")
+
+
+def is_optional(name: str) -> bool:
+    """Tell whether some models of one family have this tensor and others do not: biases."""
+    return name.endswith(".bias")
+
+
+def is_leftover(name: str, model_type: str) -> bool:
+    """Tell whether a stored tensor is a buffer that no model reads any more."""
+    if model_type in _MASKED_FAMILIES and _CAUSAL_MASK.search(name):
+        return True
+    return _LEFTOVERS.search(name) is not None

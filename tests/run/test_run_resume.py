@@ -1,0 +1,362 @@
+"""Resuming equals never having stopped, whatever stopped the run."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pico_search import differences, rows, search_data, task, write_search
+
+import evomerge
+from evomerge.errors import InvalidFile, InvalidInput
+from evomerge.run import Run, Setup, search
+from evomerge.run._driver import _executor
+
+DRIVER = """
+import sys
+from evomerge.run import search
+run = search(sys.argv[1], sys.argv[2])
+print(run.state)
+sys.exit(0 if run.state == "done" else 130)
+"""
+
+
+class Killed(BaseException):
+    """Stands for the sudden death of a driver."""
+
+
+def dying_after(jobs: int, *, scored: bool) -> Callable[[Setup], Any]:
+    """Return an executor that dies at a job: before it was scored, or after that but before its result is known."""
+
+    def build(setup: Setup) -> Any:
+        executor = _executor(setup)
+        wait, seen = executor.wait, 0
+
+        def counted(timeout: float) -> Any:
+            nonlocal seen
+            seen += 1
+            if seen > jobs and not scored:
+                raise Killed
+            outcomes = wait(timeout)
+            if seen > jobs:
+                raise Killed
+            return outcomes
+
+        executor.wait = counted
+        return executor
+
+    return build
+
+
+TWO = [task(), task("otherness", weight=2)]
+STACK = {"method": "passthrough", "genes": {"source": {"per": "layer"}, "repeat": {"per": "layer", "range": [0, 2]}}}
+SEARCHES: dict[str, dict[str, Any]] = {
+    "cma": {"budget": {"candidates": 40}},
+    "cmaes_lra": {"optimizer": "cmaes_lra", "budget": {"candidates": 30}},
+    "tpe": {"optimizer": {"name": "tpe", "generation_size": 8}, "tasks": TWO, "budget": {"candidates": 36}},
+    "nsga2": {"optimizer": {"name": "nsga2", "popsize": 8}, "tasks": TWO, "budget": {"candidates": 36}},
+    "stack": {"space": STACK, "budget": {"candidates": 30}},
+    "failures": {"tasks": [task("moody")], "budget": {"candidates": 30}},
+}
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_run_that_died_again_and_again_ends_like_one_that_did_not(
+    name: str, pico: dict[str, Path], tmp_path: Path
+) -> None:
+    file = write_search(tmp_path, pico, **SEARCHES[name])
+    assert search(file, tmp_path / "whole").state == "done"
+    chance = random.Random(name)
+    deaths = 0
+    for _ in range(100):
+        jobs, scored = chance.randrange(0, 13), chance.random() < 0.5
+        before = rows(tmp_path / "torn", "score", "item", "step") if deaths else {}
+        try:
+            run = search(file, tmp_path / "torn", executor=dying_after(jobs, scored=scored))
+            break
+        except Killed:
+            deaths += 1
+        after = rows(tmp_path / "torn", "score", "item", "step")
+        for table, kept in before.items():
+            assert after[table][: len(kept)] == kept, f"{table}: a committed row changed"
+    assert run.state == "done"
+    assert deaths >= 3
+    assert differences(tmp_path / "whole", tmp_path / "torn") == []
+
+
+# -- real processes ---------------------------------------------------------------------------------------------------
+
+
+class Driver:
+    """A search in a process of its own, whose scorer logs every call."""
+
+    def __init__(self, file: Path, out: Path, log: Path, sleep: float):
+        self.log = log
+        paths = [str(Path(evomerge.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PICO_LOG": str(log), "PICO_SLEEP": f"{sleep}"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(file), str(out)],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_for(self, calls: int) -> bool:
+        """Wait until the log of all drivers so far holds that many calls; False if the process ended before."""
+        end = time.monotonic() + 60
+        while logged(self.log) < calls:
+            assert time.monotonic() < end, "the driver does not get on"
+            if self.process.poll() is not None:
+                return False
+            time.sleep(0.005)
+        return True
+
+    def finish(self) -> tuple[int, str]:
+        """Wait for the end and return exit code and stderr."""
+        _, errors = self.process.communicate(timeout=60)
+        return self.process.returncode, errors
+
+
+def logged(log: Path) -> int:
+    return len(log.read_text().splitlines()) if log.exists() else 0
+
+
+@pytest.fixture
+def driver(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
+    """Start drivers: (file, out, sleep) -> driver; whatever is left of them ends with the test."""
+    started: list[Driver] = []
+
+    def start(file: Path, out: Path, sleep: float = 0.02) -> Driver:
+        started.append(Driver(file, out, tmp_path / "calls.log", sleep))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.process.communicate()
+
+
+def kill_and_restart(file: Path, whole: Path, torn: Path, driver: Callable[..., Driver], log: Path, kills: int) -> None:
+    """Kill drivers at random moments until one comes through; compare with a run that nobody killed."""
+    assert search(file, whole).state == "done"
+    calls = len(rows(whole, "item")["item"])
+    chance = random.Random(kills)
+    done = 0
+    for point in sorted(chance.sample(range(1, calls - 2), kills)):
+        current = driver(file, torn)
+        if current.wait_for(point + done):  # a kill repeats one call at most
+            time.sleep(chance.uniform(0.0, 0.04))
+            current.process.send_signal(signal.SIGKILL)
+            done += 1
+        current.finish()
+        before = rows(torn, "score", "item", "step") if (torn / "ledger.sqlite").exists() else {}
+    code, errors = driver(file, torn).finish()
+    assert code == 0, errors
+    assert done == kills
+    after = rows(torn, "score", "item", "step")
+    assert all(after[table][: len(kept)] == kept for table, kept in before.items())
+    assert differences(whole, torn) == []
+    assert calls <= logged(log) <= calls + kills, "a scored candidate was scored again"
+
+
+def test_kill_9_of_the_driver_loses_nothing(
+    pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver]
+) -> None:
+    file = write_search(tmp_path, pico, budget={"candidates": 30})
+    kill_and_restart(file, tmp_path / "whole", tmp_path / "torn", driver, tmp_path / "calls.log", kills=3)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("optimizer", ["cma", "tpe", "nsga2"])
+def test_kill_9_of_the_driver_many_times(
+    optimizer: str, pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver]
+) -> None:
+    file = write_search(tmp_path, pico, optimizer=optimizer, tasks=TWO, budget={"candidates": 100})
+    kill_and_restart(file, tmp_path / "whole", tmp_path / "torn", driver, tmp_path / "calls.log", kills=25)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_polite_signal_saves_the_state_and_the_same_command_goes_on(
+    number: signal.Signals, pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver]
+) -> None:
+    file = write_search(tmp_path, pico, budget={"candidates": 30})
+    stopped = driver(file, tmp_path / "torn")
+    assert stopped.wait_for(20)
+    stopped.process.send_signal(number)
+    code, errors = stopped.finish()
+    assert (code, errors) == (130, "")
+    run = Run(tmp_path / "torn")
+    assert run.state == "searching"
+    assert run.summary().owner is None
+    assert all(each.state != "running" for each in run.candidates()), "it waits for what is being scored"
+    assert search(file, tmp_path / "torn").state == "done"
+    search(file, tmp_path / "whole")
+    assert differences(tmp_path / "whole", tmp_path / "torn") == []
+
+
+def test_the_second_ctrl_c_ends_at_once(pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver]) -> None:
+    file = write_search(tmp_path, pico, budget={"candidates": 5})
+    slow = driver(file, tmp_path / "torn", sleep=20)
+    ledger = tmp_path / "torn" / "ledger.sqlite"
+    while not ledger.exists():
+        assert slow.process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)
+    slow.process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert slow.process.poll() is None, "the first one waits for the candidate"
+    slow.process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    code, errors = slow.finish()
+    assert time.monotonic() - started < 5
+    assert code != 0 and "KeyboardInterrupt" in errors
+    assert search(file, tmp_path / "torn").state == "done"
+
+
+def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(
+    pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver]
+) -> None:
+    file = write_search(tmp_path, pico, budget={"candidates": 5})
+    first = driver(file, tmp_path / "run", sleep=0.3)
+    assert first.wait_for(1)
+    with pytest.raises(InvalidInput, match=f"process {first.process.pid} on .* is working on this run"):
+        search(file, tmp_path / "run")
+    assert f"process {first.process.pid}" in str(Run(tmp_path / "run").summary().owner)
+    first.process.kill()
+    first.finish()
+    assert Run(tmp_path / "run").summary().owner is None, "a dead driver works on nothing"
+    assert search(file, tmp_path / "run").state == "done"
+
+
+# -- what may change between two calls --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(pico: dict[str, Path], tmp_path: Path) -> Path:
+    """A search file whose run in `run` died after 15 jobs."""
+    file = write_search(tmp_path, pico, budget={"candidates": 20})
+    with pytest.raises(Killed):
+        search(file, tmp_path / "run", executor=dying_after(15, scored=False))
+    return file
+
+
+def change(file: Path, **changes: Any) -> None:
+    data = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump({**data, **changes}))
+
+
+REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "seed": ({"seed": 4}, r"seed: .*was 3, now 4"),
+    "range": (
+        {"space": {"method": "task_arithmetic", "genes": {"weight": {"per": ["model", "layer"], "range": [0, 1.4]}}}},
+        r"space\.genes\.weight\.range: .*was \[0, 1\.5\], now \[0, 1\.4\]",
+    ),
+    "task": ({"tasks": [task("otherness")]}, r"tasks\.nearness: .*was .*, now absent"),
+    "weight": ({"tasks": [task(weight=3)]}, r"weights\.nearness: .*was \[1\.0, None, None\], now \[3\.0, None, None\]"),
+    "floor": ({"tasks": [task(floor=0.5)]}, r"weights\.nearness: "),
+    "relative floor": ({"tasks": [task(floor={"parent": "one", "minus": 0.1})]}, r"relative_floors\.nearness: "),
+    "pools": ({"pools": {"search": 90, "select": 80, "report": 100}}, r"pools\.search: .*was 100, now 90"),
+    "subset": ({"subset": {"size": 30}}, r"subset\.size: .*was 40, now 30"),
+    "optimizer": ({"optimizer": "tpe"}, r"optimizer\.name: .*was 'cma', now 'tpe'"),
+    "batch size": ({"workers": {"count": 0, "batch_size": 8}}, r"batch_size: .*was 64, now 8"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_changes_the_meaning_of_a_score_is_refused(name: str, begun: Path) -> None:
+    changes, sentence = REFUSED[name]
+    before = rows(begun.parent / "run")
+    change(begun, **changes)
+    with pytest.raises(InvalidFile, match=sentence) as caught:
+        search(begun, begun.parent / "run")
+    assert "differs from what this run was started with; use another --out" in str(caught.value)
+    assert rows(begun.parent / "run") == before
+
+
+def test_other_weights_of_a_parent_are_refused(pico: dict[str, Path], tmp_path: Path) -> None:
+    import shutil
+
+    mine = {name: Path(shutil.copytree(path, tmp_path / "models" / name)) for name, path in pico.items()}
+    file = write_search(tmp_path, mine, budget={"candidates": 5})
+    with pytest.raises(Killed):
+        search(file, tmp_path / "run", executor=dying_after(5, scored=False))
+    shutil.copyfile(mine["three"] / "model.safetensors", mine["one"] / "model.safetensors")
+    with pytest.raises(InvalidFile, match=r"parents\..*one: differs from what this run was started with"):
+        search(file, tmp_path / "run")
+
+
+def test_another_scorer_file_is_refused(begun: Path) -> None:
+    scorers = begun.parent / "near.py"
+    scorers.write_text(scorers.read_text().replace("0.9, 0.3", "0.9, 0.4"))
+    with pytest.raises(InvalidFile, match=r"tasks\.nearness\.scorer_digest"):
+        search(begun, begun.parent / "run")
+
+
+def test_budget_and_workers_may_change_until_the_proof(begun: Path) -> None:
+    out = begun.parent / "run"
+    change(begun, workers={"count": 0, "threads": 2, "timeout": 100}, budget={"candidates": 30})
+    assert search(begun, out, candidates=25).state == "done"
+    assert Run(out).summary().finished == 25
+    with pytest.raises(InvalidInput, match=r"has finished its search.*start a new run"):
+        search(begun, out, candidates=40)
+    assert search(begun, out, candidates=25, workers=1).state == "done", "nothing is left to do, so nothing starts"
+
+
+def test_a_library_that_now_proposes_other_points_is_told_the_recorded_ones(
+    pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after an upgrade of an optimiser: same calls, other points."""
+    from evomerge.run import _replay
+    from evomerge.run import Silent
+
+    original = _replay.create
+
+    def upgraded(name: str, domain: Any, *, seed: int, **rest: Any) -> Any:
+        return original(name, domain, seed=seed + 1, **rest)
+
+    class Listening(Silent):
+        said: list[str] = []
+
+        def say(self, line: str) -> None:
+            self.said.append(line)
+
+    for number, optimizer in enumerate(({"name": "cma"}, {"name": "tpe"}, {"name": "nsga2", "popsize": 8}, "random")):
+        Listening.said = []
+        file = write_search(tmp_path, pico, optimizer=optimizer, budget={"candidates": 25})
+        out = tmp_path / f"run{number}"
+        with pytest.raises(Killed):
+            search(file, out, executor=dying_after(24, scored=False))
+        before = rows(out, "score", "step")
+        with monkeypatch.context() as patch:
+            patch.setattr(_replay, "create", upgraded)
+            run = search(file, out, observer=Listening())
+        assert run.state == "done", optimizer
+        assert any("the recorded ones are told instead" in line for line in Listening.said), optimizer
+        after = rows(out, "score", "step")
+        assert all(after[table][: len(kept)] == kept for table, kept in before.items())
+        assert run.summary().finished == 25
+
+
+def test_a_finished_run_is_left_as_it_is(pico: dict[str, Path], tmp_path: Path) -> None:
+    file = write_search(tmp_path, pico, budget={"candidates": 8})
+    search(file, tmp_path / "run")
+    before = rows(tmp_path / "run")
+    assert search(file, tmp_path / "run").state == "done"
+    assert rows(tmp_path / "run") == before
+
+
+def test_the_run_folder_must_be_a_folder(search_file: Path, pico: dict[str, Path]) -> None:
+    taken = search_file.parent / "taken"
+    taken.write_text("a file")
+    for out in (taken, taken / "below"):
+        with pytest.raises(InvalidInput, match="cannot be a run folder"):
+            search(search_file, out)
+    assert search_data(pico)["seed"] == 3
