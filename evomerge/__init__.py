@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evomerge.api import evaluate, merge
+    from evomerge.api import evaluate, extract_lora, merge, moe, soup
     from evomerge.export import export
     from evomerge.run import Run, search
 
@@ -21,11 +21,14 @@ _HOMES = {
     "Run": "evomerge.run",
     "evaluate": "evomerge.api",
     "export": "evomerge.export",
+    "extract_lora": "evomerge.api",
     "merge": "evomerge.api",
+    "moe": "evomerge.api",
     "search": "evomerge.run",
+    "soup": "evomerge.api",
 }
 
-__all__ = ["Run", "evaluate", "export", "merge", "search"]
+__all__ = ["Run", "evaluate", "export", "extract_lora", "merge", "moe", "search", "soup"]
 
 
 def __getattr__(name: str) -> Any:

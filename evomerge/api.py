@@ -1,16 +1,29 @@
 """The Python API: what the commands do, as functions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from evomerge._derive import extract_lora, moe
 from evomerge.checkpoint import SHARD_BYTES, Parents, model_card, parents_of, refuse_existing
-from evomerge.engine import Plan, Progress, make_plan, tokenizer_donor, write_folder
+from evomerge.engine import Plan, Progress, make_plan, output_tokenizer, write_folder
 from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput, MergeFailed
-from evomerge.evaluate import PoolSizes, TaskRequest, prepare
+from evomerge.evaluate import PoolSizes, Prepared, TaskRequest, prepare
 from evomerge.recipe import ModelRef, Recipe, load_recipe, parse_recipe
-from evomerge.run import CandidateScorer, Job, WorkerSetup, metric
+from evomerge.run import (
+    CandidateScorer,
+    Job,
+    Soup,
+    WorkerSetup,
+    check_ingredients,
+    cook,
+    metric,
+    soup_document,
+    soup_sections,
+)
 from evomerge.stats import mean_and_stderr
+
+__all__ = ["evaluate", "extract_lora", "merge", "moe", "plan_merge", "soup", "write_merge"]
 
 
 def merge(
@@ -41,10 +54,10 @@ def plan_merge(recipe: Path | str | Mapping[str, Any] | Recipe, *, seed: int | N
         recipe = load_recipe(recipe)
     if seed is not None:
         recipe = recipe.with_seed(seed)
-    parents = Parents(recipe.models, recipe.root)
+    parents = Parents(recipe.models, recipe.root, recipe.commits)
     try:
         plan = make_plan(recipe, parents)
-        tokenizer_donor(recipe, parents)
+        output_tokenizer(recipe, parents)
     except MergeFailed as error:
         raise InvalidInput(str(error)) from error
     return plan, parents
@@ -58,15 +71,18 @@ def write_merge(
     device: str = "cpu",
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
+    sections: Sequence[str] = (),
+    record: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a planned merge with a model card (see `merge`)."""
+    """Write a planned merge with a model card (see `merge`).
+
+    sections: of the card, besides the parents and the recipe. record: what evomerge.json says besides the parents.
+    """
     refuse_existing(out)
     described = parents_of([parents[ref] for ref in parents], digests=False)
-    card = model_card(out.resolve().name, described, plan.recipe.to_yaml(out))
-    record = {"parents": [parent._asdict() for parent in described]}
-    write_folder(
-        plan, parents, out, shard_bytes=shard_bytes, device=device, card=card, record=record, progress=progress
-    )
+    card = model_card(out.resolve().name, described, plan.recipe.to_yaml(out), sections)
+    known = {**(record or {}), "parents": [parent._asdict() for parent in described]}
+    write_folder(plan, parents, out, shard_bytes=shard_bytes, device=device, card=card, record=known, progress=progress)
 
 
 def evaluate(
@@ -93,14 +109,8 @@ def evaluate(
     """
     path = Path(model_or_recipe)
     recipe = load_recipe(path) if path.suffix in (".yaml", ".yml") else _of_one_model(str(model_or_recipe))
-    prepared = prepare(
-        [_request(name) for name in tasks],
-        task_path=None if task_path is None else Path(task_path).resolve(),
-        pools=PoolSizes(search=0, select=0, report=limit),
-        seed=seed,
-        lm_eval_options=lm_eval,
-        tokenizer=_tokenizer(recipe) if (lm_eval or {}).get("apply_chat_template") else None,
-    )
+    pools = PoolSizes(search=0, select=0, report=limit)
+    prepared = _prepared(tasks, recipe, pools, task_path, lm_eval, seed)
     setup = WorkerSetup(
         parents=recipe.models, root=recipe.root, prepared=prepared, batch_size=batch_size, threads=1, device=device
     )
@@ -120,6 +130,68 @@ def evaluate(
     return result
 
 
+def soup(
+    models: Sequence[Path | str],
+    out: Path | str,
+    tasks: Sequence[str],
+    *,
+    task_path: Path | str | None = None,
+    limit: int = 256,
+    report_limit: int | None = None,
+    lm_eval: Mapping[str, Any] | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
+    seed: int = 0,
+    shard_bytes: int = SHARD_BYTES,
+    say: Callable[[str], None] = lambda line: None,
+) -> Soup:
+    """Average fine-tunes greedily, best first, keeping each that does not lower the held-out score, and write it.
+
+    Args:
+        models: two or more folders or hub ids of one architecture. tasks: lm-eval tasks, "task" or "task/metric".
+        limit: items per task that choose. report_limit: other items per task, for the comparison with the best single
+            checkpoint; None = all that are left. seed: of both samples and of the interval. say: told of every score.
+
+    Raises:
+        InvalidInput: models that cannot be averaged, an unknown task, or `out` exists. NothingScored: no checkpoint
+        could be scored. Nothing is left behind.
+    """
+    refuse_existing(Path(out))
+    refs = [ModelRef.parse(str(model)) for model in models]
+    check_ingredients(refs)
+    recipe = parse_recipe(soup_document(refs))
+    plan_merge(recipe)  # says what does not fit before hours of scoring
+    pools = PoolSizes(search=0, select=limit, report=report_limit)
+    prepared = _prepared(tasks, recipe, pools, task_path, lm_eval, seed)
+    setup = WorkerSetup(
+        parents=recipe.models, root=None, prepared=prepared, batch_size=batch_size, threads=1, device=device
+    )
+    scorer = CandidateScorer(setup, "soup")
+    made = cook(refs, prepared.objectives, prepared.pools, scorer.score, seed=seed, say=say)
+    plan, parents = plan_merge(made.document)
+    record = {"soup": {key: value for key, value in made.plain().items() if key != "recipe"}}
+    write_merge(plan, parents, Path(out), shard_bytes=shard_bytes, sections=soup_sections(made), record=record)
+    return made
+
+
+def _prepared(
+    tasks: Sequence[str],
+    recipe: Recipe,
+    pools: PoolSizes,
+    task_path: Path | str | None,
+    lm_eval: Mapping[str, Any] | None,
+    seed: int,
+) -> Prepared:
+    return prepare(
+        [_request(name) for name in tasks],
+        task_path=None if task_path is None else Path(task_path).resolve(),
+        pools=pools,
+        seed=seed,
+        lm_eval_options=lm_eval,
+        tokenizer=_tokenizer(recipe) if (lm_eval or {}).get("apply_chat_template") else None,
+    )
+
+
 def _of_one_model(name: str) -> Recipe:
     return parse_recipe({"merge_method": "passthrough", "models": [{"model": ModelRef.parse(name).plain()}]})
 
@@ -130,7 +202,5 @@ def _request(name: str) -> TaskRequest:
 
 
 def _tokenizer(recipe: Recipe) -> Any:
-    from transformers import AutoTokenizer
-
-    parents = Parents(recipe.models, recipe.root)
-    return AutoTokenizer.from_pretrained(tokenizer_donor(recipe, parents).folder)
+    parents = Parents(recipe.models, recipe.root, recipe.commits)
+    return output_tokenizer(recipe, parents).load()

@@ -4,13 +4,17 @@ This room knows files, tensor names and architectures' conventions; it refuses t
 """
 
 from evomerge.checkpoint._card import Parent, model_card, parents_of
-from evomerge.checkpoint._config import copy_tokenizer, merged_config
+from evomerge.checkpoint._chat import chat_template, write_chat_template
+from evomerge.checkpoint._config import copy_tokenizer, merged_config, set_vocabulary, untie
 from evomerge.checkpoint._derived_card import derived_card
-from evomerge.checkpoint._folder import CODES, DTYPES, Checkpoint, TensorInfo
+from evomerge.checkpoint._folder import CODES, DTYPES, Checkpoint
 from evomerge.checkpoint._hub import Upload, plan_upload, push
 from evomerge.checkpoint._layout import SHIFTED_NORM_FAMILIES, Layout, Place, is_block_output
-from evomerge.checkpoint._locate import Parents, locate
+from evomerge.checkpoint._locate import Located, Parents, locate, open_model
+from evomerge.checkpoint._model import Model, TensorInfo
+from evomerge.checkpoint._names import is_optional, is_tied_copy, is_vocabulary
 from evomerge.checkpoint._new_folder import TensorStream, new_folder
+from evomerge.checkpoint._tokenizer import NewToken, Tokenizer
 from evomerge.checkpoint._writer import SHARD_BYTES, CheckpointWriter, refuse_existing, write_json
 
 __all__ = [
@@ -21,22 +25,34 @@ __all__ = [
     "Checkpoint",
     "CheckpointWriter",
     "Layout",
+    "Located",
+    "Model",
+    "NewToken",
     "Parent",
     "Parents",
     "Place",
     "TensorInfo",
     "TensorStream",
+    "Tokenizer",
     "Upload",
+    "chat_template",
     "copy_tokenizer",
     "derived_card",
     "is_block_output",
+    "is_optional",
+    "is_tied_copy",
+    "is_vocabulary",
     "locate",
     "merged_config",
     "model_card",
     "new_folder",
+    "open_model",
     "parents_of",
     "plan_upload",
     "push",
     "refuse_existing",
+    "set_vocabulary",
+    "untie",
+    "write_chat_template",
     "write_json",
 ]

@@ -1,25 +1,30 @@
 """The text of a model card: what was merged, how, and what it scored."""
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from huggingface_hub import ModelCardData
 
-from evomerge.checkpoint._folder import Checkpoint
+from evomerge.checkpoint._model import Model
 from evomerge.recipe import looks_local
 
 
 class Parent(NamedTuple):
-    """A parent as a card names it. digest: SHA-256 of its weights, "" where that was not computed."""
+    """A parent as a card names it.
+
+    digest: SHA-256 of its weights, "" where that was not computed. commit: of the hub, if it came from there.
+    """
 
     name: str
     licence: str | None
     digest: str
+    commit: str | None = None
 
 
-def parents_of(models: Sequence[Checkpoint], *, digests: bool) -> list[Parent]:
+def parents_of(models: Sequence[Model], *, digests: bool) -> list[Parent]:
     """Return what a card says of opened models; `digests` reads every byte of them once more."""
-    return [Parent(m.name, m.summary(digest=False).licence, m.digest if digests else "") for m in models]
+    return [Parent(m.name, m.summary(digest=False).licence, m.digest if digests else "", m.commit) for m in models]
 
 
 def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Sequence[str] = ()) -> str:
@@ -30,7 +35,8 @@ def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Seq
     unique = list(dict.fromkeys(parents))
     licences = {parent.licence for parent in unique}
     licence = licences.pop() if len(licences) == 1 else "other"
-    hub = [parent.name.partition("@")[0] for parent in unique if not looks_local(parent.name.partition("@")[0])]
+    ids = [re.split(r"[@+]", parent.name)[0] for parent in unique]
+    hub = list(dict.fromkeys(name for name in ids if not looks_local(name)))
     data = ModelCardData(
         base_model=hub or None,
         base_model_relation="merge" if hub else None,
@@ -39,7 +45,7 @@ def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Seq
         tags=["merge", "evomerge"],
         license=licence or "other",
     )
-    rows = [f"| `{_cell(p.name)}` | {_cell(p.licence or 'not stated')} | {_short(p.digest)} |" for p in unique]
+    rows = [f"| {_named(p)} | {_cell(p.licence or 'not stated')} | {_short(p.digest)} |" for p in unique]
     body = [
         f"# {_cell(title)}",
         "A merge made with evomerge. No weight was trained: every tensor is computed from the parents by the recipe.",
@@ -48,6 +54,10 @@ def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Seq
         f"## Recipe\n\nRebuild it with `evomerge merge recipe.yaml OUT`.\n\n```yaml\n{recipe.rstrip()}\n```",
     ]
     return f"---\n{data.to_yaml().strip()}\n---\n\n" + "\n\n".join(body) + "\n"
+
+
+def _named(parent: Parent) -> str:
+    return f"`{_cell(parent.name)}`" + (f" at commit `{_cell(parent.commit)}`" if parent.commit else "")
 
 
 def _short(digest: str) -> str:

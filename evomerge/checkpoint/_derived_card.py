@@ -1,11 +1,12 @@
 """The text of a card for what is derived from models otherwise than by a merge recipe: adapters, mixtures."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from evomerge.checkpoint._card import Parent, _cell
+from evomerge.checkpoint._card import Parent, _cell, _named, _short
 from evomerge.recipe import looks_local
 
 
@@ -28,8 +29,8 @@ def derived_card(
     """
     unique = list(dict.fromkeys(parents))
     licences = {parent.licence for parent in unique}
-    named = [parent.name for parent in unique] if base is None else [base]
-    hub = [name.partition("@")[0] for name in named if not looks_local(name.partition("@")[0])]
+    ids = [re.split(r"[@+]", name)[0] for name in ([parent.name for parent in unique] if base is None else [base])]
+    hub = list(dict.fromkeys(name for name in ids if not looks_local(name)))
     front: dict[str, Any] = {
         "base_model": hub or None,
         "base_model_relation": relation if hub else None,
@@ -39,7 +40,7 @@ def derived_card(
         # If the parents' licences differ, only a person can settle it.
         "license": (licences.pop() if len(licences) == 1 else None) or "other",
     }
-    rows = [f"| `{_cell(p.name)}` | {_cell(p.licence or 'not stated')} | `{p.digest[:16]}` |" for p in unique]
+    rows = [f"| {_named(p)} | {_cell(p.licence or 'not stated')} | {_short(p.digest)} |" for p in unique]
     table = "\n".join(["## Parents", "", "| parent | licence | SHA-256 of the weights |", "|---|---|---|", *rows])
     body = [f"# {_cell(title)}", *sections[:1], table, *sections[1:]]
     return f"---\n{ModelCardData(**front).to_yaml().strip()}\n---\n\n" + "\n\n".join(body) + "\n"

@@ -43,7 +43,13 @@ class Checkpoint(Model):
         self.folder, self.name = folder, name
         self.config = _read_json(folder / "config.json", name)
         self._files = {file: _open(folder / file, name) for file in _weight_files(folder, name)}
-        self._where = {tensor: file for file, handle in self._files.items() for tensor in handle.keys()}  # noqa: SIM118
+        self._where: dict[str, str] = {}
+        for file, handle in self._files.items():
+            for tensor in handle.keys():  # noqa: SIM118
+                if tensor in self._where:
+                    raise InvalidInput(f"{folder}: {tensor} stands in {self._where[tensor]} and in {file}; keep one")
+                self._where[tensor] = file
+        _check_complete(folder, name, self._where)
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -114,6 +120,15 @@ def _weight_files(folder: Path, name: str) -> list[str]:
             f"{name}: holds {pickles[0]}, a pickle that can run code when opened; convert it to safetensors first"
         )
     raise InvalidInput(f"{name}: no {SINGLE} in {folder}")
+
+
+def _check_complete(folder: Path, name: str, where: Mapping[str, str]) -> None:
+    """Raise InvalidInput if the index promises a tensor that its file does not hold."""
+    if not (folder / INDEX).exists():
+        return
+    for tensor, file in _read_json(folder / INDEX, name).get("weight_map", {}).items():
+        if where.get(tensor) != file:
+            raise InvalidInput(f"{folder / INDEX}: says {tensor} is in {file}, which lacks it; download {name} again")
 
 
 def _open(path: Path, name: str) -> Any:

@@ -1,37 +1,62 @@
-"""From the name of a model, as the user wrote it, to a folder on this machine."""
+"""From the name of a model, as the user wrote it, to an opened model on this machine."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+from evomerge.checkpoint._adapter import AdaptedModel, Adapter
 from evomerge.checkpoint._folder import Checkpoint
-from evomerge.errors import InvalidInput
+from evomerge.checkpoint._model import Model
+from evomerge.errors import InvalidInput, MergeFailed
 from evomerge.recipe import ModelRef, looks_local
 
 # Everything a model needs; never pickles, never code.
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja", "README.md")
 
 
-def locate(ref: ModelRef, root: Path | None = None) -> Path:
-    """Return the folder of a model, downloading it from the hub if it is a hub id.
+class Located(NamedTuple):
+    """Where a model is. commit: of the hub, None for a local folder."""
+
+    folder: Path
+    commit: str | None
+
+
+def locate(ref: ModelRef, root: Path | None = None, commits: Mapping[str, str] | None = None) -> Located:
+    """Return the folder of a model (an adapter is left to `open_model`), downloading it if it is a hub id.
 
     A relative path is looked for from `root` (the folder of the file that names it) and from the working directory.
+    commits: hub id (with @revision where the name has it) -> the commit to take.
 
     Raises:
         InvalidInput: it is nowhere, in two different places, or cannot be downloaded.
     """
-    if ref.lora is not None:
-        raise InvalidInput(f"{ref}: LoRA adapters cannot be merged yet; merge the adapter into its model first")
     found = list(dict.fromkeys(_candidates(ref.path, root)))
     if len(found) > 1:
         raise InvalidInput(f"{ref.path}: found in two places, {found[0]} and {found[1]}; write an absolute path")
     if found:
         if ref.revision:
-            raise InvalidInput(f"{ref}: a local folder has no revision; leave out @{ref.revision}")
-        return found[0]
+            raise InvalidInput(f"{ref.path}: a local folder has no revision; leave out @{ref.revision}")
+        return Located(found[0], None)
     if looks_local(ref.path):
         places = [str(Path.cwd()), *([str(root)] if root and root != Path.cwd() else [])]
         raise InvalidInput(f"{ref.path}: no such folder (looked in {' and '.join(places)})")
-    return _download(ref)
+    return _download(ref, (commits or {}).get(ref.pin))
+
+
+def open_model(ref: ModelRef, root: Path | None = None, commits: Mapping[str, str] | None = None) -> Model:
+    """Locate and open a model, with its adapter where the name has one.
+
+    Raises:
+        InvalidInput, RefusedForSafety: see `locate`, `Checkpoint` and `Adapter`.
+    """
+    found = locate(ref, root, commits)
+    model = Checkpoint(found.folder, str(ref))
+    model.commit = found.commit
+    if ref.lora is None:
+        return model
+    changes = locate(ref.lora, root, commits)
+    return AdaptedModel(model, Adapter(changes.folder, str(ref.lora), changes.commit), str(ref))
 
 
 def _candidates(path: str, root: Path | None) -> Iterable[Path]:
@@ -42,32 +67,60 @@ def _candidates(path: str, root: Path | None) -> Iterable[Path]:
             yield folder
 
 
-def _download(ref: ModelRef) -> Path:
+def _download(ref: ModelRef, pinned: str | None) -> Located:
+    """Fetch a snapshot; its folder is named by the commit that the revision stood for at that moment."""
     from huggingface_hub import snapshot_download
 
     try:
-        return Path(snapshot_download(ref.path, revision=ref.revision, allow_patterns=list(PATTERNS)))
+        path = snapshot_download(ref.path, revision=pinned or ref.revision, allow_patterns=list(PATTERNS))
     except Exception as error:  # the hub's errors come from several libraries; all mean "not to be had"
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InvalidInput(f"{ref}: neither a folder here nor to be had from the Hugging Face Hub ({first})") from None
+    name = Path(path).name
+    return Located(Path(path), name if re.fullmatch(r"[0-9a-f]{40}", name) else pinned)
 
 
 class Parents:
-    """The opened models of a recipe or a search, each once, by the name the user gave it."""
+    """The opened models of a recipe or a search, each once, by the name the user gave it.
 
-    def __init__(self, refs: Sequence[ModelRef], root: Path | None = None):
+    Besides them it may hold `named` models: merges that a recipe refers to by a name of its own.
+    """
+
+    def __init__(self, refs: Sequence[ModelRef], root: Path | None = None, commits: Mapping[str, str] | None = None):
         """Locate and open every model.
 
         Raises:
-            InvalidInput, RefusedForSafety: see `locate` and `Checkpoint`.
+            InvalidInput, RefusedForSafety: see `open_model`.
         """
-        self._opened = {ref: Checkpoint(locate(ref, root), str(ref)) for ref in dict.fromkeys(refs)}
+        self._opened: dict[ModelRef, Model] = {ref: open_model(ref, root, commits) for ref in dict.fromkeys(refs)}
+        self._named: dict[ModelRef, Model] = {}
+        self._identities: dict[str, str] = {}
+        self.memo: dict[Any, Any] = {}  # what others worked out about these models, kept as long as they are open
 
-    def __getitem__(self, ref: ModelRef) -> Checkpoint:
-        return self._opened[ref]
+    def name(self, name: str, identity: str, make: Callable[[], Model]) -> None:
+        """Let `name` stand for a model that is no folder; `make` is called unless it does so already.
+
+        Raises:
+            MergeFailed: it stands for a model of another identity.
+        """
+        if self._identities.setdefault(name, identity) != identity:
+            raise MergeFailed(f'"{name}" names two different merges; give one of them another name')
+        if ModelRef(name) not in self._named:
+            self._named[ModelRef(name)] = make()
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """Hub id as it was written -> commit, for every model and adapter that came from the hub."""
+        found = {ref.pin: model.commit for ref, model in self._opened.items() if model.commit}
+        adapted = {ref: model for ref, model in self._opened.items() if isinstance(model, AdaptedModel)}
+        found.update({ref.lora.pin: m.adapter.commit for ref, m in adapted.items() if ref.lora and m.adapter.commit})
+        return found
+
+    def __getitem__(self, ref: ModelRef) -> Model:
+        return self._named[ref] if ref in self._named else self._opened[ref]
 
     def __iter__(self) -> Iterator[ModelRef]:
         return iter(self._opened)
 
     def __contains__(self, ref: ModelRef) -> bool:
-        return ref in self._opened
+        return ref in self._opened or ref in self._named

@@ -1,4 +1,4 @@
-"""What the engine asks of a model, wherever its tensors come from: a folder, a folder with an adapter, a merge to be."""
+"""What the engine asks of a model, wherever its tensors come from: a folder, an adapter, a merge to be."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from evomerge.checkpoint._layout import Layout, module_names
-from evomerge.checkpoint._names import TIED_FAMILIES, embedding_name, is_head, tied_twin
+from evomerge.checkpoint._names import TIED_FAMILIES, embedding_name, is_head, is_leftover, tied_twin
 from evomerge.checkpoint._tokenizer import Tokenizer
 from evomerge.records import ParentSummary
 
@@ -27,6 +27,14 @@ class TensorInfo(NamedTuple):
         for extent in self.shape:
             count *= extent
         return count * self.dtype.itemsize
+
+
+class Outline(NamedTuple):
+    """Tensor names in their stored order: before the blocks, of each block (without its prefix), after them."""
+
+    before: tuple[str, ...]
+    blocks: Mapping[int, tuple[str, ...]]
+    after: tuple[str, ...]
 
 
 class Model(ABC):
@@ -64,6 +72,23 @@ class Model(ABC):
         return Layout.of(self.tensors)
 
     @cached_property
+    def outline(self) -> Outline:
+        """Which tensors stand where, without buffers that no model reads any more."""
+        loose: dict[str, list[str]] = {"before": [], "after": []}
+        blocks: dict[int, list[str]] = {}
+        for name in self.tensors:
+            place = self.layout.place(name)
+            if is_leftover(name, self.model_type):
+                continue
+            if place.part == "block":
+                blocks.setdefault(place.layer, []).append(place.suffix)
+            else:
+                loose[place.part].append(name)
+        return Outline(
+            tuple(loose["before"]), {layer: tuple(names) for layer, names in blocks.items()}, tuple(loose["after"])
+        )
+
+    @cached_property
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer files."""
         return Tokenizer(self.folder, self.name)
@@ -92,7 +117,7 @@ class Model(ABC):
 
         Files of one family differ in a leading "model." or "transformer.", which saved base models lack.
         """
-        root, dot, rest = self.layout.block_prefix.partition(".")
+        root, _, rest = self.layout.block_prefix.partition(".")
         shorter = name.partition(".")[2]
         for guess in (name, f"{root}.{name}" if rest else name, shorter):
             if guess in self.tensors:

@@ -32,6 +32,11 @@ def is_head(name: str) -> bool:
     return _HEAD.search(name) is not None
 
 
+def is_tied_copy(name: str) -> bool:
+    """Tell whether a tied model holds this only as a second copy of something else."""
+    return is_head(name) or tied_twin(name) != name
+
+
 def embedding_name(names: Iterable[str]) -> str | None:
     """Return the name of the token embedding, or None."""
     return next((name for name in names if _EMBEDDING.search(name)), None)

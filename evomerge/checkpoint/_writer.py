@@ -10,7 +10,8 @@ from typing import IO, Any
 
 import torch
 
-from evomerge.checkpoint._folder import CODES, INDEX, SINGLE, TensorInfo
+from evomerge.checkpoint._folder import CODES, INDEX, SINGLE
+from evomerge.checkpoint._model import TensorInfo
 from evomerge.errors import EvomergeError, InvalidInput
 
 SHARD_BYTES = 5_000_000_000

@@ -23,8 +23,8 @@ def print_table(table: Any) -> None:
     Console(file=sys.stdout, width=None if sys.stdout.isatty() else 160, highlight=False).print(table)
 
 
-def byte_progress() -> Callable[[int, int], None]:
-    """Return a callback that shows bytes written and time left on stderr: in place on a terminal, else every 10 s."""
+def byte_progress(done_word: str = "written") -> Callable[[int, int], None]:
+    """Return a callback that shows bytes done and time left on stderr: in place on a terminal, else every 10 s."""
     started = time.monotonic()
     last = [started if not sys.stderr.isatty() else 0.0]
 
@@ -35,7 +35,7 @@ def byte_progress() -> Callable[[int, int], None]:
             return
         last[0] = now
         left = (now - started) / done * (total - done) if done else 0.0
-        line = f"{size(done)} of {size(total)} written, {left:.0f} s left"
+        line = f"{size(done)} of {size(total)} {done_word}, {left:.0f} s left"
         click.echo(f"\r{line:<60}" if live else line, err=True, nl=not live)
         if live and done >= total:
             click.echo(err=True)

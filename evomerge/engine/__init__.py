@@ -9,8 +9,11 @@ from evomerge.engine._folder_sink import Progress, write_folder
 from evomerge.engine._live import LiveModel
 from evomerge.engine._lora import extract_lora
 from evomerge.engine._lora_records import LoraModule, LoraOptions, LoraReport
-from evomerge.engine._plan import Origin, Plan, TensorPlan, make_plan
-from evomerge.engine._tokenizer import tokenizer_donor
+from evomerge.engine._moe import MoePlan, plan_moe, write_moe
+from evomerge.engine._moe_card import moe_card
+from evomerge.engine._plan import Origin, Plan, Rows, TensorPlan
+from evomerge.engine._planner import make_plan
+from evomerge.engine._tokenizer import output_tokenizer
 
 __all__ = [
     "Builder",
@@ -18,12 +21,17 @@ __all__ = [
     "LoraModule",
     "LoraOptions",
     "LoraReport",
+    "MoePlan",
     "Origin",
     "Plan",
     "Progress",
+    "Rows",
     "TensorPlan",
     "extract_lora",
     "make_plan",
-    "tokenizer_donor",
+    "moe_card",
+    "output_tokenizer",
+    "plan_moe",
     "write_folder",
+    "write_moe",
 ]

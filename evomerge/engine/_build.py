@@ -1,12 +1,13 @@
 """Build planned tensors: fetch the parents' views, look up statistics, run the method."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from evomerge import methods
 from evomerge.checkpoint import Parents
-from evomerge.engine._plan import Origin, TensorPlan
+from evomerge.engine._plan import Origin, Rows, TensorPlan
 from evomerge.errors import DegenerateModel
 from evomerge.methods import BLOCK, Inputs, Scratch, Statistics
 
@@ -22,12 +23,18 @@ class Builder:
         self, parents: Parents, *, keep_statistics: bool, device: torch.device | str = "cpu", block: int = BLOCK
     ):
         self.parents, self.device, self.block = parents, torch.device(device), block
-        self._known: dict[tuple[Origin | None, tuple[Origin, ...]], Statistics] | None = {} if keep_statistics else None
+        self._known: dict[tuple[Any, ...], Statistics] | None = {} if keep_statistics else None
         self._scratch: dict[torch.dtype, Scratch] = {}
 
-    def source(self, origin: Origin) -> torch.Tensor:
-        """Return a parent's tensor on the working device (a view of the mapped file on CPU)."""
-        return self.parents[origin.model].tensor(origin.tensor).to(self.device)
+    def source(self, origin: Origin, rows: Rows | None = None) -> torch.Tensor:
+        """Return a parent's tensor on the working device (a view of the mapped file on CPU).
+
+        rows: brings it to the output's vocabulary; memory: one tensor of the output's size.
+        """
+        if rows is None:
+            return self.parents[origin.model].tensor(origin.tensor).to(self.device)
+        lenders = {other.model: other for other in (*rows.origins, origin)}
+        return rows.alignment.gather(origin.model, lambda ref: self.source(lenders[ref]) if ref in lenders else None)
 
     def build(self, plan: TensorPlan, out: torch.Tensor) -> None:
         """Write one tensor into `out`, which has the planned shape and dtype.
@@ -36,8 +43,8 @@ class Builder:
             DegenerateModel: the result has a non-finite element; says whether a parent is to blame.
             MergeFailed: the method has no result for these settings.
         """
-        models = [self.source(origin) for origin in plan.models]
-        base = None if plan.base is None else self.source(plan.base)
+        models = [self.source(origin, plan.rows) for origin in plan.models]
+        base = None if plan.base is None else self.source(plan.base, plan.rows)
         if plan.copied:
             out.copy_(models[0])
             self.check(plan, out)
@@ -68,7 +75,7 @@ class Builder:
     def _statistics(self, plan: TensorPlan, inputs: Inputs) -> Statistics:
         if self._known is None:
             return Statistics(inputs.models, inputs.base)
-        key = (plan.base, plan.models)
+        key = (plan.base, plan.models, plan.rows)
         if key in self._known:
             return self._known[key].bind(inputs.models, inputs.base)
         return self._known.setdefault(key, Statistics(inputs.models, inputs.base))

@@ -10,12 +10,12 @@ from evomerge.checkpoint import (
     SHARD_BYTES,
     CheckpointWriter,
     Parents,
-    copy_tokenizer,
+    write_chat_template,
     write_json,
 )
 from evomerge.engine._build import Builder
 from evomerge.engine._plan import Plan
-from evomerge.engine._tokenizer import tokenizer_donor
+from evomerge.engine._tokenizer import output_tokenizer, template_of
 from evomerge.methods import BLOCK
 
 Progress = Callable[[int, int], None]
@@ -46,7 +46,8 @@ def write_folder(
     """
     builder = Builder(parents, keep_statistics=False, device=device, block=block)
     largest = max((tensor.info.size_bytes for tensor in plan.tensors), default=0)
-    donor = tokenizer_donor(plan.recipe, parents)
+    tokenizer = output_tokenizer(plan.recipe, parents)
+    template = template_of(plan.recipe, parents)
     with CheckpointWriter(out, {t.name: t.info for t in plan.tensors}, shard_bytes) as writer:
         reused = torch.empty(largest, dtype=torch.uint8, device=device)  # fresh pages would cost more than the copy
         done, total = 0, plan.size_bytes
@@ -58,10 +59,11 @@ def write_folder(
             if progress:
                 progress(done, total)
         write_json(writer.folder / "config.json", plan.config)
-        copy_tokenizer(donor, writer.folder)
-        if plan.recipe.chat_template:
-            (writer.folder / "chat_template.jinja").write_text(plan.recipe.chat_template, encoding="utf-8")
-        (writer.folder / "recipe.yaml").write_text(plan.recipe.to_yaml(out), encoding="utf-8")
+        tokenizer.write(writer.folder)
+        if template is not None:
+            write_chat_template(template, writer.folder)
+        pinned = plan.recipe.with_commits(parents.commits)
+        (writer.folder / "recipe.yaml").write_text(pinned.to_yaml(out), encoding="utf-8")
         for name, text in (extra or {}).items():
             (writer.folder / name).write_text(text, encoding="utf-8")
         write_json(writer.folder / "evomerge.json", {"recipe": plan.recipe.fingerprint, **(record or {})})

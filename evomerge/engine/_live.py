@@ -4,13 +4,13 @@ import json
 from typing import Any
 
 import torch
-from torch import nn
 
 from evomerge.checkpoint import Parents
 from evomerge.engine._build import Builder
 from evomerge.engine._plan import Origin, Plan, TensorPlan
-from evomerge.engine._tokenizer import tokenizer_donor
-from evomerge.errors import MergeFailed
+from evomerge.engine._skeleton import Skeleton
+from evomerge.engine._slots import Slot
+from evomerge.engine._tokenizer import template_of, vocabulary
 
 
 class LiveModel:
@@ -28,47 +28,58 @@ class LiveModel:
         self.model: Any = None
         self.tokenizer: Any = None
         self._builder = Builder(parents, keep_statistics=True, device=device)
-        self._skeletons: dict[str, Any] = {}
+        self._skeletons: dict[str, Skeleton] = {}
         self._own: dict[tuple[str, torch.dtype], torch.Tensor] = {}
-        self._made: dict[tuple[str, torch.dtype], TensorPlan] = {}
+        self._made: dict[tuple[str, torch.dtype], tuple[TensorPlan, int]] = {}  # plan and address
         self._sound: set[Origin] = set()  # parents' tensors that were looked at and are finite
-        self._tokenizer_of = ""
+        self._tokenizer_of: Any = None
 
     def apply(self, plan: Plan) -> None:
         """Turn the live model into the merge that `plan` describes.
 
         Raises:
-            DegenerateModel: a tensor is not finite. MergeFailed: names do not fit the model's class.
+            DegenerateModel: a tensor is not finite. MergeFailed: tensors do not fit the model's class.
         """
-        model = self._skeleton(plan)
-        slots = _slots(model)
-        unknown = [tensor.name for tensor in plan.tensors if tensor.name not in slots]
-        if unknown:
-            raise MergeFailed(
-                f"{plan.config.get('model_type')} names its tensors otherwise in memory than on disk ({unknown[0]}), "
-                "which a search cannot handle yet; merging to a folder works"
-            )
+        skeleton = self._skeleton(plan)
+        slots = skeleton.slots(plan)
         with torch.inference_mode(False), torch.no_grad():
             for tensor in plan.tensors:
-                slots[tensor.name].data = self._memory(tensor)
-        _check_filled(slots, plan)
-        self.model = model
+                slot = slots[tensor.name]
+                skeleton.parameters[slot.parameter].data = (
+                    self._memory(tensor) if slot.expert is None else self._fused(tensor, slot, skeleton)
+                )
+        self.model = skeleton.model
         self._take_tokenizer(plan)
 
     def _memory(self, plan: TensorPlan) -> torch.Tensor:
         """Return memory that holds the planned tensor: a parent's own, or ours after writing it."""
         if plan.copied:
             return self._copied(plan)
-        key = (plan.name, plan.dtype)
+        memory = self._allocate(plan.name, plan.shape, plan.dtype)
+        self._build(plan, memory)
+        return memory
+
+    def _fused(self, plan: TensorPlan, slot: Slot, skeleton: Skeleton) -> torch.Tensor:
+        """Write a tensor into its part of a parameter that holds several, and return the whole."""
+        memory = self._allocate(slot.parameter, tuple(skeleton.shape(slot.parameter)), plan.dtype)
+        self._build(plan, slot.part(memory))
+        return memory
+
+    def _allocate(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Return memory of ours for a parameter; what it holds stays unless its shape changed."""
+        key = (name, dtype)
         memory = self._own.get(key)
-        if memory is None or memory.shape != plan.shape:
-            memory = self._own[key] = torch.empty(plan.shape, dtype=plan.dtype, device=self.device)
-            self._made.pop(key, None)
-        if self._made.get(key) != plan:
+        if memory is None or memory.shape != shape:
+            memory = self._own[key] = torch.empty(shape, dtype=dtype, device=self.device)
+        return memory
+
+    def _build(self, plan: TensorPlan, memory: torch.Tensor) -> None:
+        """Write a planned tensor, unless the memory holds it already."""
+        key = (plan.name, plan.dtype)
+        if self._made.get(key) != (plan, memory.data_ptr()):
             self._made.pop(key, None)  # a failure half-way leaves nothing that could be taken for finished
             self._builder.build(plan, memory)
-            self._made[key] = plan
-        return memory
+            self._made[key] = (plan, memory.data_ptr())
 
     def _copied(self, plan: TensorPlan) -> torch.Tensor:
         """Return a parent's own tensor; it is searched for NaN the first time it is used."""
@@ -78,53 +89,18 @@ class LiveModel:
             self._sound.add(plan.models[0])
         return tensor
 
-    def _skeleton(self, plan: Plan) -> Any:
-        """Return a model object of the plan's config without weights, one for each config that was seen."""
+    def _skeleton(self, plan: Plan) -> Skeleton:
+        """Return a model object of the plan's config, one for each config that was seen."""
         key = json.dumps([plan.config, str(plan.dtype)], sort_keys=True)
         if key not in self._skeletons:
-            self._skeletons[key] = _empty_model(plan, self.device)
+            self._skeletons[key] = Skeleton(plan, self.device)
         return self._skeletons[key]
 
     def _take_tokenizer(self, plan: Plan) -> None:
-        donor = tokenizer_donor(plan.recipe, self.parents)
-        if self._tokenizer_of != donor.name:
-            from transformers import AutoTokenizer
-
-            self.tokenizer = AutoTokenizer.from_pretrained(donor.folder)
-            self._tokenizer_of = donor.name
-
-
-def _empty_model(plan: Plan, device: torch.device) -> Any:
-    """Return a model of the plan's config whose parameters hold nothing yet; its buffers are real."""
-    from accelerate import init_empty_weights
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.for_model(**plan.config)
-    with init_empty_weights(include_buffers=False):
-        model = AutoModelForCausalLM.from_config(config, dtype=plan.dtype)
-    model.eval()
-    model.tie_weights()
-    hollow: dict[int, nn.Parameter] = {}
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            if id(parameter) not in hollow:  # a tied parameter stays one object
-                hollow[id(parameter)] = nn.Parameter(parameter.new_empty(0, device=device), requires_grad=False)
-            module._parameters[name] = hollow[id(parameter)]
-        for name, buffer in module.named_buffers(recurse=False):
-            module._buffers[name] = buffer.to(device)
-    return model
-
-
-def _slots(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Return every parameter and persistent buffer by name; tied ones appear under each of their names."""
-    named: dict[str, torch.Tensor] = dict(model.named_parameters(remove_duplicate=False))
-    persistent = set(model.state_dict(keep_vars=True))
-    named.update({name: buffer for name, buffer in model.named_buffers() if name in persistent})
-    return named
-
-
-def _check_filled(slots: dict[str, torch.Tensor], plan: Plan) -> None:
-    """Raise MergeFailed if the model has a weight that the plan does not fill."""
-    empty = [name for name, slot in slots.items() if slot.numel() == 0]
-    if empty:
-        raise MergeFailed(f"the parents hold no {empty[0]}, which a {plan.config.get('model_type')} model needs")
+        files = vocabulary(plan.recipe, self.parents).tokenizer
+        if self._tokenizer_of != (files, plan.recipe.chat_template):
+            self.tokenizer = files.load()
+            template = template_of(plan.recipe, self.parents)
+            if template is not None:
+                self.tokenizer.chat_template = template
+            self._tokenizer_of = (files, plan.recipe.chat_template)

@@ -6,7 +6,8 @@ delta = W_model - W_base ~ B A  (Hu 2021, https://arxiv.org/abs/2106.09685, with
 from collections.abc import Callable
 from pathlib import Path
 
-from evomerge.checkpoint import Checkpoint, TensorStream, copy_tokenizer, new_folder, write_json
+from evomerge.checkpoint import Model, TensorStream, new_folder, write_json
+from evomerge.engine._lora_card import lora_card
 from evomerge.engine._lora_extractor import Extractor
 from evomerge.engine._lora_records import LoraOptions, LoraReport
 from evomerge.engine._modules import map_modules
@@ -15,13 +16,12 @@ ADAPTER = "adapter_model.safetensors"
 
 
 def extract_lora(
-    model: Checkpoint,
-    base: Checkpoint,
+    model: Model,
+    base: Model,
     out: Path,
     options: LoraOptions,
     *,
     base_name: tuple[str, str | None],
-    card: Callable[[LoraReport], str],
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> LoraReport:
@@ -29,7 +29,6 @@ def extract_lora(
 
     Args:
         base_name: path or hub id, and revision, under which PEFT will look for the base.
-        card: renders README.md.
         progress: called with (bytes looked at, bytes in all).
 
     Raises:
@@ -49,6 +48,6 @@ def extract_lora(
                     progress(done, total)
         report = extractor.report(stream.size_bytes)
         write_json(folder / "adapter_config.json", extractor.config(base_name))
-        copy_tokenizer(model, folder)
-        (folder / "README.md").write_text(card(report), encoding="utf-8")
+        model.tokenizer.write(folder)
+        (folder / "README.md").write_text(lora_card(out.resolve().name, model, base, options, report), encoding="utf-8")
     return report

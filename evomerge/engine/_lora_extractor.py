@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from evomerge.checkpoint import Checkpoint, TensorStream
+from evomerge.checkpoint import Model, TensorStream
 from evomerge.engine._lora_records import LoraModule, LoraOptions, LoraReport
 from evomerge.engine._modules import Module, ModuleMap
-from evomerge.engine._svd import Factors, factorise
+from evomerge.engine._svd import Factors, factorise, squared_norm
 from evomerge.errors import DegenerateModel, InvalidInput
 
 SHOWN = 5  # problems that one message lists
@@ -18,7 +18,7 @@ _PREFIX = "base_model.model."  # of every name in a PEFT file
 class Extractor:
     """Goes through the modules one at a time and remembers what the config and the report have to say."""
 
-    def __init__(self, model: Checkpoint, base: Checkpoint, known: ModuleMap, options: LoraOptions, device: str):
+    def __init__(self, model: Model, base: Model, known: ModuleMap, options: LoraOptions, device: str):
         self.model, self.base, self.known, self.options, self.device = model, base, known, options, device
         self._made: dict[str, LoraModule] = {}
         self._saved: list[str] = []
@@ -34,7 +34,8 @@ class Extractor:
         problems = []
         ours = {tensor: module for module in self.known.modules for tensor in module.tensors.values()}
         for name in [*ours, *self.known.loose]:
-            mine, theirs = self.model.tensors[name], self.base.tensors.get(name)
+            mine, stored = self.model.tensors[name], self.base.find(name)
+            theirs = self.base.tensors[stored] if stored else None
             if theirs is None:
                 problems.append(f"{self.base.name} has no tensor {name}, which {self.model.name} has")
             elif theirs.shape != mine.shape:
@@ -63,7 +64,7 @@ class Extractor:
         """Decompose or save one module, or note that it is the base's or left out."""
         deltas = {parameter: self._delta(name) for parameter, name in module.tensors.items()}
         changed = {parameter for parameter, delta in deltas.items() if bool(delta.any())}
-        self._all += sum(_square(deltas[parameter]) for parameter in changed)
+        self._all += sum(squared_norm(deltas[parameter]) for parameter in changed)
         if not changed:
             return
         if "weight" in changed and module.linear and self.options.wants(module.name):
@@ -76,12 +77,12 @@ class Extractor:
         elif self.options.save_rest:
             self._save(module, stream)
             changed = set()
-        self._lost += sum(_square(deltas[parameter]) for parameter in changed)
+        self._lost += sum(squared_norm(deltas[parameter]) for parameter in changed)
         self._left_out += [module.tensors[parameter] for parameter in sorted(changed)]
 
     def _delta(self, name: str) -> torch.Tensor:
         delta = self.model.tensor(name).to(self.device, torch.float32, copy=True)
-        delta -= self.base.tensor(name).to(self.device)
+        delta -= self.base.tensor(self.base.find(name) or name).to(self.device)
         if not bool(torch.isfinite(delta).all()):
             raise DegenerateModel(f"{name} holds NaN or infinity in {self.model.name} or {self.base.name}")
         return delta
@@ -89,7 +90,7 @@ class Extractor:
     def _decompose(self, module: Module, delta: torch.Tensor, stream: TensorStream) -> None:
         delta = delta.T if module.transposed else delta
         factors = _cast(factorise(delta, self.options.rank, self.options.energy), self.options.dtype)
-        lost = _square(delta - factors.b.float() @ factors.a.float())
+        lost = squared_norm(delta - factors.b.float() @ factors.a.float())
         stream.write(f"{_PREFIX}{module.name}.lora_A.weight", factors.a)
         stream.write(f"{_PREFIX}{module.name}.lora_B.weight", factors.b)
         self._lost += lost
@@ -98,7 +99,7 @@ class Extractor:
             name=module.name,
             shape=(int(delta.shape[0]), int(delta.shape[1])),
             rank=factors.rank,
-            error=(lost / _square(delta)) ** 0.5,
+            error=(lost / squared_norm(delta)) ** 0.5,
             exact=factors.exact,
         )
 
@@ -112,7 +113,7 @@ class Extractor:
 
     def _loose(self, name: str) -> None:
         """Note a tensor that the model's object holds under another name, such as fused experts."""
-        square = _square(self._delta(name))
+        square = squared_norm(self._delta(name))
         self._all += square
         if square == 0:
             return
@@ -180,8 +181,3 @@ def _targets(made: set[str], names: frozenset[str]) -> list[str]:
 def _cast(factors: Factors, dtype: str) -> Factors:
     wanted = getattr(torch, dtype)
     return factors._replace(b=factors.b.to(wanted), a=factors.a.to(wanted))
-
-
-def _square(tensor: torch.Tensor) -> float:
-    """Return the squared Frobenius norm, summed in float64 by rows so that no float64 copy is made."""
-    return float(torch.linalg.vector_norm(tensor.reshape(-1, tensor.shape[-1] if tensor.ndim else 1), dim=-1).double().square().sum())

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from evomerge.errors import InvalidInput
 
@@ -71,3 +72,7 @@ class LoraReport:
     left_out: tuple[str, ...]
     error: float
     size_bytes: int
+
+    def plain(self) -> dict[str, Any]:
+        """Return it as JSON-able data."""
+        return asdict(self)

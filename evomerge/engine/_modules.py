@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.checkpoint import Checkpoint
+from evomerge.checkpoint import Model
 from evomerge.errors import InvalidInput
 
 
@@ -36,13 +36,13 @@ class ModuleMap:
 _RENAMED = {"embed_out.weight": "lm_head.weight"}  # tensors that transformers renames when it reads a file: GPT-NeoX
 
 
-def map_modules(checkpoint: Checkpoint, tensors: Iterable[str]) -> ModuleMap:
+def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
     """Assign tensors to modules by building the model's object without weights.
 
     Raises:
         InvalidInput: transformers cannot build the model from its config.
     """
-    skeleton = _skeleton(checkpoint)
+    skeleton = _skeleton(model)
     objects = dict(skeleton.named_modules())
     tied = _tied_head(skeleton, objects)
     found: dict[str, dict[str, str]] = {}
@@ -68,19 +68,19 @@ def map_modules(checkpoint: Checkpoint, tensors: Iterable[str]) -> ModuleMap:
     return ModuleMap(modules=modules, loose=tuple(loose), names=frozenset(objects))
 
 
-def _skeleton(checkpoint: Checkpoint) -> Any:
+def _skeleton(model: Model) -> Any:
     import torch
     import transformers
 
-    architecture = next(iter(checkpoint.config.get("architectures") or []), "")
+    architecture = next(iter(model.config.get("architectures") or []), "")
     try:
-        config = transformers.AutoConfig.for_model(**checkpoint.config)
+        config = transformers.AutoConfig.for_model(**model.config)
         known = getattr(transformers, architecture, None)
         with torch.device("meta"):
             return known(config) if known else transformers.AutoModelForCausalLM.from_config(config)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidInput(
-            f"{checkpoint.name}: transformers cannot build {architecture or 'a model'} from its config.json ({error}), "
+            f"{model.name}: transformers cannot build {architecture or 'a model'} from its config.json ({error}), "
             "so its linear layers are not known"
         ) from None
 

@@ -37,10 +37,10 @@ def factorise(delta: torch.Tensor, rank: int, energy: float | None = None) -> Fa
     rank = min(rank, smaller)
     exact = smaller <= EXACT_UP_TO or 4 * (rank + OVERSAMPLING) > smaller
     if exact:
-        u, s, vh = torch.linalg.svd(delta, full_matrices=False)
+        u, s, vh = _exact(delta, rank)
     else:
         u, s, vh = _randomised(delta, rank + OVERSAMPLING)
-    kept = rank if energy is None else _rank_for(s[:rank], energy * float(delta.double().square().sum()))
+    kept = rank if energy is None else _rank_for(s[:rank], energy * squared_norm(delta))
     root = s[:kept].sqrt()
     return Factors((u[:, :kept] * root).contiguous(), (root[:, None] * vh[:kept]).contiguous(), exact)
 
@@ -53,6 +53,18 @@ def _rank_for(s: torch.Tensor, wanted: float) -> int:
     return int(enough[0]) + 1 if len(enough) else len(s)
 
 
+def _exact(delta: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return leading singular triplets of a full decomposition.
+
+    A long matrix is reduced to a square one by a QR step first, which is several times quicker and as exact.
+    """
+    tall = delta.shape[0] >= delta.shape[1]
+    q, r = torch.linalg.qr(delta if tall else delta.T)
+    u, s, vh = torch.linalg.svd(r)
+    long, short = q @ u[:, :rank], vh[:rank]
+    return (long, s[:rank], short) if tall else (short.T, s[:rank], long.T)
+
+
 def _randomised(delta: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return approximate leading singular triplets; the random start is the same every time, and no global one."""
     generator = torch.Generator().manual_seed(0)
@@ -63,3 +75,9 @@ def _randomised(delta: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Ten
         q = torch.linalg.qr(delta @ q).Q
     u, s, vh = torch.linalg.svd(q.T @ delta, full_matrices=False)
     return q @ u, s, vh
+
+
+def squared_norm(tensor: torch.Tensor) -> float:
+    """Return the squared Frobenius norm, summed in float64 by rows so that no float64 copy is made."""
+    rows = tensor.reshape(-1, tensor.shape[-1] if tensor.ndim else 1)
+    return float(torch.linalg.vector_norm(rows, dim=-1).double().square().sum())

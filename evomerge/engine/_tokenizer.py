@@ -1,41 +1,97 @@
-"""Whose tokenizer the result takes."""
+"""The result's tokenizer, and how the parents' rows are aligned to it."""
 
-import json
-from typing import Any
+from typing import NamedTuple
 
-from evomerge.checkpoint import Checkpoint, Parents
+from evomerge.checkpoint import Model, Parents, Tokenizer, chat_template, is_vocabulary
+from evomerge.engine._alignment import Alignment, align, orphans
 from evomerge.errors import MergeFailed
 from evomerge.recipe import ModelRef, Recipe
 
+SHOWN = 5  # tokens that one note lists
 
-def tokenizer_donor(recipe: Recipe, parents: Parents) -> Checkpoint:
-    """Return the model that the tokenizer files come from.
+
+class Vocabulary(NamedTuple):
+    """What a recipe's tokenizer: means for its parents.
+
+    source: the model whose special tokens hold. alignment: None = every parent fits as it is.
+    """
+
+    source: Model
+    tokenizer: Tokenizer
+    alignment: Alignment | None
+    notes: tuple[str, ...]
+
+
+def output_tokenizer(recipe: Recipe, parents: Parents) -> Tokenizer:
+    """Return the tokenizer that the result takes.
 
     Raises:
-        MergeFailed: the recipe asks for something else than one of its models' tokenizers, or for the union of
-            different vocabularies.
+        MergeFailed: the recipe asks for a model that it does not merge, or a tokenizer cannot be read.
     """
-    asked: Any = dict(recipe.tokenizer or {})
-    source = asked.pop("source", "base")
-    unsupported = [key for key, value in asked.items() if value]
-    if unsupported:
-        raise MergeFailed(f"tokenizer.{unsupported[0]} is not supported yet; leave it out")
-    if source == "base":
-        return parents[recipe.donor]
-    if source == "union":
-        vocabularies = {json.dumps(_vocabulary(parents[ref]), sort_keys=True) for ref in recipe.models}
-        if len(vocabularies) > 1:
-            raise MergeFailed("tokenizer: union of different vocabularies is not supported yet; use source: base")
-        return parents[recipe.donor]
-    ref = ModelRef.parse(source)
+    source = _source(recipe, parents).tokenizer
+    if recipe.vocabulary is None or recipe.vocabulary.source != "union":
+        return source
+    union = source
+    for ref in recipe.inputs:
+        union = union.with_tokens(parents[ref].tokenizer.tokens_beyond(union.vocabulary))
+    return union
+
+
+def vocabulary(recipe: Recipe, parents: Parents) -> Vocabulary:
+    """Return tokenizer and alignment of a recipe; worked out once for the same models.
+
+    Raises:
+        MergeFailed: see `output_tokenizer`; or a rule for a token names one that does not exist.
+    """
+    rule = recipe.vocabulary
+    if rule is None:
+        return Vocabulary(_source(recipe, parents), _source(recipe, parents).tokenizer, None, ())
+    tokens = tuple(sorted(rule.tokens.items()))
+    key = ("vocabulary", recipe.inputs, recipe.base, recipe.donor, rule.source, tokens, rule.multiple)
+    if key not in parents.memo:
+        parents.memo[key] = _vocabulary(recipe, parents)
+    found: Vocabulary = parents.memo[key]
+    return found
+
+
+def template_of(recipe: Recipe, parents: Parents) -> str | None:
+    """Return the chat template that the recipe asks for, or None to keep the tokenizer's own."""
+    if recipe.chat_template is None:
+        return None
+    return chat_template(recipe.chat_template, [parents[ref].tokenizer for ref in recipe.merged])
+
+
+def _vocabulary(recipe: Recipe, parents: Parents) -> Vocabulary:
+    rule = recipe.vocabulary
+    assert rule is not None
+    source, output = _source(recipe, parents), output_tokenizer(recipe, parents)
+    merged = recipe.merged
+    lenders = [r.model for r in rule.tokens.values() if r.model]
+    heights = {ref: _height(parents[ref]) for ref in (*merged, *lenders)}
+    top = max(output.vocabulary.values(), default=-1) + 1
+    size = -(-top // rule.multiple) * rule.multiple if rule.multiple else max(top, _height(source))
+    same = all(parents[ref].tokenizer.vocabulary == output.vocabulary for ref in merged)
+    if same and not rule.tokens and all(heights[ref] == size for ref in merged):
+        return Vocabulary(source, output, None, ())
+    alignment = align(parents, merged, lenders, recipe.base, output, size, heights, rule.tokens)
+    empty = [t for t in orphans(alignment, output.vocabulary.items()) if t not in rule.tokens]
+    listed = ", ".join(repr(token) for token in empty[:SHOWN]) + (", ..." if len(empty) > SHOWN else "")
+    note = f"tokenizer: {len(empty)} tokens have a row in no model and get zeros ({listed})"
+    return Vocabulary(source, output, alignment, (note,) if empty else ())
+
+
+def _source(recipe: Recipe, parents: Parents) -> Model:
+    """Return the model that the tokenizer is, or starts from."""
+    asked = None if recipe.vocabulary is None else recipe.vocabulary.source
+    ref = asked if isinstance(asked, ModelRef) else recipe.donor
     if ref not in parents:
         raise MergeFailed(f"tokenizer: {ref} is not one of the recipe's models")
     return parents[ref]
 
 
-def _vocabulary(model: Checkpoint) -> Any:
-    path = model.folder / "tokenizer.json"
-    if not path.exists():
-        raise MergeFailed(f"{model.name} has no tokenizer.json, so its vocabulary cannot be compared")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    return [content.get("model", {}).get("vocab"), content.get("added_tokens")]
+def _height(model: Model) -> int:
+    """Return the number of rows of a model's embedding."""
+    heights = [info.shape[0] for name, info in model.tensors.items() if is_vocabulary(name) and len(info.shape) == 2]
+    if not heights:
+        raise MergeFailed(f"{model.name}: no token embedding was found, which tokenizer: needs")
+    return heights[0]

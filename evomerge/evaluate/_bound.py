@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evomerge.errors import EvomergeError, InvalidInput
-from evomerge.evaluate._forward import Forward, LogLikelihood, Pair, Plan, make_plan
+from evomerge.evaluate._forward import Forward, LogLikelihood
 from evomerge.evaluate._health import check_values, check_varied
 from evomerge.evaluate._items import Item, TaskItems
+from evomerge.evaluate._layout import Limits, Pair, Plan, make_plan
 from evomerge.evaluate._metrics import Measure, choice_margin
 from evomerge.evaluate._task import answer_limit, unpack
 
 _PLANS_KEPT = 8
+# Tokens of a batch for each of its rows; a processor gains nothing from batches beyond a few thousand tokens.
+_TOKENS_A_ROW, _MOST_TOKENS_CPU = 256, 2048
 _LENGTH_OF = {"acc_norm": len, "acc_bytes": lambda choice: len(choice.encode())}
 
 
@@ -117,15 +120,23 @@ class BoundTask:
                     self._pairs[number] = self._encoded(number)
             self._plans[ids] = make_plan(
                 [pair for number in ids for pairs in self._pairs[number] for pair in pairs],
-                batch_size=self._batch_size,
-                max_length=self._lm.max_length,
-                vocab_size=self._vocab_size,
+                limits=self._limits(),
+                sharing=self._forward.sharing,
                 device=self._lm.device,
             )
             if len(self._plans) > _PLANS_KEPT:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(ids)
         return self._plans[ids]
+
+    def _limits(self) -> Limits:
+        tokens = self._batch_size * _TOKENS_A_ROW
+        return Limits(
+            batch_size=self._batch_size,
+            max_tokens=min(tokens, _MOST_TOKENS_CPU) if self._lm.device.type == "cpu" else tokens,
+            max_length=self._lm.max_length,
+            vocab_size=self._vocab_size,
+        )
 
     def _encoded(self, number: int) -> list[list[Pair]]:
         """Return the token pairs of an item's requests. Raises InvalidInput when they do not fit the model."""

@@ -55,7 +55,7 @@ def export(
 def _write_model(
     run: Run, candidate: Candidate, recipe: Recipe, out: Path, texts: dict[str, str], progress: Progress | None
 ) -> None:
-    parents = Parents(recipe.models, recipe.root)
+    parents = Parents(recipe.models, recipe.root, recipe.commits)
     described = parents_of([parents[ref] for ref in parents], digests=True)
     _refuse_changed(run, {parent.name: parent.digest for parent in described})
     title = run.path.resolve().name

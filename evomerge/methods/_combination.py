@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from evomerge.errors import MergeFailed
+from evomerge.methods import _fused
 from evomerge.methods._gram import Axis, fibres
 from evomerge.methods._spec import Arithmetic, Block, Inputs, Method, Parameter, Settings
 from evomerge.methods._statistics import Statistics
@@ -48,7 +50,7 @@ def combine(out: torch.Tensor, block: Block, coefficients: Linear) -> None:
     if isinstance(coefficients, FibreCombination):
         _combine_fibres(out, block, coefficients)
         return
-    if block.base is not None and abs(coefficients.base) + sum(map(abs, coefficients.models)) > AMPLIFYING:
+    if _amplifies(block.base, coefficients):
         _combine_differences(out, block, coefficients)
         return
     tensors = [block.base, *block.models] if block.base is not None else list(block.models)
@@ -62,7 +64,26 @@ def combine(out: torch.Tensor, block: Block, coefficients: Linear) -> None:
     if factor != 1:
         out.mul_(factor)
     for tensor, factor in rest:
-        out.add_(block.scratch.load("term", tensor), alpha=factor)
+        out.add_(block.scratch.load("term", tensor).mul_(factor))
+
+
+def fused(out: torch.Tensor, inputs: Inputs, coefficients: Linear, gain: float) -> bool | None:
+    """Write the same sum in one compiled pass; None where there is none."""
+    if isinstance(coefficients, FibreCombination) or _amplifies(inputs.base, coefficients):
+        return None
+    terms = [*([] if inputs.base is None else [(inputs.base, coefficients.base)])]
+    terms += zip(inputs.models, coefficients.models, strict=True)
+    terms = [(tensor, factor) for tensor, factor in terms if factor != 0]
+    code = _fused.kernels([out, *(tensor for tensor, _ in terms)])
+    if code is None or not terms:
+        return None
+    factors = np.array([factor for _, factor in terms], dtype=np.float32)
+    where = _fused.addresses([tensor for tensor, _ in terms])
+    return bool(code.combine(*where, factors, *_fused.address(out), out.numel(), gain))
+
+
+def _amplifies(base: torch.Tensor | None, coefficients: Combination) -> bool:
+    return base is not None and abs(coefficients.base) + sum(map(abs, coefficients.models)) > AMPLIFYING
 
 
 def _combine_differences(out: torch.Tensor, block: Block, coefficients: Combination) -> None:
@@ -71,7 +92,7 @@ def _combine_differences(out: torch.Tensor, block: Block, coefficients: Combinat
     base = block.scratch.load("base", block.base)
     torch.mul(base, coefficients.base + math.fsum(coefficients.models), out=out)
     for tensor, factor in zip(block.models, coefficients.models, strict=True):
-        out.add_(block.scratch.load("term", tensor).sub_(base), alpha=factor)
+        out.add_(block.scratch.load("term", tensor).sub_(base).mul_(factor))
 
 
 def _combine_fibres(out: torch.Tensor, block: Block, coefficients: FibreCombination) -> None:
@@ -99,6 +120,7 @@ class _Linear(Arithmetic):
         return Combination(0.0, tuple(weights))
 
     combine = staticmethod(combine)
+    fused = staticmethod(fused)
 
 
 class _TaskArithmetic(Arithmetic):
@@ -109,6 +131,7 @@ class _TaskArithmetic(Arithmetic):
         return Combination(1.0 - math.fsum(weights), tuple(weights))
 
     combine = staticmethod(combine)
+    fused = staticmethod(fused)
 
 
 def scaled(weights: Sequence[float], settings: Settings) -> list[float]:
@@ -138,6 +161,7 @@ class _Slerp(Arithmetic):
         return Combination(math.sin((1 - t) * angle) / math.sin(angle), (math.sin(t * angle) / math.sin(angle),))
 
     combine = staticmethod(combine)
+    fused = staticmethod(fused)
 
 
 WEIGHT = Parameter(name="weight", per="parent", gene=(0.0, 1.5), doc="share of this model")

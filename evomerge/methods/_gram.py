@@ -6,6 +6,7 @@ from typing import Literal
 import torch
 
 CHUNK = 1 << 20  # elements summed at a time, so that no block size or number of threads can change a sum
+RUN = 512  # elements summed first
 
 Axis = Literal["last", "first"]
 
@@ -18,8 +19,23 @@ def gram(models: Sequence[torch.Tensor], base: torch.Tensor | None) -> torch.Ten
         rows = _rows([model[start : start + CHUNK] for model in models], base, slice(start, start + CHUNK))
         for i, left in enumerate(rows):
             for j in range(i, count):
-                total[i, j] += torch.dot(left, rows[j]).cpu()
+                total[i, j] += float(_halve(left * rows[j]))
     return total + total.triu(1).T
+
+
+def _halve(values: torch.Tensor) -> torch.Tensor:
+    """Return the sum of up to CHUNK values by halves: in runs of RUN, then over the runs.
+
+    The order is that of the compiled kernel, so that both give the same bits.
+    """
+    runs = -(-values.numel() // RUN)
+    padded = torch.nn.functional.pad(values, (0, runs * RUN - values.numel())).view(runs, RUN)
+    for half in (RUN >> step for step in range(1, RUN.bit_length())):
+        padded = padded[:, :half] + padded[:, half : 2 * half]
+    sums = torch.nn.functional.pad(padded[:, 0], (0, CHUNK // RUN - runs))
+    for half in (CHUNK // RUN >> step for step in range(1, (CHUNK // RUN).bit_length())):
+        sums = sums[:half] + sums[half : 2 * half]
+    return sums[0]
 
 
 def _rows(models: Sequence[torch.Tensor], base: torch.Tensor | None, where: slice) -> list[torch.Tensor]:

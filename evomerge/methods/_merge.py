@@ -42,6 +42,9 @@ def merge_into(
         return True
     statistics = statistics or Statistics(inputs.models, inputs.base)
     coefficients = method.arithmetic.coefficients(inputs, settings, statistics)
+    done = method.arithmetic.fused(out, inputs, coefficients, gain)
+    if done is not None:
+        return done
     scratch = scratch or Scratch(block, working_dtype(inputs), out.device)
     flat = out.view(-1)
     models = [model.reshape(-1) for model in inputs.models]

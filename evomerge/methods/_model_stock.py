@@ -2,7 +2,7 @@
 
 import torch
 
-from evomerge.methods._combination import Combination, FibreCombination, Linear, combine
+from evomerge.methods._combination import Combination, FibreCombination, Linear, combine, fused
 from evomerge.methods._spec import Arithmetic, Inputs, Method, Parameter, Settings, Variant
 from evomerge.methods._statistics import Statistics
 
@@ -29,6 +29,7 @@ class _ModelStock(Arithmetic):
         return Combination(1.0 - ratio, (ratio / count,) * count)
 
     combine = staticmethod(combine)
+    fused = staticmethod(fused)
 
 
 def _ratio(gram: torch.Tensor, exact: bool) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """Passthrough: one input, as it is or scaled; the building block of layer stacks."""
 
-from evomerge.methods._combination import Combination, combine
+from evomerge.methods._combination import Combination, combine, fused
 from evomerge.methods._spec import Arithmetic, Inputs, Method, Parameter, Settings
 from evomerge.methods._statistics import Statistics
 
@@ -12,6 +12,7 @@ class _Passthrough(Arithmetic):
         return Combination(0.0, tuple(settings.each("scale")))
 
     combine = staticmethod(combine)
+    fused = staticmethod(fused)
 
 
 PASSTHROUGH = Method(

@@ -8,6 +8,8 @@ from evomerge.methods._selection import chunks
 from evomerge.methods._spec import Arithmetic, Block, Inputs, Method, Parameter, Settings
 from evomerge.methods._statistics import Statistics
 
+SMALLEST = 1e-300  # keeps an empty count with epsilon 0 out of a division
+
 
 class Activity(NamedTuple):
     """epsilon: smaller differences are no change. alone: of each model, the factor where it alone is active."""
@@ -28,7 +30,7 @@ class _RAM(Arithmetic):
             return Activity(epsilon, (1.0,) * len(inputs.models))
         counts = statistics.remember(("overlap", epsilon), lambda: _overlap(statistics, epsilon))
         r, alpha = float(settings.shared("r")), float(settings.shared("alpha"))
-        ratios = [shared / max(unique, epsilon) if shared else 0.0 for shared, unique in counts]
+        ratios = [shared / max(unique, epsilon, SMALLEST) if shared else 0.0 for shared, unique in counts]
         return Activity(epsilon, tuple(1 + r * min(max(ratio, 0.0), alpha) for ratio in ratios))
 
     def combine(self, out: torch.Tensor, block: Block, coefficients: Activity) -> None:

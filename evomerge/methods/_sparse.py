@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 
-from evomerge.methods import _random, _ranked
+from evomerge.methods import _fused, _random, _ranked
 from evomerge.methods._combination import TINY
-from evomerge.methods._selection import Cut
+from evomerge.methods._selection import NOTHING, Cut
 from evomerge.methods._spec import Arithmetic, Block, Inputs, Settings, Variant
 from evomerge.methods._statistics import Statistics
 
@@ -126,10 +127,47 @@ class Sparse(Arithmetic):
             out.mul_(coefficients.scale)
         out.add_(base)
 
+    def fused(self, out: torch.Tensor, inputs: Inputs, coefficients: Shares, gain: float) -> bool | None:
+        assert inputs.base is not None
+        if self.by == "ranked" or coefficients.verbatim is not None or not coefficients.models:
+            return None
+        models = [inputs.models[model] for model, _ in coefficients.models]
+        code = _fused.kernels([out, inputs.base, *models])
+        if code is None:
+            return None
+        shares = [share for _, share in coefficients.models]
+        rows = [_row(share) for share in shares]
+        rules, numbers, thresholds = (
+            np.array([row[part] for row in rows], dtype=dtype)
+            for part, dtype in enumerate((np.int64, np.int64, np.float32))
+        )
+        factors = np.array([[s.vote for s in shares], [s.post for s in shares], [s.weight for s in shares]], np.float32)
+        flags = np.array([self.elect, coefficients.disjoint_mean], dtype=np.int64)
+        scales = np.array([coefficients.divisor, coefficients.scale, gain], dtype=np.float32)
+        return bool(
+            code.sparse(
+                *_fused.address(inputs.base),
+                *_fused.addresses(models),
+                *(rules, numbers, thresholds, factors, flags, scales),
+                *(*_fused.address(out), out.numel()),
+            )
+        )
+
     def unit(self, inputs: Inputs) -> int:
         if self.by != "ranked":
             return 1
         return _ranked.ranking(inputs.models[0].shape, 0.0).unit
+
+
+def _row(share: Share) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
+    """Return a share's rule, numbers and thresholds as the kernel reads them."""
+    if share.address is not None:
+        return (2, 0, 0, 0), (*share.address, share.below), (0.0, 0.0)
+    if share.keep is None:
+        return (0, 0, 0, 0), (0, 0, 0), (0.0, 0.0)
+    drop = share.drop or NOTHING
+    rule = (1, int(share.drop is not None), share.keep.tie_end, drop.tie_end)
+    return rule, (0, 0, 0), (share.keep.threshold, drop.threshold)
 
 
 def _window(statistics: Statistics, model: int, density: float, gamma: float, rescale: bool) -> Share:

@@ -126,6 +126,10 @@ class Arithmetic(Protocol):
         """Write one block of the result, in working precision, into `out`."""
         ...
 
+    def fused(self, out: torch.Tensor, inputs: Inputs, coefficients: Any, gain: float) -> bool | None:
+        """Write the whole result with a compiled kernel; return whether it is finite, None if there is no kernel."""
+        return None
+
     def unit(self, inputs: Inputs) -> int:
         """Return the number of elements that a block must hold a multiple of (1 = any block will do)."""
         return 1

@@ -5,7 +5,7 @@ import math
 import torch
 
 from evomerge.errors import MergeFailed
-from evomerge.methods._combination import TINY, Combination, FibreCombination, Linear, combine
+from evomerge.methods._combination import TINY, Combination, FibreCombination, Linear, combine, fused
 from evomerge.methods._gram import Axis
 from evomerge.methods._span import Span
 from evomerge.methods._spec import Arithmetic, Inputs, Method, Parameter, Settings
@@ -45,6 +45,7 @@ class _NuSlerp(Arithmetic):
         )
 
     combine = staticmethod(combine)
+    fused = staticmethod(fused)
 
 
 def _arc(gram: torch.Tensor, t: float) -> list[torch.Tensor]:
@@ -75,9 +76,9 @@ class _MultiSlerp(Arithmetic):
         if sorted(weights) == [0.0] * (len(weights) - 1) + [1.0]:
             return Combination(0.0, tuple(weights))
         span = Span(_on_base(statistics, inputs))
-        factors = [weight / (norm + eps) for weight, norm in zip(weights, span.norms, strict=True)]
+        factors = [weight / (norm + eps) if norm > 0 else 0.0 for weight, norm in zip(weights, span.norms, strict=True)]
         length = span.norm(torch.tensor(factors, dtype=torch.float64))
-        if length < eps:
+        if length <= eps:
             if len(weights) == 2 or not any(span.norms):
                 return _combination(inputs, weights)
             raise MergeFailed(f"{inputs.tensor}: the weighted directions cancel out; multislerp has no mean")
@@ -85,6 +86,7 @@ class _MultiSlerp(Arithmetic):
         return _combination(inputs, [factor * scale for factor in factors])
 
     combine = staticmethod(combine)
+    fused = staticmethod(fused)
 
 
 class _Karcher(Arithmetic):
@@ -102,19 +104,20 @@ class _Karcher(Arithmetic):
         for _ in range(int(settings.shared("max_iter"))):
             tangent = _tangent(span, units, mean, tol)
             length = span.norm(tangent)
-            if length < tol:
+            if length <= tol:
                 break
             mean = math.cos(length) * mean + math.sin(length) / length * tangent
             mean = mean / span.norm(mean)
         return Combination(0.0, tuple((mean * (math.fsum(span.norms) / count)).tolist()))
 
     combine = staticmethod(combine)
+    fused = staticmethod(fused)
 
 
 def _mean_direction(span: Span, units: list[torch.Tensor], tol: float) -> torch.Tensor:
     mean = torch.stack(units).mean(0)
     length = span.norm(mean)
-    return mean / length if length >= tol else units[0]
+    return mean / length if length > tol else units[0]
 
 
 def _tangent(span: Span, units: list[torch.Tensor], mean: torch.Tensor, tol: float) -> torch.Tensor:

@@ -6,9 +6,10 @@ Every sum has a fixed order or is exact, so no block size, number of threads or 
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from evomerge.methods import _gram, _random, _ranked, _selection
+from evomerge.methods import _fused, _gram, _random, _ranked, _selection
 from evomerge.methods._selection import Cut
 
 GRID = 1024  # densities of a search are multiples of 1/GRID; one table then answers all of them
@@ -51,7 +52,11 @@ class Statistics:
 
     def gram(self) -> torch.Tensor:
         """Return the Gram matrix in float64, (n, n): base first if there is one, then the models as task vectors."""
-        return self.remember("gram", lambda: _gram.gram(self._models, self._base))
+        return self.remember("gram", self._inner_products)
+
+    def _inner_products(self) -> torch.Tensor:
+        code = _fused.kernels([*self._models, *([] if self._base is None else [self._base])])
+        return _fused.gram(code, self._models, self._base) if code else _gram.gram(self._models, self._base)
 
     def fibre_gram(self, axis: _gram.Axis) -> torch.Tensor:
         """Return the Gram matrices of each row ("last") or column ("first") of the tensors, (groups, n, n) float64."""
@@ -69,7 +74,21 @@ class Statistics:
 
     def cut(self, model: int, count: int) -> Cut:
         """Return the cut that keeps the `count` largest |delta| of a model, ties by position."""
-        return self.remember(("cut", model, count), lambda: _selection.select(self._sizes(model), self.size, count))
+        return self.remember(("cut", model, count), lambda: self._select(model, count))
+
+    def _select(self, model: int, count: int) -> Cut:
+        assert self._base is not None
+        code = _fused.kernels([self._base, self._models[model]]) if count > 0 else None
+        found = _fused.select(code, self._base, self._models[model], count) if code else None
+        return found or _selection.select(self._sizes(model), self.size, count)
+
+    def _tie_end(self, model: int, threshold: float, ties: int) -> int:
+        assert self._base is not None
+        code = _fused.kernels([self._base, self._models[model]])
+        if code is None:
+            return _selection.tie_end(self._sizes(model), self.size, threshold, ties)
+        where = (*_fused.address(self._base), *_fused.address(self._models[model]))
+        return int(code.nth_equal(*where, self.size, int(np.float32(threshold).view(np.int32)), ties))
 
     def kept_l1(self, model: int, count: int) -> float:
         """Return the L1 norm of the `count` largest |delta| of a model."""
@@ -98,7 +117,7 @@ class Statistics:
         counts = [max(1, self.size * step // GRID) for step in range(1, GRID + 1)]
         table = self.remember(("table", model), lambda: _selection.table(self._sizes(model), self.size, counts))
         at = counts.index(count)
-        end = _selection.tie_end(self._sizes(model), self.size, table.thresholds[at], table.ties[at])
+        end = self._tie_end(model, table.thresholds[at], table.ties[at])
         self._known["cut", model, count] = Cut(table.thresholds[at], end)
         self._known["l1", model, count] = table.l1[at]
 
@@ -106,28 +125,36 @@ class Statistics:
         """Return the L1 norms (kept, all) of a task vector under the random mask of that density and address."""
         step = density * GRID
         if step.is_integer():
-            sums = self.remember(("random", model, address), lambda: self._random_table(model, address))
+            sums = self.remember(("random", model, address), lambda: self._masked_sums(model, address, None))
             return float(sums[int(step)]), float(sums[GRID])
-        return self.remember(("random", model, address, density), lambda: self._random_alone(model, density, address))
+        cut = _random.cut(density)
+        sums = self.remember(("random", model, address, density), lambda: self._masked_sums(model, address, cut))
+        return float(sums[1]), float(sums[2])
 
-    def _random_table(self, model: int, address: tuple[int, int]) -> torch.Tensor:
-        """Return (GRID + 1,) float64: the L1 norm that density s / GRID keeps, for every s in one pass."""
-        buckets = torch.zeros(GRID + 1, dtype=torch.float64)
+    def _masked_sums(self, model: int, address: tuple[int, int], cut: int | None) -> torch.Tensor:
+        """Return rising L1 norms in float64, from 0: those that densities s / GRID keep, or kept by `cut` and all."""
+        assert self._base is not None
+        buckets = GRID if cut is None else 2
+        total = torch.zeros(buckets + 1, dtype=torch.float64)
+        code = _fused.kernels([self._base, self._models[model]])
         for start, end in _selection.chunks(self.size):
-            delta = self.delta(model, start, end).abs_()
-            bits = _random.uniform_bits(address, start, end - start, delta.device)
-            which = (bits >> (_random.BITS - 10)).cpu()  # 2^10 = GRID buckets
-            buckets[1:] += torch.bincount(which, weights=delta.double().cpu(), minlength=GRID)
-        return buckets.cumsum(0)
+            if code is None:
+                total[1:] += self._masked_chunk(model, address, cut, start, end)
+            else:
+                sums = np.zeros(buckets)
+                where = (*_fused.address(self._base), *_fused.address(self._models[model]))
+                code.masked_sums(*where, start, end - start, np.array(address, dtype=np.int64), cut or 0, sums)
+                total[1:] += torch.from_numpy(sums)
+        return total.cumsum(0)
 
-    def _random_alone(self, model: int, density: float, address: tuple[int, int]) -> tuple[float, float]:
-        kept = total = 0.0
-        for start, end in _selection.chunks(self.size):
-            delta = self.delta(model, start, end).abs_().double()
-            mask = _random.uniform_bits(address, start, end - start, delta.device) < _random.cut(density)
-            kept += float(delta[mask].sum())
-            total += float(delta.sum())
-        return kept, total
+    def _masked_chunk(
+        self, model: int, address: tuple[int, int], cut: int | None, start: int, end: int
+    ) -> torch.Tensor:
+        """Return the L1 norms of one stretch by random bits: in GRID equal ranges, or below `cut` and not."""
+        delta = self.delta(model, start, end).abs_()
+        bits = _random.uniform_bits(address, start, end - start, delta.device)
+        which = bits >> (_random.BITS - 10) if cut is None else (bits >= cut).long()  # 2^10 = GRID ranges
+        return torch.bincount(which.cpu(), weights=delta.double().cpu(), minlength=GRID if cut is None else 2)
 
     def ranked(
         self, model: int, density: float, ranking: _ranked.Ranking, address: tuple[int, int]

@@ -5,30 +5,47 @@ models, layers and tensors as words; it refuses to open a model, to know a tenso
 """
 
 from evomerge.recipe._dialect import Dialect, to_mergekit
+from evomerge.recipe._moe import PROMPTED, ExpertEntry, GateMode, MoeEntry, MoeRecipe, load_moe, parse_moe
 from evomerge.recipe._parameters import Setting, lookup, read_setting, value_at
-from evomerge.recipe._recipe import Recipe, Slice, Source, load_recipe, parse_recipe
+from evomerge.recipe._problems import CHAT_TEMPLATES
+from evomerge.recipe._recipe import Recipe, Slice, Source, fold, load_recipe, load_recipes, parse_recipe
 from evomerge.recipe._reference import ModelRef, looks_local
-from evomerge.recipe._schema import DTYPES, RecipeEntry
-from evomerge.recipe._yaml import Checked, check, parse_yaml, read_yaml
+from evomerge.recipe._schema import DTYPES, RecipeEntry, recipe_schema
+from evomerge.recipe._vocabulary import TokenRule, VocabularyRule
+from evomerge.recipe._yaml import Checked, check, parse_yaml, read_documents, read_yaml
 
 __all__ = [
+    "CHAT_TEMPLATES",
     "DTYPES",
+    "PROMPTED",
     "Checked",
     "Dialect",
+    "ExpertEntry",
+    "GateMode",
     "ModelRef",
+    "MoeEntry",
+    "MoeRecipe",
     "Recipe",
     "RecipeEntry",
     "Setting",
     "Slice",
     "Source",
+    "TokenRule",
+    "VocabularyRule",
     "check",
+    "fold",
+    "load_moe",
     "load_recipe",
+    "load_recipes",
     "looks_local",
     "lookup",
+    "parse_moe",
     "parse_recipe",
     "parse_yaml",
+    "read_documents",
     "read_setting",
     "read_yaml",
+    "recipe_schema",
     "to_mergekit",
     "value_at",
 ]

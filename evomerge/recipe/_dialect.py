@@ -24,15 +24,24 @@ def to_mergekit(recipe: Recipe) -> Dialect:
     Raises:
         InvalidInput: the recipe says something that mergekit has no words for and that changes the model.
     """
-    document: dict[str, Any] = {key: value for key, value in recipe.document.items() if key != "evomerge"}
-    notes = []
+    notes = [note for each in recipe.merges.values() for note in to_mergekit(each).notes]
     if recipe.variants:
         raise InvalidInput(f"mergekit has no words for evomerge.variants ({', '.join(recipe.variants)})")
     if recipe.gains and any(gain != 1 for gain in recipe.gains):
         raise InvalidInput("mergekit has no words for evomerge.gains; export as recipe or hf instead")
     if recipe.method in RANDOM:
         notes.append("mergekit draws its own random masks, so its result differs from the one that was scored")
+    if recipe.commits:
+        notes.append("mergekit takes no pinned commits; write owner/name@commit to get the same parents")
     if recipe.root is not None:
         notes.append("mergekit resolves relative model paths against the folder it is started in")
-    head = "".join(f"# {note}\n" for note in notes)
-    return Dialect(head + yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120), tuple(notes))
+    if recipe.merges:
+        notes.append("several documents: build it with mergekit-multi")
+    notes = list(dict.fromkeys(notes))
+    documents = [*({"name": name, **_plain(each)} for name, each in recipe.merges.items()), _plain(recipe)]
+    text = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120)
+    return Dialect("".join(f"# {note}\n" for note in notes) + text, tuple(notes))
+
+
+def _plain(recipe: Recipe) -> dict[str, Any]:
+    return {key: value for key, value in recipe.document.items() if key != "evomerge"}

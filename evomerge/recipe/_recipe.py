@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from evomerge import methods
-from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
-from evomerge.recipe._parameters import Setting, values_in
+from evomerge.errors import InvalidFile, InvalidInput
+from evomerge.recipe._parameters import Setting
+from evomerge.recipe._problems import body_of, problems
 from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._schema import RecipeEntry
-from evomerge.recipe._yaml import check, read_yaml
+from evomerge.recipe._vocabulary import TokenRule, VocabularyRule
+from evomerge.recipe._yaml import check, read_documents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,10 @@ class Recipe:
     """One complete merge.
 
     slices: stacked in order; a merge of whole models is one slice whose sources have no layer range.
+    module_parameters: of the one module, where the recipe names it; between a slice's and the recipe's own.
+    vocabulary: what the recipe says of the tokenizer; None = nothing.
+    merges: name -> a recipe whose result is used as a model of that name, in the order in which they are built.
+    commits: hub id (as the recipe says it, with @revision where it does) -> commit.
     root: the folder that relative parent paths start at, besides the working directory; no part of the fingerprint.
     document: the recipe as plain data, as it would be written to a file.
     """
@@ -51,19 +55,40 @@ class Recipe:
     slices: tuple[Slice, ...]
     base: ModelRef | None
     parameters: Mapping[str, Setting]
+    module_parameters: Mapping[str, Setting]
     dtype: str | None
     out_dtype: str | None
-    tokenizer: Mapping[str, Any] | None
+    vocabulary: VocabularyRule | None
     chat_template: str | None
     seed: int
     gains: tuple[float, ...] | None
     variants: Mapping[str, str]
+    commits: Mapping[str, str]
+    merges: Mapping[str, "Recipe"]
     document: Mapping[str, Any]
     root: Path | None = None
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
-        """Every model that is read, once each: the base first, then in the order of the recipe."""
+        """Every model that is read from a file, once each: the base first, then in the order of the recipe."""
+        found: list[ModelRef] = []
+        for ref in self.inputs:
+            inner = self.merges.get(str(ref))
+            found += [ref] if inner is None else inner.models
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def inputs(self) -> tuple[ModelRef, ...]:
+        """Every model that the recipe itself names, once each: the base first; some may be names of `merges`."""
+        found = list(self.merged)
+        if self.vocabulary:
+            found += [rule.model for rule in self.vocabulary.tokens.values() if rule.model]
+            found += [self.vocabulary.source] if isinstance(self.vocabulary.source, ModelRef) else []
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def merged(self) -> tuple[ModelRef, ...]:
+        """The inputs whose weights are merged; the others only lend a tokenizer or tokens."""
         found = [self.base] if self.base else []
         for part in self.slices:
             found += [part.base] if part.base else []
@@ -102,18 +127,61 @@ class Recipe:
         extension = {**self.document.get("evomerge", {}), "seed": seed}
         return replace(self, seed=seed, document={**self.document, "evomerge": extension})
 
+    def with_commits(self, commits: Mapping[str, str]) -> "Recipe":
+        """Return the same recipe with its hub ids pinned to these commits."""
+        pinned = {**commits, **self.commits}
+        if pinned == self.commits:
+            return self
+        document = {**self.document, "evomerge": {**self.document.get("evomerge", {}), "commits": pinned}}
+        return replace(self, commits=pinned, document=document)
+
 
 def load_recipe(path: Path | str) -> Recipe:
-    """Read a recipe file.
+    """Read a recipe file; of several documents, the one without a name (or else the last) is the result.
 
     Raises:
         InvalidInput: the file cannot be read. InvalidFile: every problem of its content at once.
     """
     path = Path(path)
-    data = read_yaml(path)
+    data = fold(read_documents(path), str(path))
     if isinstance(data, Mapping) and "tasks" in data and "merge_method" not in data:
         raise InvalidInput(f"{path}: is a search file, not a recipe; run it with `evomerge search`")
     return parse_recipe(data, where=str(path), root=path.resolve().parent)
+
+
+def load_recipes(path: Path | str) -> dict[str, Recipe]:
+    """Read a file of several recipes and return each by its name, in the order of building; the result's name is "".
+
+    Raises:
+        InvalidInput, InvalidFile: see `load_recipe`.
+    """
+    result = load_recipe(path)
+    return {**result.merges, "": result}
+
+
+def fold(documents: Sequence[Any], where: str) -> Any:
+    """Return several YAML documents, in which later ones use earlier ones by name, as one.
+
+    Raises:
+        InvalidInput: none or several could be the result, or a name stands twice.
+    """
+    if len(documents) == 1:
+        only = documents[0]
+        return {k: v for k, v in only.items() if k != "name"} if isinstance(only, Mapping) else only
+    if not documents or not all(isinstance(document, Mapping) for document in documents):
+        raise InvalidInput(f"{where}: holds {len(documents)} YAML documents, expected a recipe in each")
+    named = [(document.get("name"), {k: v for k, v in document.items() if k != "name"}) for document in documents]
+    unnamed = [i for i, (name, _) in enumerate(named) if name is None]
+    if len(unnamed) > 1:
+        raise InvalidInput(f"{where}: {len(unnamed)} documents have no name:, expected one (the result)")
+    _, result = named.pop(unnamed[0] if unnamed else -1)
+    names = [str(name) for name, _ in named]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise InvalidInput(f'{where}: two documents have the name "{twice[0]}"')
+    extension = result.get("evomerge") or {}
+    merges = {str(name): document for name, document in named}
+    return {**result, "evomerge": {**extension, "merges": {**extension.get("merges", {}), **merges}}}
 
 
 def parse_recipe(data: Any, *, where: str = "recipe", root: Path | None = None) -> Recipe:
@@ -122,34 +190,64 @@ def parse_recipe(data: Any, *, where: str = "recipe", root: Path | None = None) 
     Raises:
         InvalidFile: every problem at once, each with its place.
     """
-    entry, problems = check(RecipeEntry, data, where)
-    if entry is not None:
-        problems += _problems(entry, where)
-    if problems:
-        raise InvalidFile(problems)
+    return _parse(data, where, root, {})
+
+
+def _parse(data: Any, where: str, root: Path | None, known: Mapping[str, Recipe]) -> Recipe:
+    """Parse a recipe that may use the results of the `known` ones."""
+    entry, found = check(RecipeEntry, data, where)
+    if entry is None:
+        raise InvalidFile(found)
     extension = entry.evomerge
     if extension.parents_in and root:
         root = (root / extension.parents_in).resolve()
-    return Recipe(
+    merges = dict(known)
+    for name, document in extension.merges.items():
+        try:
+            merges[name] = _parse(document, f"{where}: evomerge.merges.{name}", root, merges)
+        except InvalidFile as error:
+            found += error.problems
+    found += problems(entry, where)
+    if found:
+        raise InvalidFile(found)
+    return _recipe(entry, root, merges)
+
+
+def _recipe(entry: RecipeEntry, root: Path | None, merges: Mapping[str, Recipe]) -> Recipe:
+    extension = entry.evomerge
+    recipe = Recipe(
         method=entry.merge_method,
         slices=_slices(entry),
         base=entry.base_model,
         parameters=entry.parameters,
+        module_parameters=body_of(entry).parameters if entry.modules else {},
         dtype=entry.dtype,
         out_dtype=entry.out_dtype,
-        tokenizer=_tokenizer(entry),
+        vocabulary=_vocabulary(entry),
         chat_template=entry.chat_template,
         seed=extension.seed,
         gains=tuple(extension.gains) if extension.gains else None,
         variants=dict(extension.variants),
+        commits=dict(extension.commits),
+        merges={},
         document=_document(entry),
         root=root,
     )
+    return replace(recipe, merges=_used(recipe, merges))
+
+
+def _used(recipe: Recipe, merges: Mapping[str, Recipe]) -> dict[str, Recipe]:
+    """Return those of `merges` that a recipe uses, directly or through another, in their order."""
+    wanted = {str(ref) for ref in recipe.inputs}
+    for name in wanted & set(merges):
+        wanted |= set(merges[name].merges)
+    return {name: each for name, each in merges.items() if name in wanted}
 
 
 def _slices(entry: RecipeEntry) -> tuple[Slice, ...]:
-    if entry.models:
-        sources = tuple(Source(model=m.model, parameters=m.parameters) for m in entry.models)
+    body = body_of(entry)
+    if body.models:
+        sources = tuple(Source(model=m.model, parameters=m.parameters) for m in body.models)
         return (Slice(sources=sources),)
     return tuple(
         Slice(
@@ -157,20 +255,23 @@ def _slices(entry: RecipeEntry) -> tuple[Slice, ...]:
             base=part.base_model,
             parameters=part.parameters,
         )
-        for part in entry.slices or []
+        for part in body.slices or []
     )
 
 
-def _tokenizer(entry: RecipeEntry) -> Mapping[str, Any] | None:
+def _vocabulary(entry: RecipeEntry) -> VocabularyRule | None:
     if entry.tokenizer is not None:
-        return entry.tokenizer.model_dump(exclude_defaults=True) | {"source": entry.tokenizer.source}
-    return {"source": entry.tokenizer_source} if entry.tokenizer_source is not None else None
+        asked = entry.tokenizer
+        return VocabularyRule(source=asked.source, tokens=asked.tokens, multiple=asked.pad_to_multiple_of)
+    return None if entry.tokenizer_source is None else VocabularyRule(source=entry.tokenizer_source)
 
 
 def _plain(value: Any) -> Any:
     """Turn schema objects back into plain data."""
     if isinstance(value, ModelRef):
         return value.plain()
+    if isinstance(value, TokenRule):
+        return _plain_token(value)
     if isinstance(value, BaseModel):
         given = ((name, getattr(value, name)) for name in type(value).model_fields if name in value.model_fields_set)
         return {name: _plain(each) for name, each in given}
@@ -179,6 +280,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(each) for each in value]
     return value
+
+
+def _plain_token(rule: TokenRule) -> dict[str, Any]:
+    """Return a token's rule as a file says it."""
+    source: Any = {"kind": "zero"} if rule.model is None else rule.model.plain()
+    if rule.model is not None and rule.token is not None:
+        key = "token" if isinstance(rule.token, str) else "token_id"
+        source = {"kind": "model_token", "model": source, key: rule.token}
+    return {"source": source, **({"force": True} if rule.force else {})}
 
 
 def _document(entry: RecipeEntry) -> dict[str, Any]:
@@ -196,114 +306,3 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value
-
-
-def _problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
-    """Yield everything about a well-formed document that makes no sense."""
-    if (entry.models is None) == (entry.slices is None):
-        yield Problem(where, "needs exactly one of models: and slices:")
-        return
-    if entry.tokenizer is not None and entry.tokenizer_source is not None:
-        yield Problem(where, "tokenizer: and tokenizer_source: say the same; keep one")
-    if entry.merge_method not in methods.METHODS:
-        hint = did_you_mean(entry.merge_method, methods.METHODS)
-        known = ", ".join(methods.METHODS)
-        yield Problem(f"{where}: merge_method", f'unknown method "{entry.merge_method}"; known are {known}.{hint}')
-        return
-    method = methods.get(entry.merge_method)
-    yield from _shape_problems(entry, method, where)
-    for place, parameters, per_model in _levels(entry, where):
-        for name, setting in parameters.items():
-            yield from _setting_problems(method, name, setting, f"{place}.{name}", per_model)
-    yield from _missing_problems(entry, method, where)
-
-
-def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str) -> Iterator[Problem]:
-    """Yield problems of bases, numbers of inputs and layer ranges."""
-    groups = (
-        [("models", entry.base_model, [m.model for m in entry.models])]
-        if entry.models
-        else [
-            (f"slices.{i}", part.base_model or entry.base_model, [s.model for s in part.sources])
-            for i, part in enumerate(entry.slices or [])
-        ]
-    )
-    for place, base, models in groups:
-        if method.base == "required" and base is None:
-            yield Problem(f"{where}: base_model", f"is missing; {method.name} needs the model that the others share")
-            return
-        others = [m for m in models if m != base] if method.base != "input" else models
-        low, high = method.inputs
-        if len(others) < low or (high is not None and len(others) > high):
-            expected = f"exactly {low}" if low == high else f"at least {low}"
-            besides = " besides the base" if method.base == "required" else ""
-            yield Problem(f"{where}: {place}", f"{method.name} takes {expected} model(s){besides}, found {len(others)}")
-    for i, part in enumerate(entry.slices or []):
-        lengths = {source.layer_range[1] - source.layer_range[0] for source in part.sources}
-        for j, source in enumerate(part.sources):
-            start, end = source.layer_range
-            if start < 0 or end < start:
-                yield Problem(
-                    f"{where}: slices.{i}.sources.{j}.layer_range",
-                    f"found [{start}, {end}], expected [start, end] with 0 <= start <= end (end not included)",
-                )
-        if len(lengths) > 1:
-            yield Problem(
-                f"{where}: slices.{i}", f"its sources have {sorted(lengths)} layers, expected the same number"
-            )
-
-
-def _levels(entry: RecipeEntry, where: str) -> Iterator[tuple[str, Mapping[str, Setting], bool]]:
-    """Yield every place that holds parameters, and whether it belongs to one model."""
-    yield f"{where}: parameters", entry.parameters, False
-    for i, model in enumerate(entry.models or []):
-        yield f"{where}: models.{i}.parameters", model.parameters, True
-    for i, part in enumerate(entry.slices or []):
-        yield f"{where}: slices.{i}.parameters", part.parameters, False
-        for j, source in enumerate(part.sources):
-            yield f"{where}: slices.{i}.sources.{j}.parameters", source.parameters, True
-
-
-def _missing_problems(entry: RecipeEntry, method: methods.Method, where: str) -> Iterator[Problem]:
-    """Yield required parameters that no level gives. (Filters may still leave gaps; planning finds those.)"""
-    required = [p for p in method.parameters if p.default is None and p.name not in entry.parameters]
-    for p in required:
-        if p.per == "merge":
-            if not entry.slices or not all(p.name in part.parameters for part in entry.slices):
-                yield Problem(f"{where}: parameters.{p.name}", f"is missing; {method.name} needs it ({p.doc})")
-            continue
-        for i, model in enumerate(entry.models or []):
-            if p.name not in model.parameters and (p.per == "input" or model.model != entry.base_model):
-                yield Problem(
-                    f"{where}: models.{i}.parameters.{p.name}", f"is missing; {method.name} needs it for {model.model}"
-                )
-        for i, part in enumerate(entry.slices or []):
-            for j, source in enumerate(part.sources):
-                given = p.name in source.parameters or p.name in part.parameters
-                if not given and (p.per == "input" or source.model != (part.base_model or entry.base_model)):
-                    place = f"{where}: slices.{i}.sources.{j}.parameters.{p.name}"
-                    yield Problem(place, f"is missing; {method.name} needs it for {source.model}")
-
-
-def _setting_problems(
-    method: methods.Method, name: str, setting: Setting, place: str, per_model: bool
-) -> Iterator[Problem]:
-    parameter = method.parameter(name)
-    if parameter is None:
-        known = [p.name for p in method.parameters]
-        listed = ", ".join(known) if known else "none"
-        yield Problem(place, f"{method.name} has no such parameter; it has {listed}.{did_you_mean(name, known)}")
-        return
-    if per_model and parameter.per == "merge":
-        yield Problem(
-            place, f"{name} is one value for the whole merge; put it under the recipe's or slice's parameters"
-        )
-    for value in values_in(setting):
-        if parameter.kind != "flag" and isinstance(value, bool):
-            yield Problem(place, f"found {value}, expected a number")
-        elif not math.isfinite(value):
-            yield Problem(place, f"found {value}, expected a finite number")
-        elif parameter.kind == "integer" and value != int(value):
-            yield Problem(place, f"found {value}, expected a whole number")
-        elif not parameter.low <= float(value) <= parameter.high:
-            yield Problem(place, f"found {value}, expected a value from {parameter.low:g} to {parameter.high:g}")

@@ -55,8 +55,12 @@ class ModelRef:
         return cls(inner.path, inner.revision, None if lora is None else cls.parse(lora))
 
     def __str__(self) -> str:
-        text = self.path + (f"@{self.revision}" if self.revision else "")
-        return text + (f"+{self.lora}" if self.lora else "")
+        return self.pin + (f"+{self.lora}" if self.lora else "")
+
+    @property
+    def pin(self) -> str:
+        """The name under which `evomerge.commits` pins this model, whatever adapter it has: path[@revision]."""
+        return self.path + (f"@{self.revision}" if self.revision else "")
 
     def plain(self) -> Any:
         """Return what a YAML file says for it: the string where that is unambiguous, else the mapping."""

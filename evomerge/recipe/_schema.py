@@ -2,12 +2,65 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from evomerge.recipe._parameters import read_setting
 from evomerge.recipe._reference import ModelRef
+from evomerge.recipe._vocabulary import TokenRule, read_source, read_token
 
-Ref = Annotated[ModelRef, BeforeValidator(ModelRef.parse)]
+_NAMED: dict[str, Any] = {"type": "string", "minLength": 1}
+_PATH = {
+    "type": "object",
+    "properties": {"path": _NAMED, "revision": _NAMED},
+    "required": ["path"],
+    "additionalProperties": False,
+}
+_PLACE: dict[str, Any] = {"anyOf": [_NAMED, _PATH]}
+_REF_SCHEMA: dict[str, Any] = {
+    "description": "A model: path or hub id, with @revision and +adapter where they apply; or the same as a mapping.",
+    "anyOf": [
+        *_PLACE["anyOf"],
+        {
+            "type": "object",
+            "properties": {"model": _PLACE, "lora": _PLACE},
+            "required": ["model"],
+            "additionalProperties": False,
+        },
+    ],
+}
+_NUMBER = {"type": ["number", "boolean"]}
+_VALUES: dict[str, Any] = {"anyOf": [_NUMBER, {"type": "array", "items": _NUMBER, "minItems": 1}]}
+_FILTERED = {
+    "type": "object",
+    "properties": {"filter": {"type": ["string", "null"]}, "value": _VALUES},
+    "required": ["value"],
+    "additionalProperties": False,
+}
+_SETTING_SCHEMA: dict[str, Any] = {
+    "description": "A number or flag, a list over the layers, or {filter, value} by part of a tensor's name.",
+    "anyOf": [*_VALUES["anyOf"], _FILTERED, {"type": "array", "items": _FILTERED, "minItems": 1}],
+}
+_TOKEN_SOURCE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "kind": {"enum": ["zero", "model_token"]},
+        "model": _REF_SCHEMA,
+        "token": {"type": "string"},
+        "token_id": {"type": "integer"},
+    },
+    "required": ["kind"],
+    "additionalProperties": False,
+}
+_TOKEN_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"source": {"anyOf": [_REF_SCHEMA, _TOKEN_SOURCE]}, "force": {"type": "boolean"}},
+    "required": ["source"],
+    "additionalProperties": False,
+}
+
+Ref = Annotated[ModelRef, BeforeValidator(ModelRef.parse), WithJsonSchema(_REF_SCHEMA)]
+Origin = Annotated[str | ModelRef, BeforeValidator(read_source), WithJsonSchema(_REF_SCHEMA)]
+Token = Annotated[TokenRule, BeforeValidator(read_token), WithJsonSchema(_TOKEN_SCHEMA)]
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 Dtype = Literal["bfloat16", "float16", "float32", "float64"]
 
@@ -16,7 +69,7 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
-SettingField = Annotated[Any, BeforeValidator(read_setting)]
+SettingField = Annotated[Any, BeforeValidator(read_setting), WithJsonSchema(_SETTING_SCHEMA)]
 Parameters = dict[str, SettingField]
 
 
@@ -43,25 +96,36 @@ class SliceEntry(_Strict):
     parameters: Parameters = Field(default_factory=dict)
 
 
+class ModuleEntry(_Strict):
+    """The one part of a model that is merged, where mergekit names the parts of a model."""
+
+    models: list[ModelEntry] | None = Field(None, min_length=1)
+    slices: list[SliceEntry] | None = Field(None, min_length=1)
+    parameters: Parameters = Field(default_factory=dict)
+
+
 class TokenizerEntry(_Strict):
     """Where the output's tokenizer comes from."""
 
-    source: str | Any = "union"
-    tokens: dict[str, Any] = Field(default_factory=dict)
-    pad_to_multiple_of: int | None = None
+    source: Origin = "union"
+    tokens: dict[str, Token] = Field(default_factory=dict)
+    pad_to_multiple_of: int | None = Field(None, ge=1)
 
 
 class ExtensionEntry(_Strict):
     """What mergekit cannot say.
 
     seed: of random masks. gains: one factor on the output of each block of the result. variants: where a paper and
-    mergekit differ. commits: hub ids pinned to commits. parents_in: the folder that relative parent paths start at.
+    mergekit differ. commits: hub ids pinned to commits. merges: name -> a recipe whose result this one uses as a model
+    of that name (what further documents of a mergekit-multi file are). parents_in: the folder that relative parent
+    paths start at.
     """
 
     seed: int = 0
     gains: list[Annotated[float, Field(gt=0)]] | None = None
     variants: dict[str, str] = Field(default_factory=dict)
-    commits: dict[str, str] = Field(default_factory=dict)
+    commits: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{7,40}$")]] = Field(default_factory=dict)
+    merges: dict[str, dict[str, Any]] = Field(default_factory=dict)
     parents_in: str | None = None
 
 
@@ -71,11 +135,17 @@ class RecipeEntry(_Strict):
     merge_method: str
     models: list[ModelEntry] | None = Field(None, min_length=1)
     slices: list[SliceEntry] | None = Field(None, min_length=1)
+    modules: dict[str, ModuleEntry] | None = Field(None, min_length=1)
     base_model: Ref | None = None
     parameters: Parameters = Field(default_factory=dict)
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
-    tokenizer_source: Any | None = None
+    tokenizer_source: Origin | None = None
     tokenizer: TokenizerEntry | None = None
     chat_template: str | None = None
     evomerge: ExtensionEntry = Field(default_factory=ExtensionEntry)
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a recipe file, for editors and other programs."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RecipeEntry.model_json_schema()}

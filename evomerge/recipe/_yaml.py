@@ -33,27 +33,40 @@ def read_yaml(path: Path) -> Any:
     Raises:
         InvalidInput: no such file, not text, not YAML, a key twice, or more than one document.
     """
+    return parse_yaml(_read_text(path), str(path))
+
+
+def read_documents(path: Path) -> list[Any]:
+    """Return every document of a YAML file (see `read_yaml`)."""
+    return parse_documents(_read_text(path), str(path))
+
+
+def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InvalidInput(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path}: cannot be read as text ({error})") from None
-    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, where: str) -> Any:
     """Return the one document of a YAML text; `where` names it in errors (see `read_yaml`)."""
+    documents = parse_documents(text, where)
+    if len(documents) != 1:
+        raise InvalidInput(f"{where}: holds {len(documents)} YAML documents, expected one")
+    return documents[0]
+
+
+def parse_documents(text: str, where: str) -> list[Any]:
+    """Return every document of a YAML text (see `parse_yaml`)."""
     try:
-        documents = list(yaml.load_all(text, Loader=_UniqueKeyLoader))
+        return list(yaml.load_all(text, Loader=_UniqueKeyLoader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error)
         raise InvalidInput(f"{where}:{place} is not valid YAML ({reason})") from None
-    if len(documents) != 1:
-        raise InvalidInput(f"{where}: holds {len(documents)} YAML documents, expected one")
-    return documents[0]
 
 
 class Checked(NamedTuple):

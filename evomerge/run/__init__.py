@@ -13,11 +13,14 @@ from evomerge.run._progress import Observer, Progress, Silent
 from evomerge.run._run import LEDGER, Run, Summary
 from evomerge.run._scoring import CandidateScorer
 from evomerge.run._search_file import SearchEntry
+from evomerge.run._soup import Greedy, Soup, SoupStep, check_ingredients, cook, greedy_soup, soup_document
+from evomerge.run._soup_card import soup_sections
 
 __all__ = [
     "LEDGER",
     "CandidateScorer",
     "Executor",
+    "Greedy",
     "Job",
     "Ledger",
     "Observer",
@@ -27,14 +30,21 @@ __all__ = [
     "SearchEntry",
     "Setup",
     "Silent",
+    "Soup",
+    "SoupStep",
     "Summary",
     "WorkerSetup",
+    "check_ingredients",
+    "cook",
     "fitness",
+    "greedy_soup",
     "inspect",
     "inspect_data",
     "metric",
     "needs",
     "search",
     "shown",
+    "soup_document",
+    "soup_sections",
     "values_of",
 ]

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from evomerge.checkpoint import Checkpoint, Parents, locate
-from evomerge.engine import make_plan, tokenizer_donor
+from evomerge.checkpoint import Model, Parents, open_model
+from evomerge.engine import make_plan, output_tokenizer
 from evomerge.errors import EvomergeError, InvalidFile, InvalidInput, Problem, RefusedForSafety
 from evomerge.evaluate import PoolSizes, Prepared, TaskRequest, prepare
 from evomerge.recipe import ModelRef, Recipe, check, load_recipe, parse_recipe, read_yaml
@@ -166,22 +166,22 @@ def inspect_data(data: Mapping[str, Any], *, where: str, folder: Path) -> Setup:
     )
 
 
-def _open_parents(entry: SearchEntry, folder: Path, findings: _Findings) -> dict[ModelRef, Checkpoint]:
+def _open_parents(entry: SearchEntry, folder: Path, findings: _Findings) -> dict[ModelRef, Model]:
     refs = [("base", entry.parents.base)] if entry.parents.base else []
     refs += [(f"models.{i}", ref) for i, ref in enumerate(entry.parents.models)]
-    opened: dict[ModelRef, Checkpoint] = {}
+    opened: dict[ModelRef, Model] = {}
     for place, ref in refs:
         assert ref is not None
         if ref in opened:
             findings.add(f"parents.{place}", f"{ref} stands twice; name each parent once")
             continue
-        model = findings.attempt(f"parents.{place}", lambda ref=ref: Checkpoint(locate(ref, folder), str(ref)))  # type: ignore[misc]
+        model = findings.attempt(f"parents.{place}", lambda ref=ref: open_model(ref, folder))  # type: ignore[misc]
         if model is not None:
             opened[ref] = model
     return opened
 
 
-def _check_same_shape(opened: Mapping[ModelRef, Checkpoint], findings: _Findings) -> bool:
+def _check_same_shape(opened: Mapping[ModelRef, Model], findings: _Findings) -> bool:
     """Note parents that cannot be merged with the first; a difference in size is one problem, not one per tensor."""
     models = list(opened.values())
     fits = True
@@ -199,7 +199,7 @@ def _check_same_shape(opened: Mapping[ModelRef, Checkpoint], findings: _Findings
     return fits
 
 
-def _prepare(entry: SearchEntry, folder: Path, findings: _Findings, models: Sequence[Checkpoint]) -> Prepared | None:
+def _prepare(entry: SearchEntry, folder: Path, findings: _Findings, models: Sequence[Model]) -> Prepared | None:
     where = findings.where
     pools = PoolSizes(search=entry.pools.search, select=entry.pools.select, report=entry.pools.report)
     if entry.subset.size > entry.pools.search:
@@ -293,7 +293,7 @@ def _check_buildable(
         if strange:
             findings.add(place, f"a start recipe uses {strange[0]}, which is none of the search's parents")
             continue
-        findings.attempt(place, lambda recipe=recipe: (make_plan(recipe, parents), tokenizer_donor(recipe, parents)))  # type: ignore[misc]
+        findings.attempt(place, lambda recipe=recipe: (make_plan(recipe, parents), output_tokenizer(recipe, parents)))  # type: ignore[misc]
 
 
 def _notes(models: Any) -> list[str]:

@@ -18,7 +18,7 @@ from evomerge.run._subsets import WHOLE, Subsets
 from evomerge.search import OPTIMIZERS
 
 WAIT_SECONDS = 0.5  # longest sleep before the budget and Ctrl-C are looked at again
-REFRESH_SECONDS = 10.0  # how old the shown front and best may be
+REFRESH_SHARE = 0.05  # of the time that may go into finding the front and the best to show
 HOPELESS = 30  # failures in a row after which the machine, not the candidates, must be at fault
 
 
@@ -50,7 +50,7 @@ class SearchLoop:
         self._handicaps: dict[int, dict[str, float]] = {}
         self._already = 0  # candidates that earlier sessions finished
         self._in_a_row = 0
-        self._standings: tuple[float, Standings] | None = None
+        self._standings: tuple[float, Standings] | None = None  # and when they are due again
         self._last = ""
 
     # -- starting and resuming -----------------------------------------------------------------------------------
@@ -298,8 +298,9 @@ class SearchLoop:
     def _leaders(self) -> tuple[tuple[int, float] | None, int]:
         """Return the best candidate and the size of the front; refitted now and then, because it costs time."""
         now = self._clock()
-        if self._standings is None or now - self._standings[0] > REFRESH_SECONDS:
-            self._standings = (now, Standings(self.setup.objectives, self._table, self.floors()))
+        if self._standings is None or now >= self._standings[0]:
+            fitted = Standings(self.setup.objectives, self._table, self.floors())
+            self._standings = (now + (self._clock() - now) / REFRESH_SHARE, fitted)
         standings = self._standings[1]
         searched = [each for each in standings.values if self._known[each].kind == "candidate"]
         ranked = standings.ranked(searched)

@@ -119,7 +119,7 @@ class Run:
             EvomergeError: a parent cannot be found any more.
         """
         recipe = self.recipe(candidate)
-        return shares(make_plan(recipe, Parents(recipe.models, recipe.root)))
+        return shares(make_plan(recipe, Parents(recipe.models, recipe.root, recipe.commits)))
 
     @property
     def finalists(self) -> list[int]:

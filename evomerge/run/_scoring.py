@@ -37,7 +37,8 @@ class CandidateScorer:
             items, failure = None, _failure("infeasible", error)
         except (Exception, SystemExit) as error:  # whatever a scorer raises is its candidate's failure, not the night's
             items, failure = None, _failure("failed", error, traceback.format_exc(limit=-8))
-            gc.collect()
+            if self.setup.device != "cpu" or isinstance(error, MemoryError):
+                gc.collect()  # a traceback's cycles may hold the memory that the next candidate needs
         return Outcome(items=items, failure=failure, seconds=time.perf_counter() - started, worker=self.name)
 
     def _score(self, job: Job, batch_size: int) -> Any:

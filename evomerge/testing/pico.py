@@ -15,14 +15,27 @@ _LLAMA_LIKE = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 128,
 }
+_NO_GROUPS = {key: value for key, value in _LLAMA_LIKE.items() if key != "num_key_value_heads"}
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": _LLAMA_LIKE,
     "mistral": _LLAMA_LIKE,
+    "mixtral": {**_LLAMA_LIKE, "num_local_experts": 4, "num_experts_per_tok": 2},
     "qwen2": _LLAMA_LIKE,
+    "qwen2_moe": {
+        **_LLAMA_LIKE,
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 24,
+    },
     "qwen3": {**_LLAMA_LIKE, "head_dim": 8},
     "gemma2": {**_LLAMA_LIKE, "head_dim": 8},
+    "gemma3_text": {**_LLAMA_LIKE, "head_dim": 8},
     "phi3": _LLAMA_LIKE,
     "olmo2": _LLAMA_LIKE,
+    "gpt_neox": _NO_GROUPS,
+    "falcon": {**_COMMON, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "bert": _NO_GROUPS,
     "gpt2": {**_COMMON, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 128},
     "opt": {
         **_COMMON,
@@ -34,6 +47,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 128,
     },
 }
+ENCODERS = {"bert"}
 
 
 def write_pico(
@@ -45,17 +59,18 @@ def write_pico(
     config: overrides of the family's config values.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     generator = torch.Generator().manual_seed(seed)
     settings = AutoConfig.for_model(family, **{**FAMILIES[family], **config})
+    kind = AutoModelForMaskedLM if family in ENCODERS else AutoModelForCausalLM
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(settings, dtype=torch.float32)
+        model = kind.from_config(settings, dtype=torch.float32)
     if near is not None:
-        model.load_state_dict(AutoModelForCausalLM.from_pretrained(near, dtype=torch.float32).state_dict())
+        model.load_state_dict(kind.from_pretrained(near, dtype=torch.float32).state_dict())
     with torch.no_grad():
         for parameter in model.parameters():
             scale = 0.02 if near is not None else 0.1

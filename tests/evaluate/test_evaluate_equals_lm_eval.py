@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from local_tasks import ACC, CHOICE, choice_rows, greedy, text_rows
+from local_tasks import ACC, CHOICE, LETTERS, choice_rows, greedy, text_rows
 
 from evomerge.evaluate import PoolSizes, TaskRequest, prepare
 from evomerge.records import ItemScores
@@ -137,7 +137,7 @@ def test_few_shot_prompts_of_the_report_pool(model, tokenizer, write_task):
 
 
 def test_one_token_choices_share_a_row(model, tokenizer, write_task, monkeypatch):
-    rows = [{"question": f"q{i}", "choices": ["a", "b", "c"], "label": i % 3} for i in range(24)]
+    rows = [{"question": f"{LETTERS[i]}{i}", "choices": ["a", "b", "c"], "label": i % 3} for i in range(24)]
     folder = write_task("one", {"test": rows}, **CHOICE | {"target_delimiter": ""})
     seen = []
     forward = type(model).forward

@@ -11,7 +11,8 @@ ZERO = torch.zeros(4)
 SQRT_HALF = math.sqrt(0.5)
 
 # method, models, base, parameters of each model, shared parameters, result
-EXAMPLES: list[tuple[str, list[list[float]], list[float] | None, list[dict[str, float]], dict[str, float], list[float]]] = [
+Numbers = dict[str, float]
+EXAMPLES: list[tuple[str, list[list[float]], list[float] | None, list[Numbers], Numbers, list[float]]] = [
     ("linear", [[1, 2], [3, 6]], None, [{"weight": 1}, {"weight": 3}], {}, [2.5, 5]),
     ("linear", [[1, 2], [3, 6]], None, [{"weight": 1}, {"weight": 3}], {"normalize": False}, [10, 20]),
     ("passthrough", [[1, -2]], None, [{"scale": 0.5}], {}, [0.5, -1]),

@@ -12,9 +12,7 @@ def merge(case: Case) -> torch.Tensor:
     for name in case.parents[0]:
         parameters[name] = [parent[name] for parent in case.parents]
     tensors = list(case.models) if case.base is None else [case.base, *case.models]
-    return merge_tensors(
-        tensors, case.method.name, base_index=None if case.base is None else 0, parameters=parameters
-    )
+    return merge_tensors(tensors, case.method.name, base_index=None if case.base is None else 0, parameters=parameters)
 
 
 def relative(result: torch.Tensor, reference: torch.Tensor) -> float:

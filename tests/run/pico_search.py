@@ -11,7 +11,8 @@ import yaml
 SCORERS = '''
 """Scores how near a model's weights are to hidden mixtures of the parents; some functions misbehave on purpose.
 
-PICO_SLEEP: seconds that a call takes. PICO_LOG: a file that gets one line for each finished call.
+PICO_SLEEP: seconds that a call takes. PICO_LOG: a file that gets one line for each finished call;
+the same name with .begun appears when a call begins.
 """
 import os
 import time
@@ -27,12 +28,15 @@ def weights(model):
 
 def distance(model, items, one_share, two_share):
     now = weights(model)
-    base, one, two = (load_file(f"{items[0]['root']}/{p}/model.safetensors")[NAME].float() for p in ("base", "one", "two"))
+    files = [f"{items[0]['root']}/{parent}/model.safetensors" for parent in ("base", "one", "two")]
+    base, one, two = (load_file(file)[NAME].float() for file in files)
     target = base + one_share * (one - base) + two_share * (two - base)
     return float((now - target).norm() / (one - base).norm())
 
 
 def scored(model, items, one_share, two_share):
+    if "PICO_LOG" in os.environ:
+        open(os.environ["PICO_LOG"] + ".begun", "w").close()
     time.sleep(float(os.environ.get("PICO_SLEEP", "0")))
     far = distance(model, items, one_share, two_share)
     values = [1.0 if far < item["tolerance"] else 0.0 for item in items]

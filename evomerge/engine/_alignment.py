@@ -1,0 +1,160 @@
+"""Which row of which parent every token of the output's vocabulary takes: a view that is applied before the merge.
+
+A token that a parent has keeps that parent's row. One that it lacks gets the row of the only model that has it, else
+the base's, else the mean of those that have it, else zeros: mergekit's rule.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from evomerge.checkpoint import Parents, Tokenizer
+from evomerge.errors import MergeFailed, did_you_mean
+from evomerge.recipe import ModelRef, TokenRule
+
+MEAN, ZERO = -1, -2
+Fetch = Callable[[ModelRef], torch.Tensor | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Where each of the output's `size` rows comes from.
+
+    own: model -> (size,) its row for each token, -1 where it lacks the token.
+    donor: (size,) for tokens that a model lacks: a position in `models`, MEAN or ZERO. donor_row: (size,) the row.
+    forced: (size,) whether the donor's row is for the models that have the token as well.
+    """
+
+    size: int
+    models: tuple[ModelRef, ...]
+    own: Mapping[ModelRef, torch.Tensor]
+    donor: torch.Tensor
+    donor_row: torch.Tensor
+    forced: torch.Tensor
+
+    def leaves_alone(self, model: ModelRef, rows: int) -> bool:
+        """Tell whether a model's tensor of so many rows is already as the output wants it."""
+        own = self.own[model]
+        return rows == self.size and not bool(self.forced.any()) and torch.equal(own, torch.arange(self.size))
+
+    def gather(self, model: ModelRef, fetch: Fetch) -> torch.Tensor:
+        """Return a model's tensor with the output's rows.
+
+        Args:
+            model: whose tensor, of shape (its rows, ...). fetch: returns this tensor of any of `models`, or None.
+
+        Returns:
+            (size, ...); a view where the model's rows are the output's first ones.
+        """
+        tensor = fetch(model)
+        assert tensor is not None
+        own = torch.where((self.own[model] < tensor.shape[0]) & ~self.forced, self.own[model], -1)
+        if bool((own >= 0).all()) and torch.equal(own, torch.arange(self.size)):
+            return tensor[: self.size]
+        out = tensor.new_zeros((self.size, *tensor.shape[1:]))
+        _copy_rows(out, tensor, own >= 0, own)
+        missing = own < 0
+        for number in self.donor[missing].unique().tolist():
+            wanted = missing & (self.donor == number)
+            if number == MEAN:
+                out[wanted.to(out.device)] = self._mean(wanted, out, fetch)
+            elif number != ZERO:
+                lender = fetch(self.models[number])
+                if lender is not None:
+                    _copy_rows(out, lender, wanted, self.donor_row)
+        return out
+
+    def _mean(self, wanted: torch.Tensor, like: torch.Tensor, fetch: Fetch) -> torch.Tensor:
+        """Return the mean over the models that have each wanted token, in float32, rounded once."""
+        total = torch.zeros((int(wanted.sum()), *like.shape[1:]), dtype=torch.float32, device=like.device)
+        count = torch.zeros(len(total), device=like.device)
+        for model in self.models:
+            tensor = fetch(model)
+            if tensor is None:
+                continue
+            rows = self.own[model][wanted].to(tensor.device)
+            has = (rows >= 0) & (rows < tensor.shape[0])
+            total[has] += tensor[rows[has]].float()
+            count += has
+        return (total / count.clamp(min=1).view(-1, *[1] * (total.ndim - 1))).to(like.dtype)
+
+
+def _copy_rows(out: torch.Tensor, source: torch.Tensor, where: torch.Tensor, rows: torch.Tensor) -> None:
+    places, numbers = where.nonzero().squeeze(1).to(out.device), rows[where].to(source.device)
+    out.index_copy_(0, places, source.index_select(0, numbers).to(out.dtype))
+
+
+def align(
+    parents: Parents,
+    models: Sequence[ModelRef],
+    lenders: Sequence[ModelRef],
+    base: ModelRef | None,
+    output: Tokenizer,
+    size: int,
+    heights: Mapping[ModelRef, int],
+    rules: Mapping[str, TokenRule],
+) -> Alignment:
+    """Work out the alignment of `models` (which are merged) and further `lenders` to an output tokenizer.
+
+    Args:
+        size: rows of the output. heights: rows of each model's embedding.
+
+    Raises:
+        MergeFailed: a tokenizer cannot be read, or a rule names a token that does not exist.
+    """
+    known = {ref: parents[ref].tokenizer.vocabulary for ref in (*models, *lenders)}
+    own = {ref: _own_rows(output.vocabulary, known[ref], size, heights[ref]) for ref in known}
+    stacked = torch.stack([own[ref] for ref in models])  # (models, size)
+    has = stacked >= 0
+    count = has.sum(0)
+    donor = torch.where(count == 0, ZERO, torch.where(count == 1, has.int().argmax(0), MEAN))
+    if base is not None and base in models:
+        number = list(models).index(base)
+        donor = torch.where(has[number], number, donor)
+    row = stacked.gather(0, donor.clamp(min=0).unsqueeze(0)).squeeze(0)
+    forced = torch.zeros(size, dtype=torch.bool)
+    everyone = tuple(dict.fromkeys([*models, *lenders]))
+    for token, rule in rules.items():
+        place = _place(output, token, "the output")
+        forced[place] = rule.force
+        donor[place] = ZERO if rule.model is None else everyone.index(rule.model)
+        if rule.model is not None:
+            row[place] = _row_of(rule, token, parents[rule.model].tokenizer, heights[rule.model])
+    lent = {ref: own[ref] for ref in models}
+    lent.update({ref: torch.full((size,), -1) for ref in everyone if ref not in lent})  # lenders count in no mean
+    return Alignment(size, everyone, lent, donor, row, forced)
+
+
+def orphans(alignment: Alignment, tokens: Iterable[tuple[str, int]]) -> list[str]:
+    """Return the tokens that get zeros because no model has a row for them."""
+    return [token for token, number in tokens if number < alignment.size and int(alignment.donor[number]) == ZERO]
+
+
+def _own_rows(output: Mapping[str, int], mine: Mapping[str, int], size: int, height: int) -> torch.Tensor:
+    """Return (size,) a model's row for each row of the output, -1 for none.
+
+    Rows beyond the tokenizer (padding, as Qwen has it) stay where they are if the model has such rows too.
+    """
+    used = set(mine.values())
+    rows = torch.tensor([i if i < height and i not in used else -1 for i in range(size)])
+    for token, number in output.items():
+        row = mine.get(token, -1)
+        if number < size:
+            rows[number] = row if row < height else -1
+    return rows
+
+
+def _place(output: Tokenizer, token: str, whose: str) -> int:
+    if token not in output.vocabulary:
+        hint = did_you_mean(token, output.vocabulary)
+        raise MergeFailed(f'tokenizer.tokens: "{token}" is no token of {whose} tokenizer.{hint}')
+    return output.vocabulary[token]
+
+
+def _row_of(rule: TokenRule, token: str, tokenizer: Tokenizer, height: int) -> int:
+    asked = token if rule.token is None else rule.token
+    row = asked if isinstance(asked, int) else _place(tokenizer, asked, f"{rule.model}'s")
+    if not 0 <= row < height:
+        raise MergeFailed(f"tokenizer.tokens: {rule.model} has no row {row} for {asked!r}; it has {height}")
+    return row

@@ -1,0 +1,247 @@
+"""Which tokens go through the model, in which batches: as few as possible, in an order that the items alone decide.
+
+Three savings, none of which changes an answer beyond rounding:
+
+* Questions with equal inputs share a row: one-token choices after one context cost one row.
+* A tree row holds a context once and its choices beside each other. A mask keeps the choices from seeing one another,
+  and each token gets the position that it would have in a row of its own.
+* A prefix that every row begins with (few-shot examples) is read once, and kept as keys and values.
+
+Rows are sorted by length and cut into batches of at most `batch_size` rows and `max_tokens` tokens, padding and prefix
+included; one row may be longer. The layout depends on the questions and their order, never on what was scored before.
+Letters: R rows, W width of a row, P tokens of the prefix, K kept positions, N scored tokens, V vocabulary.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+_MOST_LOGITS = 2**29  # numbers in one batch's logits (1 GiB in bfloat16); longer rows get smaller batches
+_SHORTEST_PREFIX = 16  # tokens; reading it takes a forward pass of its own
+_WORTH = 0.15  # share of the tokens that a prefix or trees must save: masks and caches cost a little, too
+_GAIN = 0.25  # share of a row's tokens that it must save to join a tree
+_WIDEST = 512  # tokens of a tree of short rows; wide trees waste attention on what their mask hides
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """One question to the model: how likely is `continuation` after `context` (token ids, neither empty)?"""
+
+    context: tuple[int, ...]
+    continuation: tuple[int, ...]
+
+    def cut(self, max_length: int) -> tuple[int, ...]:
+        """Return the model's input: everything but the last token, cut from the left to `max_length`."""
+        return (self.context + self.continuation)[-(max_length + 1) :][:-1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """What a model can share between rows. window: longest row for which it can, or None (sliding attention)."""
+
+    possible: bool = False
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Size of a batch: rows and tokens; max_length: tokens that the model reads."""
+
+    batch_size: int
+    max_tokens: int
+    max_length: int
+    vocab_size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One forward pass.
+
+    ids_RW. keep_K: positions whose logits are wanted. row_N, column_N: where in (R, K) each scored token's prediction
+    is. target_N: the scored tokens. positions_RW, segments_RW: of a batch with trees, else None; segment 0 is the
+    trunk, which every later token of the row sees, and the others are branches.
+    """
+
+    ids: torch.Tensor
+    keep: torch.Tensor
+    row: torch.Tensor
+    column: torch.Tensor
+    target: torch.Tensor
+    positions: torch.Tensor | None
+    segments: torch.Tensor | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Batches for a fixed list of pairs; spans: (start, stop) of each pair among all scored tokens.
+
+    prefix_1P: what all rows begin with, or None. tokens: that go through the model, padding included.
+    """
+
+    batches: tuple[Batch, ...]
+    spans: tuple[tuple[int, int], ...]
+    prefix: torch.Tensor | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """The end of an input, after its row's trunk, and the pairs that it answers."""
+
+    tokens: tuple[int, ...]
+    pairs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    trunk: tuple[int, ...]
+    leaves: tuple[_Leaf, ...]
+
+    @property
+    def width(self) -> int:
+        return len(self.trunk) + sum(len(leaf.tokens) for leaf in self.leaves)
+
+
+def make_plan(pairs: Sequence[Pair], *, limits: Limits, sharing: Sharing, device: Any) -> Plan:
+    """Lay pairs out in batches."""
+    inputs: dict[tuple[int, ...], list[int]] = {}
+    for number, pair in enumerate(pairs):
+        inputs.setdefault(pair.cut(limits.max_length), []).append(number)
+    sharing = sharing if _fits(inputs, sharing) else Sharing()
+    start = _prefix_length(inputs, pairs) if sharing.possible else 0
+    prefix = next(iter(inputs), ())[:start]
+    rows = [_Row(tokens[start:], (_Leaf((), tuple(numbers)),)) for tokens, numbers in inputs.items()]
+    if sharing.possible:
+        trees = _trees(rows)
+        rows = trees if _size(trees) <= (1 - _WORTH) * _size(rows) else rows
+    rows.sort(key=lambda row: (-row.width, row.leaves[0].pairs[0]))
+    batches: list[Batch] = []
+    spans: list[tuple[int, int]] = [(0, 0)] * len(pairs)
+    done = scored = 0
+    while done < len(rows):
+        chunk = rows[done : done + _fitting(rows[done].width, len(prefix), limits)]
+        batch, chunk_spans = _lay_out(chunk, len(prefix), pairs, device)
+        for number, first, last in chunk_spans:
+            spans[number] = (scored + first, scored + last)
+        scored += len(batch.target)
+        done += len(chunk)
+        batches.append(batch)
+    tokens = len(prefix) + sum(batch.ids.numel() for batch in batches)
+    ids = torch.tensor([prefix], dtype=torch.long, device=device) if prefix else None
+    return Plan(batches=tuple(batches), spans=tuple(spans), prefix=ids, tokens=tokens)
+
+
+def _fits(inputs: Iterable[tuple[int, ...]], sharing: Sharing) -> bool:
+    """Return whether every input lies inside the model's attention window."""
+    return sharing.window is None or all(len(tokens) <= sharing.window for tokens in inputs)
+
+
+def _fitting(width: int, prefix: int, limits: Limits) -> int:
+    """Return how many rows of a width go into one batch."""
+    by_logits = _MOST_LOGITS // (limits.vocab_size * width)  # vocab * width bounds a row's logits
+    return max(1, min(limits.batch_size, limits.max_tokens // (prefix + width), by_logits))
+
+
+def _size(rows: Iterable[_Row]) -> int:
+    """Return the number of tokens of rows."""
+    return sum(row.width for row in rows)
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Return the number of tokens with which both begin."""
+    for place, (one, other) in enumerate(zip(a, b, strict=False)):
+        if one != other:
+            return place
+    return min(len(a), len(b))
+
+
+def _prefix_length(inputs: dict[tuple[int, ...], list[int]], pairs: Sequence[Pair]) -> int:
+    """Return the length of a prefix that is worth reading once, or 0. No prediction is taken from inside it."""
+    if len(inputs) < 2:
+        return 0
+    length = _common(min(inputs), max(inputs))  # what the first and last in sorted order share, all share
+    for tokens, numbers in inputs.items():
+        length = min(length, len(tokens) - max(len(pairs[number].continuation) for number in numbers))
+    worth = length * (len(inputs) - 1) >= _WORTH * sum(map(len, inputs))
+    return length if worth and length >= _SHORTEST_PREFIX else 0
+
+
+def _trees(rows: Sequence[_Row]) -> list[_Row]:
+    """Join rows with a common beginning; in sorted order they are neighbours."""
+    widest = max(_WIDEST, 2 * max(row.width for row in rows))
+    trees: list[_Row] = []
+    for row in sorted(rows, key=lambda row: row.trunk):
+        tree = trees[-1] if trees else None
+        shared = _common(tree.trunk, row.trunk) if tree else 0
+        if tree and shared:
+            lost = len(tree.trunk) - shared  # tokens that every leaf has to repeat from now on
+            saved = len(tree.trunk) - len(tree.leaves) * lost
+            if saved >= _GAIN * row.width and tree.width + row.width - saved <= widest:
+                end = tree.trunk[shared:]
+                leaves = [_Leaf(end + leaf.tokens, leaf.pairs) for leaf in tree.leaves]
+                leaves += [_Leaf(row.trunk[shared:], row.leaves[0].pairs)]
+                trees[-1] = _Row(tree.trunk[:shared], tuple(leaves))
+                continue
+        trees.append(row)
+    return trees
+
+
+def _lay_out(
+    rows: Sequence[_Row], prefix: int, pairs: Sequence[Pair], device: Any
+) -> tuple[Batch, list[tuple[int, int, int]]]:
+    """Return a batch of right-padded rows, and (pair, first, last) of its pairs among the batch's tokens."""
+    row_of: list[int] = []
+    place: list[int] = []
+    target: list[int] = []
+    spans = []
+    for index, row in enumerate(rows):
+        start = trunk = len(row.trunk)
+        for leaf in row.leaves:
+            # The leaf's input is the trunk and then the columns start, start + 1, ...
+            columns = [*range(trunk), *range(start, start + len(leaf.tokens))]
+            for number in leaf.pairs:
+                continuation = pairs[number].continuation
+                spans.append((number, len(target), len(target) + len(continuation)))
+                row_of += [index] * len(continuation)
+                place += columns[len(columns) - len(continuation) :]
+                target += continuation
+            start += len(leaf.tokens)
+    keep = sorted(set(place))
+    column = {one: i for i, one in enumerate(keep)}
+
+    def tensor(numbers: Any) -> torch.Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=device)
+
+    width = rows[0].width
+    # Right padding needs no mask: a causal model never looks at what follows.
+    ids = [_padded([*row.trunk, *(token for leaf in row.leaves for token in leaf.tokens)], width) for row in rows]
+    branched = any(len(row.leaves) > 1 for row in rows)
+    batch = Batch(
+        ids=tensor(ids),
+        keep=tensor(keep),
+        row=tensor(row_of),
+        column=tensor([column[one] for one in place]),
+        target=tensor(target),
+        positions=tensor([_padded(_positions(row, prefix), width) for row in rows]) if branched else None,
+        segments=tensor([_padded(_segments(row), width) for row in rows]) if branched else None,
+    )
+    return batch, spans
+
+
+def _padded(numbers: list[int], width: int) -> list[int]:
+    """Return the list with zeros up to a width: token, position and segment 0, on which nothing that counts depends."""
+    return numbers + [0] * (width - len(numbers))
+
+
+def _positions(row: _Row, prefix: int) -> list[int]:
+    """Return each token's place in its own input."""
+    branch = prefix + len(row.trunk)
+    places = [branch + i for leaf in row.leaves for i in range(len(leaf.tokens))]
+    return [*range(prefix, branch), *places]
+
+
+def _segments(row: _Row) -> list[int]:
+    """Return 0 for the trunk's tokens, and the number of their leaf, from 1, for the others."""
+    return [0] * len(row.trunk) + [i for i, leaf in enumerate(row.leaves, start=1) for _ in leaf.tokens]

@@ -1,0 +1,115 @@
+"""The YAML of a mixture of experts: mergekit-moe's document, with unknown keys refused."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from evomerge.errors import InvalidFile, Problem
+from evomerge.recipe._reference import ModelRef
+from evomerge.recipe._yaml import check, read_yaml
+
+GateMode = Literal["hidden", "cheap_embed", "random", "uniform_random"]
+MoeFamily = Literal["mixtral", "qwen2_moe", "qwen3_moe"]
+PROMPTED: tuple[GateMode, ...] = ("hidden", "cheap_embed")
+
+_Ref = Annotated[ModelRef, BeforeValidator(ModelRef.parse)]
+_Prompts = Annotated[list[str], BeforeValidator(lambda given: [] if given is None else given)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class ExpertEntry(_Strict):
+    """One expert: a model whose mlp it is.
+
+    noise_scale: standard deviation of Gaussian noise that is added to its weights. residual_scale: factor on its
+    output.
+    """
+
+    source_model: _Ref
+    positive_prompts: _Prompts = Field(default_factory=list)
+    negative_prompts: _Prompts = Field(default_factory=list)
+    noise_scale: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    residual_scale: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class MoeEntry(_Strict):
+    """A whole mixture file."""
+
+    base_model: _Ref
+    experts: list[ExpertEntry] = Field(min_length=1)
+    shared_experts: Annotated[list[ExpertEntry], BeforeValidator(lambda given: [] if given is None else given)] = Field(
+        default_factory=list
+    )
+    gate_mode: GateMode = "hidden"
+    dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
+    experts_per_token: int = Field(2, ge=1)
+    architecture: MoeFamily | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MoeRecipe:
+    """A checked mixture. document: as plain data. root: where relative paths start, besides the working directory."""
+
+    entry: MoeEntry
+    document: Mapping[str, Any]
+    root: Path | None = None
+
+    @property
+    def models(self) -> tuple[ModelRef, ...]:
+        """Every model that is read, once each, the base first."""
+        experts = [*self.entry.experts, *self.entry.shared_experts]
+        return tuple(dict.fromkeys([self.entry.base_model, *(expert.source_model for expert in experts)]))
+
+    def to_yaml(self) -> str:
+        """Return the text of a file that parses back to this mixture."""
+        return yaml.safe_dump(dict(self.document), sort_keys=False, allow_unicode=True, width=120)
+
+
+def load_moe(path: Path | str) -> MoeRecipe:
+    """Read a mixture file.
+
+    Raises:
+        InvalidInput: the file cannot be read. InvalidFile: every problem of its content at once.
+    """
+    path = Path(path)
+    return parse_moe(read_yaml(path), where=str(path), root=path.resolve().parent)
+
+
+def parse_moe(data: Any, *, where: str = "mixture", root: Path | None = None) -> MoeRecipe:
+    """Check plain data (what YAML gives) and return the mixture it describes.
+
+    Raises:
+        InvalidFile: every problem at once, each with its place.
+    """
+    entry, problems = check(MoeEntry, data, where)
+    if entry is not None:
+        problems += _problems(entry, where)
+    if problems:
+        raise InvalidFile(problems)
+    return MoeRecipe(entry=entry, document=dict(data), root=root)
+
+
+def _problems(entry: MoeEntry, where: str) -> Iterator[Problem]:
+    """Yield everything about a well-formed mixture that makes no sense."""
+    count = len(entry.experts)
+    if count < 2:
+        yield Problem(f"{where}: experts", f"found {count}, expected at least 2 experts")
+    if entry.experts_per_token > count >= 2:
+        text = f"found {entry.experts_per_token}, expected at most the number of experts ({count})"
+        yield Problem(f"{where}: experts_per_token", text)
+    if len(entry.shared_experts) > 1:
+        yield Problem(f"{where}: shared_experts", f"found {len(entry.shared_experts)}, expected one at most")
+    if entry.gate_mode in PROMPTED:
+        for key, experts in (("experts", entry.experts), ("shared_experts", entry.shared_experts)):
+            for i, expert in enumerate(experts):
+                if not expert.positive_prompts:
+                    yield Problem(
+                        f"{where}: {key}.{i}.positive_prompts",
+                        f"is missing; gate_mode {entry.gate_mode} needs at least one prompt, or use gate_mode: random",
+                    )

@@ -1,0 +1,197 @@
+"""Everything about a well-formed recipe that makes no sense, each as a sentence with its place."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from evomerge import methods
+from evomerge.errors import Problem, did_you_mean
+from evomerge.recipe._parameters import Setting, values_in
+from evomerge.recipe._reference import ModelRef, looks_local
+from evomerge.recipe._schema import ModuleEntry, RecipeEntry
+
+CHAT_TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
+
+
+def body_of(entry: RecipeEntry) -> RecipeEntry | ModuleEntry:
+    """Return what holds models: or slices:, the recipe itself or the one module it names."""
+    return next(iter(entry.modules.values())) if entry.modules else entry
+
+
+def problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
+    """Yield the problems of a document that fits the schema."""
+    given = [name for name in ("models", "slices", "modules") if getattr(entry, name) is not None]
+    if len(given) != 1:
+        yield Problem(where, "needs exactly one of models:, slices: and modules:")
+        return
+    if entry.modules and len(entry.modules) > 1:
+        names = ", ".join(entry.modules)
+        yield Problem(
+            f"{where}: modules", f"found {names}; models of several parts (vision and language) cannot be merged"
+        )
+        return
+    body, place = body_of(entry), f"{where}: "
+    if isinstance(body, ModuleEntry):
+        place += f"modules.{next(iter(entry.modules or {}))}."
+        if (body.models is None) == (body.slices is None):
+            yield Problem(place.rstrip("."), "needs exactly one of models: and slices:")
+            return
+    if entry.tokenizer is not None and entry.tokenizer_source is not None:
+        yield Problem(where, "tokenizer: and tokenizer_source: say the same; keep one")
+    if entry.merge_method not in methods.METHODS:
+        hint = did_you_mean(entry.merge_method, methods.METHODS)
+        known = ", ".join(methods.METHODS)
+        yield Problem(f"{where}: merge_method", f'unknown method "{entry.merge_method}"; known are {known}.{hint}')
+        return
+    method = methods.get(entry.merge_method)
+    yield from _shape_problems(entry, method, where, place)
+    for level, parameters, per_model in _levels(entry, where, place):
+        for name, setting in parameters.items():
+            yield from _setting_problems(method, name, setting, f"{level}.{name}", per_model)
+    yield from _missing_problems(entry, method, where, place)
+    yield from _extension_problems(entry, method, where)
+
+
+@dataclass(frozen=True)
+class _Input:
+    """One model of one slice. place: "file: key" of its entry."""
+
+    place: str
+    model: ModelRef
+    parameters: Mapping[str, Setting]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """What is merged together: all models, or the sources of one slice."""
+
+    place: str
+    base: ModelRef | None
+    parameters: Mapping[str, Setting]
+    inputs: tuple[_Input, ...]
+
+
+def _groups(entry: RecipeEntry, place: str) -> list[_Group]:
+    body = body_of(entry)
+    if body.models:
+        inputs = tuple(_Input(f"{place}models.{i}", m.model, m.parameters) for i, m in enumerate(body.models))
+        return [_Group(f"{place}models", entry.base_model, {}, inputs)]
+    return [
+        _Group(
+            f"{place}slices.{i}",
+            part.base_model or entry.base_model,
+            part.parameters,
+            tuple(
+                _Input(f"{place}slices.{i}.sources.{j}", source.model, source.parameters)
+                for j, source in enumerate(part.sources)
+            ),
+        )
+        for i, part in enumerate(body.slices or [])
+    ]
+
+
+def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str, place: str) -> Iterator[Problem]:
+    """Yield problems of bases, numbers of inputs and layer ranges."""
+    for group in _groups(entry, place):
+        models = [each.model for each in group.inputs]
+        if method.base == "required" and group.base is None:
+            yield Problem(f"{where}: base_model", f"is missing; {method.name} needs the model that the others share")
+            return
+        others = [m for m in models if m != group.base] if method.base != "input" else models
+        low, high = method.inputs
+        if len(others) < low or (high is not None and len(others) > high):
+            expected = f"exactly {low}" if low == high else f"at least {low}"
+            besides = " besides the base" if method.base == "required" else ""
+            yield Problem(group.place, f"{method.name} takes {expected} model(s){besides}, found {len(others)}")
+    for i, part in enumerate(body_of(entry).slices or []):
+        lengths = {source.layer_range[1] - source.layer_range[0] for source in part.sources}
+        for j, source in enumerate(part.sources):
+            start, end = source.layer_range
+            if start < 0 or end < start:
+                yield Problem(
+                    f"{place}slices.{i}.sources.{j}.layer_range",
+                    f"found [{start}, {end}], expected [start, end] with 0 <= start <= end (end not included)",
+                )
+        if len(lengths) > 1:
+            yield Problem(f"{place}slices.{i}", f"its sources have {sorted(lengths)} layers, expected the same number")
+
+
+def _levels(entry: RecipeEntry, where: str, place: str) -> Iterator[tuple[str, Mapping[str, Setting], bool]]:
+    """Yield every place that holds parameters, and whether it belongs to one model."""
+    yield f"{where}: parameters", entry.parameters, False
+    if entry.modules:
+        yield f"{place}parameters", body_of(entry).parameters, False
+    for group in _groups(entry, place):
+        yield f"{group.place}.parameters", group.parameters, False
+        for each in group.inputs:
+            yield f"{each.place}.parameters", each.parameters, True
+
+
+def _missing_problems(entry: RecipeEntry, method: methods.Method, where: str, place: str) -> Iterator[Problem]:
+    """Yield required parameters that no level gives. (Filters may still leave gaps; planning finds those.)"""
+    outer = {**body_of(entry).parameters, **entry.parameters}
+    groups = _groups(entry, place)
+    for p in [p for p in method.parameters if p.default is None and p.name not in outer]:
+        if p.per == "merge":
+            if not all(p.name in group.parameters for group in groups):
+                yield Problem(f"{where}: parameters.{p.name}", f"is missing; {method.name} needs it ({p.doc})")
+            continue
+        for group in groups:
+            for each in group.inputs:
+                given = p.name in each.parameters or p.name in group.parameters
+                if not given and (p.per == "input" or each.model != group.base):
+                    text = f"is missing; {method.name} needs it for {each.model}"
+                    yield Problem(f"{each.place}.parameters.{p.name}", text)
+
+
+def _extension_problems(entry: RecipeEntry, method: methods.Method, where: str) -> Iterator[Problem]:
+    """Yield problems of variants, commits and the chat template."""
+    known = [variant.name for variant in method.variants]
+    for name, chosen in entry.evomerge.variants.items():
+        variant, place = method.variant(name), f"{where}: evomerge.variants.{name}"
+        if variant is None:
+            listed = ", ".join(known) or "none"
+            yield Problem(place, f"{method.name} has no such variant; it has {listed}.{did_you_mean(name, known)}")
+        elif chosen not in variant.options:
+            hint = did_you_mean(chosen, variant.options)
+            yield Problem(place, f'found "{chosen}", expected one of {", ".join(variant.options)}.{hint}')
+    refs = [ref for each in _refs(entry) for ref in (each, each.lora) if ref is not None]
+    pinnable = {ref.pin for ref in refs if not looks_local(ref.path)}
+    for name in entry.evomerge.commits:
+        if name not in pinnable and not entry.evomerge.merges:
+            text = f"is not how this recipe names a model of the hub.{did_you_mean(name, pinnable)}"
+            yield Problem(f"{where}: evomerge.commits.{name}", text)
+    template = entry.chat_template
+    if template is not None and template not in CHAT_TEMPLATES and "{" not in template:
+        text = f'found "{template}", expected {", ".join(CHAT_TEMPLATES)} or a Jinja template'
+        yield Problem(f"{where}: chat_template", f"{text}.{did_you_mean(template, CHAT_TEMPLATES)}")
+
+
+def _refs(entry: RecipeEntry) -> list[ModelRef]:
+    groups = _groups(entry, "")
+    bases = [entry.base_model, *(group.base for group in groups)]
+    return [*(ref for ref in bases if ref), *(each.model for group in groups for each in group.inputs)]
+
+
+def _setting_problems(
+    method: methods.Method, name: str, setting: Setting, place: str, per_model: bool
+) -> Iterator[Problem]:
+    parameter = method.parameter(name)
+    if parameter is None:
+        known = [p.name for p in method.parameters]
+        listed = ", ".join(known) if known else "none"
+        yield Problem(place, f"{method.name} has no such parameter; it has {listed}.{did_you_mean(name, known)}")
+        return
+    if per_model and parameter.per == "merge":
+        yield Problem(
+            place, f"{name} is one value for the whole merge; put it under the recipe's or slice's parameters"
+        )
+    for value in values_in(setting):
+        if parameter.kind != "flag" and isinstance(value, bool):
+            yield Problem(place, f"found {value}, expected a number")
+        elif not math.isfinite(value):
+            yield Problem(place, f"found {value}, expected a finite number")
+        elif parameter.kind == "integer" and value != int(value):
+            yield Problem(place, f"found {value}, expected a whole number")
+        elif not parameter.low <= float(value) <= parameter.high:
+            yield Problem(place, f"found {value}, expected a value from {parameter.low:g} to {parameter.high:g}")

@@ -1,0 +1,256 @@
+"""Time prepared scoring against `lm_eval.simple_evaluate`, and against a candidate's own forward passes.
+
+Usage: python scripts/bench_evaluate.py [--items 200] [--shots 0] [--dtype float32] [--device cpu] [--repeats 3] [--json]
+
+First part: four-choice questions (contexts of about 64 tokens, choices of about 32) on a random Llama (256 wide, 6
+blocks, 8,192 tokens, one character each). Both sides score the same weights in the same process, in turn; the table
+shows medians, and whether every answer is the same. `simple_evaluate` gets its task index ready made (building it costs
+seconds more) and as many rows a batch. Second part: one candidate's scoring on the quickstart's three tasks, and how
+much of its time is not the model's own.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import string
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+os.environ.setdefault("LMEVAL_LOG_LEVEL", "ERROR")
+
+import torch
+import yaml
+
+from evomerge.evaluate import PoolSizes, Prepared, TaskRequest, prepare
+
+QUICKSTART = Path(__file__).resolve().parents[1] / "experiments" / "quickstart"
+CHARACTERS = [chr(code) for code in range(0x4E00, 0x4E00 + 20000)]  # one token each
+CHOICES = 4
+LEAST_SPEED_UP, MOST_OVER_FORWARDS = 4.0, 1.3
+
+
+def make_tokenizer(characters: Sequence[str]) -> Any:
+    """Return a tokenizer with one token for each character, and an end token."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {"<eos>": 0, "<unk>": 1} | {letter: i for i, letter in enumerate(characters, start=2)}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    inner.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>", pad_token="<eos>", unk_token="<unk>")
+
+
+def make_model(vocabulary: int, *, hidden: int, layers: int, heads: int, positions: int, dtype: str, device: str) -> Any:
+    """Return a random Llama whose choices differ clearly."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=hidden * 8 // 3,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=positions,
+        initializer_range=0.1,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config).to(device=device, dtype=getattr(torch, dtype)).eval()
+
+
+def write_task(folder: Path, *, items: int, context: int, choice: int, shots: int, vocabulary: int) -> None:
+    """Write a four-choice task of random characters; lengths vary by a quarter around the given ones."""
+    rng = random.Random(0)
+    letters = CHARACTERS[: vocabulary - 2]
+
+    def text(length: int) -> str:
+        return "".join(rng.choices(letters, k=rng.randint(length * 3 // 4, length * 5 // 4)))
+
+    for split, count in (("train", shots), ("test", items)):
+        rows = [
+            {"question": text(context), "choices": [text(choice) for _ in range(CHOICES)], "label": i % CHOICES}
+            for i in range(count)
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    splits = ("train", "test") if shots else ("test",)
+    task = {
+        "task": "four_choices",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {split: str(folder / f"{split}.jsonl") for split in splits}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "label",
+        "target_delimiter": "",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        "num_fewshot": shots,
+    } | ({"fewshot_split": "train", "fewshot_config": {"sampler": "first_n"}} if shots else {})
+    (folder / "four_choices.yaml").write_text(yaml.safe_dump(task), encoding="utf-8")
+
+
+def in_turn(calls: Sequence[Callable[[], Any]], repeats: int) -> list[float]:
+    """Return the median seconds of each call, made in turn so that a noisy machine is unfair to none."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for _ in range(repeats):
+        for call, found in zip(calls, seconds, strict=True):
+            started = time.perf_counter()
+            call()
+            found.append(time.perf_counter() - started)
+    return [statistics.median(found) for found in seconds]
+
+
+def versus_simple_evaluate(
+    *,
+    items: int = 200,
+    context: int = 64,
+    choice: int = 32,
+    shots: int = 0,
+    vocabulary: int = 8192,
+    batch_size: int = 64,
+    dtype: str = "float32",
+    device: str = "cpu",
+    repeats: int = 3,
+) -> dict[str, Any]:
+    """Return seconds of both programs, their ratio, and how far their answers are apart."""
+    import lm_eval
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    tokenizer = make_tokenizer(CHARACTERS[: vocabulary - 2])
+    positions = (shots + 1) * (2 * context + 2 * choice)
+    shape = {"hidden": 256, "layers": 6, "heads": 8, "positions": positions}
+    model = make_model(vocabulary, **shape, dtype=dtype, device=device)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write_task(folder, items=items, context=context, choice=choice, shots=shots, vocabulary=vocabulary)
+        started = time.perf_counter()
+        sizes = PoolSizes(search=0, select=0, report=items)
+        prepared = prepare([TaskRequest(task="four_choices")], task_path=folder, pools=sizes, seed=0)
+        preparing = time.perf_counter() - started
+        scorer = prepared.scorer(model, tokenizer, batch_size=batch_size)
+        wanted = {"four_choices": sorted(prepared.pools["four_choices"]["report"])}
+        manager = TaskManager(include_path=str(folder), include_defaults=False)
+        peer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
+        found: dict[str, Any] = {}
+
+        def ours() -> None:
+            found["ours"] = scorer.score(wanted)["four_choices"]
+
+        def theirs() -> None:
+            result = lm_eval.simple_evaluate(peer, tasks=["four_choices"], task_manager=manager, bootstrap_iters=0)
+            found["theirs"] = {one["doc_id"]: one for one in result["samples"]["four_choices"]}
+
+        (first,) = in_turn([ours], 1)
+        mine, other = in_turn([ours, theirs], repeats)
+    return {
+        "items": items,
+        "prepare_seconds": preparing,
+        "first_seconds": first,
+        "seconds": mine,
+        "simple_evaluate_seconds": other,
+        "times_faster": other / mine,
+        **differences(found["ours"], found["theirs"]),
+    }
+
+
+def differences(ours: Any, theirs: dict[int, Any]) -> dict[str, Any]:
+    """Return the number of items whose answer differs, and the largest distance between margins."""
+    distance, other_answers = 0.0, 0
+    for number, value, soft in zip(ours.ids, ours.values, ours.soft, strict=True):
+        sample = theirs[number]
+        values = [value for ((value, _),) in sample["resps"]]
+        gold = values.pop(sample["target"])
+        distance = max(distance, abs(gold - max(values) - soft))
+        other_answers += value != sample["acc"]
+    return {"other_answers": other_answers, "largest_margin_difference": distance}
+
+
+def quickstart(repeats: int = 9, items: int = 64, batch_size: int = 64) -> dict[str, Any]:
+    """Return the seconds of scoring one candidate on the quickstart's tasks, and of its forward passes alone."""
+    tasks = sorted(path.stem for path in (QUICKSTART / "tasks").glob("*.yaml"))
+    sizes = PoolSizes(search=items, select=0, report=0)
+    prepared = prepare([TaskRequest(task=t) for t in tasks], task_path=QUICKSTART / "tasks", pools=sizes, seed=0)
+    model, tokenizer, name = _quickstart_model()
+    return {"model": name} | over_forwards(prepared, model, tokenizer, batch_size=batch_size, repeats=repeats)
+
+
+def over_forwards(prepared: Prepared, model: Any, tokenizer: Any, *, batch_size: int, repeats: int) -> dict[str, Any]:
+    """Return the seconds of scoring the search pools once everything is warm, and the share of the forward passes."""
+    scorer = prepared.scorer(model, tokenizer, batch_size=batch_size)
+    wanted = {name: pools["search"] for name, pools in prepared.pools.items()}
+    scorer.score(wanted)
+    inside, own = [0.0, 0], model.forward
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        result = own(*args, **kwargs)
+        if result.logits.is_cuda:
+            torch.cuda.synchronize()
+        inside[0] += time.perf_counter() - started
+        inside[1] += 1
+        return result
+
+    model.forward = timed
+    pairs = []
+    for _ in range(repeats):
+        inside[:] = [0.0, 0]
+        started = time.perf_counter()
+        scorer.score(wanted)
+        pairs.append((time.perf_counter() - started, inside[0]))
+    del model.forward
+    ratio = statistics.median(total / forwards for total, forwards in pairs)
+    total, forwards = (statistics.median(one) for one in zip(*pairs, strict=True))
+    return {"seconds": total, "forward_seconds": forwards, "forwards": inside[1], "over_forwards": ratio}
+
+
+def _quickstart_model() -> tuple[Any, Any, str]:
+    """Return the quickstart's base model, or a random one of its shape where it has not been trained."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = QUICKSTART / "models" / "base"
+    if (folder / "config.json").is_file():
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        return model, AutoTokenizer.from_pretrained(folder), "the quickstart's base"
+    lines = (line for path in (QUICKSTART / "tasks" / "data").glob("*.jsonl") for line in path.read_text("utf-8"))
+    tokenizer = make_tokenizer(sorted({*string.ascii_lowercase, *lines}))
+    shape = {"hidden": 96, "layers": 6, "heads": 4, "positions": 32}
+    return make_model(len(tokenizer), **shape, dtype="float32", device="cpu"), tokenizer, "random, of that shape"
+
+
+def main() -> None:
+    """Run both parts and print what they found."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name, default in (("items", 200), ("shots", 0), ("vocabulary", 8192), ("batch-size", 64), ("repeats", 3)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
+    options = vars(parser.parse_args())
+    as_json = options.pop("json")
+    torch.set_num_threads(1)
+    peer = versus_simple_evaluate(**options)
+    ours = quickstart()
+    if as_json:
+        print(json.dumps({"simple_evaluate": peer, "quickstart": ours}, indent=2))
+        return
+    print(f"{peer['items']} four-choice items: {peer['seconds']:.2f} s, simple_evaluate")
+    print(f"{peer['simple_evaluate_seconds']:.2f} s: {peer['times_faster']:.1f} times (goal {LEAST_SPEED_UP:g});")
+    print(f"other answers: {peer['other_answers']}; margins differ by {peer['largest_margin_difference']:.1e} at most;")
+    print(f"once: prepare {peer['prepare_seconds']:.2f} s, first call {peer['first_seconds']:.2f} s")
+    print(f"quickstart ({ours['model']}): {ours['seconds'] * 1e3:.0f} ms a candidate in {ours['forwards']} forwards,")
+    print(f"{ours['over_forwards']:.2f} times its forward passes (goal {MOST_OVER_FORWARDS:g})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""The compiled kernels give the bytes that torch gives, so that it never matters which of the two ran."""
+
+import pytest
+import torch
+from merge_cases import Case, case
+
+from evomerge.methods import METHODS, Statistics, _fused, _selection
+
+pytest.importorskip("numba")
+
+SIZE = 70_001
+FUSED = [
+    *("linear", "slerp", "nuslerp", "multislerp", "karcher", "task_arithmetic", "model_stock", "passthrough"),
+    *("ties", "dare_ties", "dare_linear", "breadcrumbs", "breadcrumbs_ties"),
+]
+
+
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    monkeypatch.setattr(_fused, "WARM_UP", 0)
+    return monkeypatch
+
+
+def in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fused, "kernels", lambda tensors: None)
+
+
+def bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.view(torch.int16 if tensor.dtype == torch.bfloat16 else torch.int32)
+
+
+def example(name: str, dtype: torch.dtype, variant: int) -> Case:
+    generator = torch.Generator().manual_seed(variant)
+    method = METHODS[name]
+    count = method.inputs[1] or 3
+    base = torch.randn(SIZE, generator=generator).to(dtype)
+    models = [(base.float() + 0.05 * torch.randn(SIZE, generator=generator)).to(dtype) for _ in range(count)]
+    models[0][::7] = base[::7]  # deltas of exactly 0
+    known = {p.name for p in method.parameters}
+    own = [
+        {"weight": (-0.3, 0.7, 0.45)[i] if variant else 0.5, "density": (0.5, 0.123, 1.0)[i], "gamma": 0.01 * i}
+        for i in range(count)
+    ]
+    own = [{key: value for key, value in each.items() if key in known} for each in own]
+    shared = {"t": 0.3, "lambda": (1.0, 0.7)[variant], "normalize": bool(variant), "rescale": bool(variant)}
+    if name == "linear":
+        shared["normalize"] = True
+    return case(
+        name,
+        models,
+        base if method.base == "required" else None,
+        own,
+        {v.name: v.options[-variant] for v in method.variants},
+        **{key: value for key, value in shared.items() if key in known},
+    )
+
+
+@pytest.mark.parametrize("variant", [0, 1])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("name", FUSED)
+def test_same_bytes_as_torch(name: str, dtype: torch.dtype, variant: int, compiled: pytest.MonkeyPatch) -> None:
+    merge = example(name, dtype, variant)
+    fused, gained = merge.run(), merge.run(gain=0.7)
+    in_torch(compiled)
+    assert torch.equal(bits(fused), bits(merge.run()))
+    assert torch.equal(bits(gained), bits(merge.run(gain=0.7)))
+
+
+def test_kernels_notice_what_is_not_finite(compiled: pytest.MonkeyPatch) -> None:
+    from evomerge import methods
+
+    for name in ("linear", "ties", "dare_linear"):
+        merge = example(name, torch.bfloat16, 0)
+        merge.models[1][12345] = float("nan") if name != "linear" else float("inf")
+        merge = case(name, merge.models, merge.base, [{"weight": 1.0}] * 3)
+        out = torch.empty(SIZE, dtype=torch.bfloat16)
+        assert not methods.merge_into(out, merge.method, merge.inputs(), merge.settings())
+        assert not bool(torch.isfinite(out).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("size", [1, 5, 1000, 16_384, 16_385, 300_000])
+def test_selection_by_sample_is_exact(size: int, dtype: torch.dtype, compiled: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(size)
+    base = torch.randn(size, generator=generator).to(dtype)
+    model = (base.float() + 0.01 * torch.randn(size, generator=generator)).to(dtype)
+    delta = (model.float() - base.float()).abs()
+    for count in sorted({1, max(1, size // 1000), max(1, size // 3), max(1, size - 1), size}):
+        cut = Statistics([model], base).cut(0, count)
+        assert cut == _selection.select(lambda start, end: delta[start:end], size, count)
+
+
+def test_selection_among_few_values(compiled: pytest.MonkeyPatch) -> None:
+    """Deltas of one unit in the last place, as a gentle fine-tune in bf16 leaves them: nearly all are ties."""
+    generator = torch.Generator().manual_seed(0)
+    base = torch.zeros(200_000)
+    model = torch.randint(-2, 3, (200_000,), generator=generator).float() * 2.0**-10
+    for count in (1000, 50_000, 80_000, 100_000, 150_000, 199_999):
+        cut = Statistics([model], base).cut(0, count)
+        assert cut == _selection.select(lambda start, end: model[start:end].abs(), len(model), count)
+
+
+@pytest.mark.parametrize("based", [True, False])
+@pytest.mark.parametrize("size", [1, 511, 512, 70_001, (1 << 20) + 1])
+def test_gram_matrices_are_the_same(size: int, based: bool, compiled: pytest.MonkeyPatch) -> None:
+    tensors = [torch.randn(size, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    inputs = (tensors[1:], tensors[0]) if based else (tensors, None)
+    fused = Statistics(*inputs).gram()
+    in_torch(compiled)
+    assert torch.equal(fused, Statistics(*inputs).gram())
+    rows = torch.stack(tensors).double()
+    if based:
+        rows[1:] -= rows[0].clone()
+    torch.testing.assert_close(fused, rows @ rows.T)
+
+
+def test_selection_among_many_values_and_many_ties(compiled: pytest.MonkeyPatch) -> None:
+    base = torch.randn(400_000, generator=torch.Generator().manual_seed(0)).mul(0.02).bfloat16()
+    noise = torch.randn(400_000, generator=torch.Generator().manual_seed(1)).mul(0.0005)
+    model = (base.float() + noise).bfloat16()
+    delta = (model.float() - base.float()).abs()
+    for count in range(1000, 400_000, 23_456):
+        found = _fused.select(_fused.kernels([base]), base, model, count)
+        assert found == _selection.select(lambda start, end: delta[start:end], len(delta), count)
+
+
+@pytest.mark.parametrize("density", [0.5, 0.123])
+def test_masked_norms_are_the_same(density: float, compiled: pytest.MonkeyPatch) -> None:
+    merge = example("dare_linear", torch.bfloat16, 0)
+    fused = Statistics(merge.models, merge.base).random(0, density, (123, 456))
+    in_torch(compiled)
+    assert fused == Statistics(merge.models, merge.base).random(0, density, (123, 456))

@@ -1,0 +1,229 @@
+"""The proof: who is re-scored, who is picked, what floors do, and the verdict; and the arithmetic beneath."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pico_search import rows, task, write_search
+
+from evomerge.errors import InvalidFile
+from evomerge.records import ItemScores, Objective
+from evomerge.run import Run, fitness, metric, search, values_of
+from evomerge.run._fitness import factor, inner, scaled, shortfall, vector
+from evomerge.run._inspect import floors_of
+from evomerge.run._standings import Standings
+
+TWO = [task(), task("otherness")]
+
+
+def objective(name: str = "a", **more: Any) -> Objective:
+    return Objective(name=name, task=name, metric="acc", **more)
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("link", ["identity", "exp"])
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_inner_values_are_higher_is_better_and_shown_in_the_metrics_own_way(direction: Any, link: Any) -> None:
+    if (direction, link) == ("max", "exp"):
+        return
+    each = objective(direction=direction, link=link)
+    better, worse = (3.5, 7.25) if direction == "min" else (7.25, 3.5)
+    assert inner(each, better) > inner(each, worse)
+    assert metric(each, inner(each, 3.5)) == pytest.approx(3.5)
+
+
+def test_a_scale_maps_to_0_and_1_whatever_the_direction() -> None:
+    for each in (
+        objective(scale=(10.0, 30.0)),
+        objective(scale=(10.0, 30.0), direction="min"),
+        objective(scale=(10.0, 30.0), direction="min", link="exp"),
+    ):
+        worst, best = (10.0, 30.0) if each.direction == "max" else (30.0, 10.0)
+        assert scaled(each, inner(each, worst)) == pytest.approx(0.0)
+        assert scaled(each, inner(each, best)) == pytest.approx(1.0)
+        assert factor(each) > 0
+
+
+def test_fitness_is_the_weighted_mean_of_the_scaled_values() -> None:
+    both = [objective("a", weight=3), objective("b", direction="min", scale=(0.0, 4.0))]
+    assert fitness(both, {"a": 0.5, "b": -1.0}, {}) == pytest.approx((3 * 0.5 + 0.75) / 4)
+    assert vector(both, {"a": 0.5, "b": -1.0}, {}) == pytest.approx((0.5, 0.75))
+
+
+def test_a_missed_floor_costs_more_than_the_rest_can_earn() -> None:
+    both = [objective("a"), objective("b")]
+    floors = {"a": 0.6}
+    low, high = {"a": 0.5, "b": 1.0}, {"a": 0.6, "b": 0.75}
+    assert shortfall(both, low, floors) == pytest.approx(0.1)
+    assert fitness(both, low, {}) > fitness(both, high, {})
+    assert fitness(both, low, floors) < fitness(both, high, floors)
+    assert fitness(both, high, floors) == fitness(both, high, {})
+    assert vector(both, low, floors) == pytest.approx((0.3, 0.8))
+
+
+class FakeSetup:
+    def __init__(self, objectives: list[Objective], relative: dict[str, tuple[str, float]]):
+        self.objectives, self.relative_floors = objectives, relative
+
+
+def test_floors_hang_in_the_metrics_own_units() -> None:
+    objectives = [
+        objective("acc", floor=0.4),
+        objective("err", direction="min", floor=0.3),
+        objective("near"),
+        objective("far", direction="min"),
+        objective("ppl", direction="min", link="exp"),
+    ]
+    parents = {"p": {"acc": 0.9, "err": -0.1, "near": 0.8, "far": -0.2, "ppl": -math.log(10)}}
+    relative = {name: ("p", minus) for name, minus in (("near", 0.05), ("far", 0.05), ("ppl", 1.0))}
+    floors = floors_of(FakeSetup(objectives, relative), parents)  # type: ignore[arg-type]
+    shown = {each.name: metric(each, floors[each.name]) for each in objectives}
+    assert shown == pytest.approx({"acc": 0.4, "err": 0.3, "near": 0.75, "far": 0.25, "ppl": 11.0})
+    assert set(floors_of(FakeSetup(objectives, relative), {})) == {"acc", "err"}  # type: ignore[arg-type]
+
+
+def items(ids: range, right: set[int]) -> dict[str, ItemScores]:
+    return {"a": ItemScores(ids=tuple(ids), values=tuple(float(i in right) for i in ids))}
+
+
+def test_standings_rank_candidates_of_hard_and_easy_subsets() -> None:
+    """Items 0-49 are easy, 50-99 hard; two known models were scored on all of them."""
+    easy, hard = set(range(45)), set(range(50, 65))
+    table = {
+        0: items(range(100), easy | hard),
+        1: items(range(100), set(range(40)) | set(range(50, 58))),
+        2: items(range(50), set(range(38))),  # well below number 0 on the easy half
+        3: items(range(50, 100), set(range(50, 75))),  # well above number 0 on the hard half
+    }
+    standings = Standings([objective()], table, {})
+    raw = {each: sum(scores["a"].values) / len(scores["a"].values) for each, scores in table.items()}
+    assert raw[2] > raw[3]
+    assert standings.ranked([0, 2, 3]) == [3, 0, 2]
+    assert standings.ranked([1, 99]) == [1], "unknown candidates have no rank"
+    handicap = standings.handicap({"a": range(50, 100)})["a"]
+    easier = standings.handicap({"a": range(50)})["a"]
+    assert easier < 0 < handicap
+
+
+def test_the_front_of_given_values() -> None:
+    both = [objective("a"), objective("b")]
+    values = {1: {"a": 0.9, "b": 0.1}, 2: {"a": 0.5, "b": 0.5}, 3: {"a": 0.4, "b": 0.5}, 4: {"a": 0.1, "b": 0.9}}
+    assert sorted(Standings.of_values(both, values, {}).front([1, 2, 3, 4])) == [1, 2, 4]
+    assert Standings.of_values(both, values, {"b": 0.45}).front([1, 2, 3]) == [2]
+
+
+# -- whole runs -------------------------------------------------------------------------------------------------------
+
+
+def scored_on(run: Run, pool: str) -> set[int]:
+    return {row[0] for row in rows(run.path, "score")["score"] if row[1] == pool}
+
+
+def test_who_is_scored_on_which_pool(run_search) -> None:
+    run = run_search(tasks=TWO, budget={"candidates": 30}, proof={"finalists": 3})
+    known = {each.id: each for each in run.candidates()}
+    references = {each for each in known if known[each].kind in ("parent", "simple")}
+    assert scored_on(run, "select") == references | set(run.finalists)
+    kinds = [known[each].kind for each in run.finalists]
+    assert kinds.count("mean") == 1
+    best = run.standings().ranked([each for each in known if known[each].kind == "candidate"])[:3]
+    assert run.finalists[:3] == best
+    comparators = run.fact("comparators")
+    assert [each["kind"] for each in comparators] == ["parent", "simple"]
+    assert scored_on(run, "report") == {run.pick.id, *(each["id"] for each in comparators)}
+    means = {each: fitness(run.objectives, values_of(known[each].scores["select"]), {}) for each in references}
+    for comparator in comparators:
+        rivals = [means[each] for each in references if known[each].kind == comparator["kind"]]
+        assert means[comparator["id"]] == max(rivals)
+
+
+def test_report_all_scores_every_reference_there(run_search) -> None:
+    run = run_search(budget={"candidates": 12}, proof={"finalists": 2, "report": "all"})
+    references = {each.id for each in run.candidates() if each.kind in ("parent", "simple")}
+    assert scored_on(run, "report") == {run.pick.id} | references
+
+
+def test_the_verdict(run_search) -> None:
+    run = run_search(budget={"candidates": 60})
+    verdict = run.verdict
+    assert set(verdict) == {"gain", "interval", "claimed", "text", "comparisons"}
+    assert [each["kind"] for each in verdict["comparisons"]] == ["parent", "simple"]
+    low, high = verdict["interval"]
+    assert low <= verdict["gain"] <= high
+    assert low == min(each["interval"][0] for each in verdict["comparisons"])
+    assert verdict["claimed"] == (low > 0)
+    report = {each.id: each.scores["report"]["nearness"].value for each in run.candidates() if "report" in each.scores}
+    for each in verdict["comparisons"]:
+        assert each["gain"] == pytest.approx(report[run.pick.id] - report[each["id"]])
+    assert verdict["claimed"], "this toy is easy: sixty candidates are enough"
+
+
+def test_no_gain_is_not_claimed(run_search) -> None:
+    """The target is parent one itself, and the space cannot reach it."""
+    space = {"method": "task_arithmetic", "genes": {"weight": {"per": ["model"], "range": [0, 0.2]}}}
+    run = run_search(space=space, budget={"candidates": 8})
+    assert run.state == "done"
+    assert not run.verdict["claimed"]
+    assert run.verdict["gain"] < 0
+
+
+def pick_with(run_search: Any, out: str, **entry: Any) -> Run:
+    return run_search(
+        out=out, tasks=[task(), task("otherness", **entry)], budget={"candidates": 24}, proof={"finalists": 6}
+    )
+
+
+def test_a_floor_changes_the_pick(run_search) -> None:
+    free = pick_with(run_search, "free")
+    reached = free.pick.scores["select"]["otherness"].value
+    candidates = [each for each in free.candidates() if each.id in scored_on(free, "select")]
+    parent = next(each for each in candidates if each.name.endswith("two"))
+    wanted = parent.scores["select"]["otherness"].value
+    assert wanted > reached + 0.02
+    bound = pick_with(run_search, "bound", floor=round(reached + 0.02, 3))
+    assert bound.pick.scores["select"]["otherness"].value > reached
+    relative = pick_with(run_search, "relative", floor={"parent": "two", "minus": round(wanted - reached - 0.02, 3)})
+    assert relative.pick.scores["select"]["otherness"].value > reached
+
+
+def test_a_floor_that_nobody_meets_picks_the_nearest(run_search) -> None:
+    run = run_search(tasks=[task(floor=1.0)], budget={"candidates": 8}, proof={"finalists": 3})
+    eligible = [each for each in run.candidates() if each.kind in ("candidate", "mean") and "select" in each.scores]
+    assert run.fact("pick_meets_floors") is False
+    assert run.pick.scores["select"]["nearness"].value == max(e.scores["select"]["nearness"].value for e in eligible)
+
+
+def test_a_floor_on_an_unknown_parent_is_refused(run_search) -> None:
+    with pytest.raises(InvalidFile, match=r'tasks\.0\.floor\.parent: "five" is not one of the parents'):
+        run_search(tasks=[task(floor={"parent": "five", "minus": 0.1})])
+
+
+def test_start_recipes_are_controls_and_starting_points(pico: dict[str, Path], tmp_path: Path) -> None:
+    import yaml
+
+    models = [
+        {"model": str(pico["one"]), "parameters": {"weight": 0.9}},
+        {"model": str(pico["two"]), "parameters": {"weight": 0.3}},
+    ]
+    mine = {"merge_method": "task_arithmetic", "base_model": str(pico["base"]), "models": models}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    file = write_search(tmp_path, pico, start=["mine.yaml"], budget={"candidates": 4})
+    run = search(file, tmp_path / "run")
+    control = next(each for each in run.candidates() if each.kind == "control")
+    assert control.name == "mine.yaml"
+    first = next(each for each in run.candidates() if each.kind == "candidate")
+    assert {value["value"] for value in first.recipe["models"][0]["parameters"]["weight"]} == {0.9}
+    assert first.scores["search"]["nearness"].value > 0.9
+    assert control.id in scored_on(run, "select")
+
+
+def test_a_start_recipe_of_other_parents_is_refused(pico: dict[str, Path], tmp_path: Path) -> None:
+    import yaml
+
+    mine = {"merge_method": "linear", "models": [{"model": str(pico["three"]), "parameters": {"weight": 1}}]}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    with pytest.raises(InvalidFile, match="none of the search's parents"):
+        search(write_search(tmp_path, pico, start=["mine.yaml"]), tmp_path / "run")
