@@ -1,6 +1,6 @@
 """Time prepared scoring against `lm_eval.simple_evaluate`, and against a candidate's own forward passes.
 
-Usage: python scripts/bench_evaluate.py [--items 200] [--shots 0] [--dtype float32] [--device cpu] [--repeats 3] [--json]
+Usage: python scripts/bench_evaluate.py [--items 200] [--shots 0] [--dtype float32] [--device cpu] [--json]
 
 First part: four-choice questions (contexts of about 64 tokens, choices of about 32) on a random Llama (256 wide, 6
 blocks, 8,192 tokens, one character each). Both sides score the same weights in the same process, in turn; the table
@@ -47,7 +47,9 @@ def make_tokenizer(characters: Sequence[str]) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<eos>", pad_token="<eos>", unk_token="<unk>")
 
 
-def make_model(vocabulary: int, *, hidden: int, layers: int, heads: int, positions: int, dtype: str, device: str) -> Any:
+def make_model(
+    vocabulary: int, *, hidden: int, layers: int, heads: int, positions: int, dtype: str, device: str
+) -> Any:
     """Return a random Llama whose choices differ clearly."""
     from transformers import LlamaConfig, LlamaForCausalLM
 

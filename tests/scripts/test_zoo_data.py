@@ -4,6 +4,7 @@ import importlib
 import json
 import random
 import sys
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +21,7 @@ MAX_DATA_BYTES = 300_000
 
 
 @pytest.fixture(scope="module", autouse=True)
-def scripts_on_path() -> None:
+def scripts_on_path() -> Iterator[None]:
     """Make the scripts importable by name, as they are for each other."""
     sys.path.insert(0, str(ROOT / "scripts"))
     yield
@@ -54,8 +55,9 @@ def test_prompts_of_a_pool_are_distinct_and_enough(data: ModuleType) -> None:
 
 
 def test_training_never_sees_a_held_out_item(data: ModuleType, trainer: ModuleType) -> None:
-    held_out = {item.key for skill in data.SKILLS.values() for pool in data.POOLS for item in
-                data.held_out_items(skill, pool)}
+    held_out = {
+        item.key for skill in data.SKILLS.values() for pool in data.POOLS for item in data.held_out_items(skill, pool)
+    }
     for course in trainer.COURSES.values():
         seen = {item.key for item in islice(trainer.training_items(course), TRAINING_SAMPLE)}
         assert seen and not seen & held_out
@@ -104,12 +106,18 @@ def test_parents_are_small_and_bfloat16(trainer: ModuleType) -> None:
 def test_tokenizers_round_trip_every_item(data: ModuleType, trainer: ModuleType) -> None:
     from transformers import AutoTokenizer
 
-    texts = [text for skill in data.SKILLS.values() for pool in data.POOLS for row in data.rows_of(skill, pool)
-             for text in (row["prompt"] + answer for answer in row.get("choices") or [row["target"]])]
+    texts = [
+        text
+        for skill in data.SKILLS.values()
+        for pool in data.POOLS
+        for row in data.rows_of(skill, pool)
+        for text in (row["prompt"] + answer for answer in row.get("choices") or [row["target"]])
+    ]
     for name in trainer.COURSES:
         tokenizer = AutoTokenizer.from_pretrained(MODELS / name, local_files_only=True)
         config = json.loads((MODELS / name / "config.json").read_text("utf-8"))
-        assert {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id} < set(range(config["vocab_size"]))
+        specials = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}
+        assert specials < set(range(config["vocab_size"]))
         encoded = tokenizer(texts)["input_ids"]
         assert all(len(ids) == len(text) for ids, text in zip(encoded, texts, strict=True))
         assert tokenizer.batch_decode(encoded) == texts

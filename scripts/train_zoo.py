@@ -1,0 +1,265 @@
+"""Train the quickstart's parents: a small base model and three specialists fine-tuned from it.
+
+    python scripts/train_zoo.py                # writes experiments/quickstart/models/, one core
+
+The base learns every skill from a mixture, and stops early. A specialist is fine-tuned from it in two passes: the first
+trains everything but two "own" blocks, mostly on its skill, with some replay of the others; the second trains the own
+blocks alone, fast and on its skill alone, and so forgets the others. The specialists then conflict in known places: a
+uniform merge keeps nothing, and weights by layer can keep the first passes and drop the second ones.
+
+Items come from `make_zoo_data.py`, whose "train" pool excludes every validation and test item. Everything is seeded and
+runs on one thread, so a second run on the same machine gives the same files.
+"""
+
+import argparse
+import json
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+import torch
+from make_zoo_data import CHARACTERS, SKILLS, TASKS_FOLDER, Item, draw_from
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+MODELS_FOLDER = TASKS_FOLDER.parent / "models"
+SPECIALS = ("<pad>", "<bos>", "<eos>", "<unk>")
+PAD, BOS, EOS, UNK = range(len(SPECIALS))
+IDS = {character: i for i, character in enumerate(CHARACTERS, start=len(SPECIALS))}
+BATCH = 128  # items per step
+WARM_UP_STEPS = 20
+IGNORED = -100  # label of the positions that are not learned
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training: share of each skill in the batches, steps, peak learning rate and what is trained.
+
+    `where` is "all", or "outside" or "inside" the course's own blocks.
+    """
+
+    shares: dict[str, float]
+    steps: int
+    rate: float
+    where: str = "all"
+
+
+@dataclass(frozen=True)
+class Course:
+    """All stages of one model, the seed of its items and its own blocks."""
+
+    seed: int
+    stages: tuple[Stage, ...]
+    own_blocks: tuple[int, ...] = ()
+
+
+def specialist(seed: int, skill: str, own_blocks: tuple[int, int], *, learn: Stage, insist: Stage) -> Course:
+    """Return the two passes of a specialist: learn the skill around its own blocks, then insist on it inside them."""
+    return Course(
+        seed, (replace(learn, where="outside"), replace(insist, shares={skill: 1.0}, where="inside")), own_blocks
+    )
+
+
+# Addition is the slowest to learn: the base half knows it, and its specialist needs the longest passes.
+COURSES = {
+    "base": Course(1, (Stage({"add": 0.5, "kanji": 0.25, "reverse": 0.25}, steps=320, rate=2e-3),)),
+    "add": specialist(
+        2,
+        "add",
+        (0, 3),
+        learn=Stage({"add": 0.8, "kanji": 0.1, "reverse": 0.1}, steps=450, rate=1.5e-3),
+        insist=Stage({}, steps=200, rate=4.5e-3),
+    ),
+    "kanji": specialist(
+        3,
+        "kanji",
+        (1, 4),
+        learn=Stage({"add": 0.15, "kanji": 0.7, "reverse": 0.15}, steps=100, rate=1e-3),
+        insist=Stage({}, steps=120, rate=7e-3),
+    ),
+    "reverse": specialist(
+        4,
+        "reverse",
+        (2, 5),
+        learn=Stage({"add": 0.15, "kanji": 0.15, "reverse": 0.7}, steps=80, rate=1e-3),
+        insist=Stage({}, steps=150, rate=7e-3),
+    ),
+}
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Return the tokenizer: one token per character, nothing added before or after a text."""
+    vocabulary = {name: i for i, name in enumerate(SPECIALS)} | IDS
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<bos>",
+        eos_token="<eos>",
+        unk_token="<unk>",
+        clean_up_tokenization_spaces=False,
+        model_max_length=32,
+    )
+
+
+def build_model(seed: int) -> LlamaForCausalLM:
+    """Return the untrained model in float32: 6 blocks, 96 wide, about 0.67 million parameters."""
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(SPECIALS) + len(IDS),
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=32,
+        tie_word_embeddings=False,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+    )
+    return LlamaForCausalLM(config)
+
+
+def encode(pairs: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return token ids and labels of (prompt, target) texts, padded on the right; only targets are labelled."""
+    length = max(len(prompt) + len(target) for prompt, target in pairs) + 1
+    ids, labels = [], []
+    for prompt, target in pairs:
+        text = [IDS[character] for character in prompt + target] + [EOS]
+        padding = length - len(text)
+        ids.append(text + [PAD] * padding)
+        labels.append([IGNORED] * len(prompt) + text[len(prompt) :] + [IGNORED] * padding)
+    return torch.tensor(ids), torch.tensor(labels)
+
+
+def training_items(course: Course) -> Iterator[Item]:
+    """Yield the items a course trains on, in order: `BATCH` per step of every stage."""
+    rng = random.Random(course.seed)
+    for stage in course.stages:
+        names, shares = list(stage.shares), list(stage.shares.values())
+        for _ in range(stage.steps * BATCH):
+            yield draw_from(SKILLS[rng.choices(names, shares)[0]], "train", rng)
+
+
+def train(model: LlamaForCausalLM, course: Course, label: str) -> None:
+    """Train a model in place through all stages of a course."""
+    items = training_items(course)
+    model.train()
+    own = tuple(f"model.layers.{block}." for block in course.own_blocks)
+    for stage in course.stages:
+        for name, parameter in model.named_parameters():
+            inside = bool(own) and name.startswith(own)
+            parameter.requires_grad_(stage.where == "all" or inside == (stage.where == "inside"))
+        train_stage(model, stage, items, label)
+    model.eval()
+
+
+def train_stage(model: LlamaForCausalLM, stage: Stage, items: Iterator[Item], label: str) -> None:
+    """Train with AdamW: linear warm-up, then cosine decay to a tenth of the peak rate."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=stage.rate, betas=(0.9, 0.98), weight_decay=0.01)
+    for step in range(stage.steps):
+        warm_up = min(1.0, (step + 1) / WARM_UP_STEPS)
+        decay = 0.1 + 0.9 * (1 + math.cos(math.pi * step / stage.steps)) / 2
+        for group in optimizer.param_groups:
+            group["lr"] = stage.rate * warm_up * decay
+        ids, labels = encode([(item.prompt, item.target) for item in islice(items, BATCH)])
+        # No attention mask: the padding is on the right, where causal attention never looks.
+        loss = model(input_ids=ids, labels=labels, use_cache=False).loss
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        if (step + 1) % 100 == 0 or step + 1 == stage.steps:
+            print(f"{label}: step {step + 1} of {stage.steps}, loss {loss.item():.3f}", flush=True)
+
+
+@torch.inference_mode()
+def target_scores(model: LlamaForCausalLM, pairs: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return, per (prompt, target), the target's log-likelihood (nats) and whether it is the greedy continuation."""
+    ids, labels = encode(pairs)
+    # An evaluation stops at the target's last character; the end token after it is not part of the answer.
+    labels[labels == EOS] = IGNORED
+    logits = model(input_ids=ids, use_cache=False).logits[:, :-1].float()
+    labels = labels[:, 1:]
+    asked = labels != IGNORED
+    chosen = logits.log_softmax(-1).gather(-1, labels.clamp(min=0).unsqueeze(-1)).squeeze(-1)
+    greedy = ((logits.argmax(-1) == labels) | ~asked).all(-1)
+    return (chosen * asked).sum(-1), greedy
+
+
+def accuracy(model: LlamaForCausalLM, rows: list[dict]) -> float:
+    """Return the share of right answers on the rows of one data file, as lm-eval's `acc` counts them."""
+    if "target" in rows[0]:
+        _, greedy = target_scores(model, [(row["prompt"], row["target"]) for row in rows])
+        return greedy.float().mean().item()
+    pairs = [(row["prompt"], choice) for row in rows for choice in row["choices"]]
+    likelihoods, _ = target_scores(model, pairs)
+    best = likelihoods.view(len(rows), -1).argmax(-1)
+    return (best == torch.tensor([row["answer"] for row in rows])).float().mean().item()
+
+
+def read_rows(task: str, pool: str, tasks: Path = TASKS_FOLDER) -> list[dict]:
+    """Return the rows of a task's data file."""
+    return [json.loads(line) for line in (tasks / "data" / f"{task}_{pool}.jsonl").read_text("utf-8").splitlines()]
+
+
+def save(model: LlamaForCausalLM, folder: Path, card: str) -> None:
+    """Write a model in bfloat16 with its tokenizer and model card."""
+    model.to(torch.bfloat16).save_pretrained(folder)
+    build_tokenizer().save_pretrained(folder)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def card_of(name: str, course: Course, scores: dict[str, float]) -> str:
+    """Return the model card of one parent."""
+    trained = "trained on a mixture of three skills" if name == "base" else f"fine-tuned from `base` on `{name}`"
+    stages = "\n".join(
+        f"- {stage.steps} steps of {BATCH} items ("
+        + ", ".join(f"{skill} {share:.0%}" for skill, share in stage.shares.items())
+        + f"), peak learning rate {stage.rate:g}, weights: {stage.where}"
+        + (f" of blocks {course.own_blocks}" if course.own_blocks else "")
+        for stage in course.stages
+    )
+    table = "\n".join(f"| {task} | {score:.3f} |" for task, score in scores.items())
+    return (
+        "---\nlicense: apache-2.0\nlibrary_name: transformers\n---\n\n"
+        f"# {name}\n\nA character-level toy model (6 blocks, 96 wide), {trained} by `scripts/train_zoo.py`.\n"
+        f"It is a parent of the quickstart and good for nothing else.\n\n{stages}\n\n"
+        f"| task (test items) | accuracy |\n|---|---|\n{table}\n"
+    )
+
+
+def main() -> None:
+    """Train and write the base and the specialists, then print every model's accuracy on every task."""
+    parser = argparse.ArgumentParser(description="Train the quickstart's parents.")
+    parser.add_argument("--out", type=Path, default=MODELS_FOLDER, help="models folder")
+    out = parser.parse_args().out
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    tests = {skill.task: read_rows(skill.task, "test") for skill in SKILLS.values()}
+    base = build_model(COURSES["base"].seed)
+    learned = {name: value.clone() for name, value in base.state_dict().items()}
+    table = []
+    for name, course in COURSES.items():
+        model = build_model(COURSES["base"].seed)
+        model.load_state_dict(learned)
+        train(model, course, name)
+        if name == "base":
+            # The specialists start from the base as it is saved, rounded to bfloat16.
+            learned = {key: value.to(torch.bfloat16).float() for key, value in model.state_dict().items()}
+        model.to(torch.bfloat16)
+        scores = {task: accuracy(model, rows) for task, rows in tests.items()}
+        save(model, out / name, card_of(name, course, scores))
+        table.append(f"{name:>8} " + " ".join(f"{score:10.3f}" for score in scores.values()))
+    print(f"{'':>8} " + " ".join(f"{task:>10}" for task in tests), *table, sep="\n")
+
+
+if __name__ == "__main__":
+    main()
