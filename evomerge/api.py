@@ -80,7 +80,7 @@ def write_merge(
     """
     refuse_existing(out)
     described = parents_of([parents[ref] for ref in parents], digests=False)
-    card = model_card(out.resolve().name, described, plan.recipe.to_yaml(out), sections)
+    card = model_card(out.resolve().name, described, plan.recipe.with_commits(parents.commits).to_yaml(out), sections)
     known = {**(record or {}), "parents": [parent._asdict() for parent in described]}
     write_folder(plan, parents, out, shard_bytes=shard_bytes, device=device, card=card, record=known, progress=progress)
 
@@ -112,7 +112,13 @@ def evaluate(
     pools = PoolSizes(search=0, select=0, report=limit)
     prepared = _prepared(tasks, recipe, pools, task_path, lm_eval, seed)
     setup = WorkerSetup(
-        parents=recipe.models, root=recipe.root, prepared=prepared, batch_size=batch_size, threads=1, device=device
+        parents=recipe.models,
+        root=recipe.root,
+        prepared=prepared,
+        batch_size=batch_size,
+        threads=1,
+        device=device,
+        commits=recipe.commits,
     )
     items = {name: pools["report"] for name, pools in prepared.pools.items()}
     job = Job(candidate=0, pool="report", document=recipe.document, items=items)

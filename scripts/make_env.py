@@ -40,7 +40,7 @@ def pinned(package: str) -> str:
 
 def main(folder: Path) -> None:
     """Create or update the environment in `folder`."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036  (this script runs under whatever Python a person has)
         sys.exit(f"evomerge needs Python 3.11 or newer, this is {sys.version.split()[0]}; set PYTHON=python3.12, say")
     if not (folder / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)

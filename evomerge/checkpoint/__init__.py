@@ -10,7 +10,7 @@ from evomerge.checkpoint._derived_card import derived_card
 from evomerge.checkpoint._folder import CODES, DTYPES, Checkpoint
 from evomerge.checkpoint._hub import Upload, plan_upload, push
 from evomerge.checkpoint._layout import SHIFTED_NORM_FAMILIES, Layout, Place, is_block_output
-from evomerge.checkpoint._locate import Located, Parents, locate, open_model
+from evomerge.checkpoint._locate import Parents, locate, open_model
 from evomerge.checkpoint._model import Model, TensorInfo
 from evomerge.checkpoint._names import is_optional, is_tied_copy, is_vocabulary
 from evomerge.checkpoint._new_folder import TensorStream, new_folder
@@ -25,7 +25,6 @@ __all__ = [
     "Checkpoint",
     "CheckpointWriter",
     "Layout",
-    "Located",
     "Model",
     "NewToken",
     "Parent",

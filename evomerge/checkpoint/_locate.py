@@ -22,8 +22,13 @@ class Located(NamedTuple):
     commit: str | None
 
 
-def locate(ref: ModelRef, root: Path | None = None, commits: Mapping[str, str] | None = None) -> Located:
-    """Return the folder of a model (an adapter is left to `open_model`), downloading it if it is a hub id.
+def locate(ref: ModelRef, root: Path | None = None) -> Path:
+    """Return the folder of a model, without its adapter (see `find`)."""
+    return find(ref, root).folder
+
+
+def find(ref: ModelRef, root: Path | None = None, commits: Mapping[str, str] | None = None) -> Located:
+    """Say where a model is (an adapter is left to `open_model`), downloading it if it is a hub id.
 
     A relative path is looked for from `root` (the folder of the file that names it) and from the working directory.
     commits: hub id (with @revision where the name has it) -> the commit to take.
@@ -48,14 +53,14 @@ def open_model(ref: ModelRef, root: Path | None = None, commits: Mapping[str, st
     """Locate and open a model, with its adapter where the name has one.
 
     Raises:
-        InvalidInput, RefusedForSafety: see `locate`, `Checkpoint` and `Adapter`.
+        InvalidInput, RefusedForSafety: see `find`, `Checkpoint` and `Adapter`.
     """
-    found = locate(ref, root, commits)
+    found = find(ref, root, commits)
     model = Checkpoint(found.folder, str(ref))
     model.commit = found.commit
     if ref.lora is None:
         return model
-    changes = locate(ref.lora, root, commits)
+    changes = find(ref.lora, root, commits)
     return AdaptedModel(model, Adapter(changes.folder, str(ref.lora), changes.commit), str(ref))
 
 

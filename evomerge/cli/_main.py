@@ -26,6 +26,7 @@ VERBS = {
     "lora": "extract a LoRA adapter from a fine-tune",
     "push": "upload a model folder to the Hugging Face Hub",
     "methods": "list and describe merge methods",
+    "schema": "print the JSON Schema of a recipe, search or space file",
     "spaces": "list and show the search spaces that come with evomerge",
 }
 

@@ -42,10 +42,10 @@ def command(file: Path, as_json: bool) -> None:
 
 
 def _facts(file: Path) -> dict[str, Any]:
-    from evomerge.recipe import read_yaml
+    from evomerge.recipe import read_documents
 
-    data = read_yaml(file)
-    if isinstance(data, dict) and "merge_method" in data:
+    documents = read_documents(file)
+    if any(isinstance(document, dict) and "merge_method" in document for document in documents):
         return _recipe_facts(file)
     return _search_facts(file)
 
@@ -54,22 +54,49 @@ def _recipe_facts(file: Path) -> dict[str, Any]:
     from evomerge.api import plan_merge
 
     plan, parents = plan_merge(file)
+    recipe = plan.recipe
     models = [parents[ref].summary(digest=False) for ref in parents]
+    facts, warnings = _kinship([parents[ref] for ref in recipe.merged], plan.dtype, recipe.method == "passthrough")
+    unaligned = [] if recipe.vocabulary else _vocabulary([parents[ref] for ref in recipe.merged])
     return {
-        "method": plan.recipe.method,
+        "method": recipe.method,
+        **({"variants": ", ".join(f"{k}: {v}" for k, v in recipe.variants.items())} if recipe.variants else {}),
+        **({"builds": ", ".join(recipe.merges)} if recipe.merges else {}),
         "parents": [
-            f"{m.name}: {m.architecture}, {m.num_layers} layers, {m.dtype}, {size(m.size_bytes)}" for m in models
+            f"{m.name}: {m.architecture}, {m.num_layers} layers, {m.dtype}, {size(m.size_bytes)}"
+            + (f", commit {m.commit}" if m.commit else "")
+            for m in models
         ],
+        "kinship": facts,
         "licences": ", ".join(m.licence or "not stated" for m in models),
         "output": f"{len(plan.tensors)} tensors, {len(plan.layers)} layers, {size(plan.size_bytes)}",
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *warnings, *unaligned],
     }
+
+
+def _kinship(models: list[Any], dtype: Any, stacked: bool) -> tuple[list[str], list[str]]:
+    """Return facts and warnings of how models relate to the first, which is the base; a stack needs no relation."""
+    from evomerge.engine import kinship
+
+    if stacked or len(models) < 2:
+        return [], []
+    found = kinship(models[0], models[1:], dtype)
+    return [each.text for each in found], [each.warning for each in found if each.warning]
+
+
+def _vocabulary(models: list[Any]) -> list[str]:
+    from evomerge.engine import vocabulary_notes
+
+    return vocabulary_notes(models)
 
 
 def _search_facts(file: Path) -> dict[str, Any]:
     from evomerge.run import inspect, needs
+    from evomerge.space import StackSpace
 
     setup = inspect(file)
+    opened = [setup.parents[ref] for ref in setup.refs]
+    kin, strangers = _kinship(opened, getattr(setup.space, "dtype", None), isinstance(setup.space, StackSpace))
     entry, domain = setup.entry, setup.space.domain
     models = [*([setup.base] if setup.base else []), *setup.models]
     first = models[0]
@@ -81,6 +108,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
     kinds = f"{domain.reals} real, {len(domain.integers)} whole, {len(domain.categories)} choices"
     return {
         "parents": f"{len(models)} models, {first.architecture}, {first.num_layers} layers, {first.dtype}",
+        "kinship": kin,
         "licences": ", ".join(model.licence or "not stated" for model in models),
         "space": f"{domain.size} numbers: {kinds}",
         "optimizer": setup.optimizer,
@@ -93,5 +121,5 @@ def _search_facts(file: Path) -> dict[str, Any]:
         "budget": ", ".join(f"{value:g} {name}" for name, value in budget.items()),
         "memory": f"about {size(need['memory_needed'])} needed, {size(need['memory_free'])} free",
         "disk": f"no model is written during the search; {size(need['disk_free'])} free",
-        "notes": [*setup.notes, *warnings],
+        "notes": [*setup.notes, *strangers, *_vocabulary(opened), *warnings],
     }

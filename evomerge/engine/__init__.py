@@ -6,6 +6,7 @@ run the same plan through the same builder. This room refuses to know spaces, ta
 
 from evomerge.engine._build import Builder
 from evomerge.engine._folder_sink import Progress, write_folder
+from evomerge.engine._kinship import Kinship, kinship
 from evomerge.engine._live import LiveModel
 from evomerge.engine._lora import extract_lora
 from evomerge.engine._lora_records import LoraModule, LoraOptions, LoraReport
@@ -13,10 +14,11 @@ from evomerge.engine._moe import MoePlan, plan_moe, write_moe
 from evomerge.engine._moe_card import moe_card
 from evomerge.engine._plan import Origin, Plan, Rows, TensorPlan
 from evomerge.engine._planner import make_plan
-from evomerge.engine._tokenizer import output_tokenizer
+from evomerge.engine._tokenizer import output_tokenizer, vocabulary_notes
 
 __all__ = [
     "Builder",
+    "Kinship",
     "LiveModel",
     "LoraModule",
     "LoraOptions",
@@ -28,10 +30,12 @@ __all__ = [
     "Rows",
     "TensorPlan",
     "extract_lora",
+    "kinship",
     "make_plan",
     "moe_card",
     "output_tokenizer",
     "plan_moe",
+    "vocabulary_notes",
     "write_folder",
     "write_moe",
 ]

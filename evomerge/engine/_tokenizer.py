@@ -1,5 +1,6 @@
 """The result's tokenizer, and how the parents' rows are aligned to it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from evomerge.checkpoint import Model, Parents, Tokenizer, chat_template, is_vocabulary
@@ -52,6 +53,27 @@ def vocabulary(recipe: Recipe, parents: Parents) -> Vocabulary:
         parents.memo[key] = _vocabulary(recipe, parents)
     found: Vocabulary = parents.memo[key]
     return found
+
+
+def vocabulary_notes(models: Sequence[Model]) -> list[str]:
+    """Return a line for each model whose tokens have other ids than the first's; none where a tokenizer is unreadable.
+
+    What merging them row by row means is for a recipe's tokenizer: to say.
+    """
+    notes = []
+    for model in models[1:]:
+        try:
+            first, other = models[0].tokenizer.vocabulary, model.tokenizer.vocabulary
+        except MergeFailed:
+            continue
+        moved = sum(1 for token, number in other.items() if first.get(token, number) != number)
+        unknown = sum(1 for token in other if token not in first)
+        if moved or unknown:
+            notes.append(
+                f"{model.name} has {moved} tokens under other ids than {models[0].name} and {unknown} of its own; "
+                "tokenizer: {source: union} or {source: base} aligns their rows"
+            )
+    return notes
 
 
 def template_of(recipe: Recipe, parents: Parents) -> str | None:

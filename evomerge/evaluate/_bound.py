@@ -14,8 +14,8 @@ from evomerge.evaluate._metrics import Measure, choice_margin
 from evomerge.evaluate._task import answer_limit, unpack
 
 _PLANS_KEPT = 8
-# Tokens of a batch for each of its rows; a processor gains nothing from batches beyond a few thousand tokens.
-_TOKENS_A_ROW, _MOST_TOKENS_CPU = 256, 2048
+# Tokens of a batch for each of its rows; beyond a thousand, a processor only loses its caches.
+_TOKENS_A_ROW, _MOST_TOKENS_CPU = 256, 1024
 _LENGTH_OF = {"acc_norm": len, "acc_bytes": lambda choice: len(choice.encode())}
 
 
@@ -107,9 +107,8 @@ class BoundTask:
             for request in self.items[i].requests
             for _ in range(repeats)
         ]
-        before = self._lm.cut_answers
-        texts = iter(self._lm.generate_until(requests, disable_tqdm=True))
-        self.cut_answers, self.answers = self._lm.cut_answers - before, len(requests)
+        texts = iter(self._lm.answers(self._packed.name, requests))
+        self.cut_answers, self.answers = self._lm.cut_answers, len(requests)
         return {i: [[next(texts) for _ in range(repeats)] for _ in self.items[i].requests] for i in ids}
 
     def _plan(self, ids: tuple[int, ...]) -> Plan:

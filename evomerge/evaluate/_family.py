@@ -12,11 +12,48 @@ from typing import Any
 from evomerge.evaluate._layout import Sharing
 
 FAMILIES = frozenset(
-    """
-    apertus arcee codegen cohere cohere2 ernie4_5 exaone4 gemma gemma2 gemma3_text glm glm4 gpt2 gpt_bigcode gpt_neox
-    gptj granite helium hunyuan_v1_dense llama ministral mistral mixtral nemotron olmo olmo2 olmo3 olmoe opt persimmon
-    phi phi3 qwen2 qwen2_moe qwen3 qwen3_moe seed_oss smollm3 stablelm starcoder2
-    """.split()
+    [
+        "apertus",
+        "arcee",
+        "codegen",
+        "cohere",
+        "cohere2",
+        "ernie4_5",
+        "exaone4",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "glm",
+        "glm4",
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neox",
+        "gptj",
+        "granite",
+        "helium",
+        "hunyuan_v1_dense",
+        "llama",
+        "ministral",
+        "mistral",
+        "mixtral",
+        "nemotron",
+        "olmo",
+        "olmo2",
+        "olmo3",
+        "olmoe",
+        "opt",
+        "persimmon",
+        "phi",
+        "phi3",
+        "qwen2",
+        "qwen2_moe",
+        "qwen3",
+        "qwen3_moe",
+        "seed_oss",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+    ]
 )
 _NEEDED = ("attention_mask", "position_ids", "past_key_values")
 _ATTENTION = ("sdpa", "eager")  # flash attention knows no masks of one's own

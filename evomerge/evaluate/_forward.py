@@ -67,12 +67,11 @@ class Forward:
 
     def _logits(self, batch: Batch, prefix: Any) -> torch.Tensor:
         """Return the logits of a batch at the kept positions, or at all where the model cannot choose."""
-        rows, width = batch.ids.shape
         extra: dict[str, Any] = dict(self._fixed)
         if self._keeps:
             extra["logits_to_keep"] = batch.keep
         if prefix is not None:
-            extra |= {"past_key_values": _repeated(prefix, rows), "use_cache": True}
+            extra |= {"past_key_values": _repeated(prefix, len(batch.ids)), "use_cache": True}
         if batch.segments is not None:
             seen = 0 if prefix is None else prefix.get_seq_length()
             extra |= {
@@ -90,7 +89,17 @@ class Forward:
             logits_NV = logits_RKV[batch.row[part], column_N[part]].float()
             target_N = batch.target[part]
             values.append(logits_NV.log_softmax(1).gather(1, target_N[:, None])[:, 0])
-            greedy.append(logits_NV.argmax(1) == target_N)
+            greedy.append(_first_choice(logits_NV, target_N))
+
+
+def _first_choice(logits_NV: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
+    """Return whether each target is the argmax. On CPU the slow argmax is left to the few that reach the maximum."""
+    if logits_NV.device.type != "cpu":
+        return logits_NV.argmax(1) == target_N
+    first_N = logits_NV.gather(1, target_N[:, None])[:, 0] == logits_NV.amax(1)
+    reaching = first_N.nonzero()[:, 0]
+    first_N[reaching] = logits_NV[reaching].argmax(1) == target_N[reaching]
+    return first_N
 
 
 def _repeated(prefix: Any, rows: int) -> Any:

@@ -25,6 +25,14 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerLimits:
+    """Of generated text. seconds: for all answers of a task, or None. cut: share that may reach their length."""
+
+    seconds: float | None = None
+    cut: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskItems:
     """An lm-eval task without its data set: configuration, and the items of all pools by number.
 

@@ -7,7 +7,9 @@ prompt becomes tokens, and generation). Everything here is a thin door; policy l
 
 import functools
 import logging
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,12 @@ from lm_eval.api.registry import AGGREGATION_REGISTRY
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import _import_func_in_yml, load_yaml
+
+from evomerge.errors import DegenerateModel, EvomergeError
+from evomerge.evaluate._items import AnswerLimits
+
+_FEWEST_JUDGED = 8  # answers; of fewer, any share may be cut
+_SHORT = 32  # tokens; shorter answers may well fill their length
 
 VERSION: str = lm_eval.__version__
 PACKAGE = Path(lm_eval.__file__).parent
@@ -121,7 +129,9 @@ def _token_model() -> type:
 
     class TokenModel(HFLM):
         captured: list[tuple[tuple[int, ...], tuple[int, ...]]]
-        cut_answers: int = 0
+        limits = AnswerLimits()
+        cut_answers = 0
+        _most_cut, _deadline, _task_name = math.inf, math.inf, ""
 
         def _loglikelihood_tokens(self, requests: Iterable[Any], *_: Any, **__: Any) -> list[tuple[float, bool]]:
             """Keep the token ids of lm-eval's own encoding; the scoring itself is `_forward.py`'s."""
@@ -135,7 +145,30 @@ def _token_model() -> type:
             getattr(self, instance.request_type)([instance], disable_tqdm=True)
             return self.captured
 
+        def answers(self, name: str, requests: Sequence[Any]) -> list[str]:
+            """Return the texts of a task's requests, and count in `cut_answers` those that reached their length.
+
+            Raises: DegenerateModel as soon as too many did; EvomergeError when the time is over.
+            """
+            self.cut_answers, self._task_name = 0, name
+            judged = len(requests) >= _FEWEST_JUDGED
+            self._most_cut = self.limits.cut * len(requests) if judged else math.inf
+            self._deadline = time.monotonic() + (self.limits.seconds or math.inf)
+            return self.generate_until(requests, disable_tqdm=True)
+
+        def _check_answers(self, limit: int) -> None:
+            if time.monotonic() > self._deadline:
+                seconds = f"{self.limits.seconds:g} seconds (lm_eval: max_gen_seconds)"
+                raise EvomergeError(f"{self._task_name}: its answers took longer than {seconds}")
+            if limit >= _SHORT and self.cut_answers > self._most_cut:
+                raise DegenerateModel(
+                    f"{self._task_name}: it does not stop: more than {self.limits.cut:.0%} of its answers "
+                    f"(lm_eval: max_cut_answers) reach {limit} tokens"
+                )
+
         def _model_generate(self, context: Any, max_length: int, stop: Sequence[str], **kwargs: Any) -> Any:
+            if self._deadline < math.inf:
+                kwargs["max_time"] = max(0.0, self._deadline - time.monotonic())
             output = super()._model_generate(context, max_length, stop, **kwargs)
             new = output[:, context.shape[1] :]
             if new.shape[1] >= max_length - context.shape[1]:
@@ -143,6 +176,7 @@ def _token_model() -> type:
                     text = self.tok_decode(row, skip_special_tokens=False)
                     if self.eot_token_id not in row and not any(word in text for word in stop if word):
                         self.cut_answers += 1
+            self._check_answers(max_length - context.shape[1])
             return output
 
     return TokenModel

@@ -17,7 +17,12 @@ _PROMPT = {
     "fewshot_random_seed": int,
     "chat_template_args": Mapping,
 }
-_GENERATION = {"gen_kwargs": Mapping, "max_gen_toks": int}
+_GENERATION = {
+    "gen_kwargs": Mapping,
+    "max_gen_toks": int,
+    "max_gen_seconds": (int, float),
+    "max_cut_answers": (int, float),
+}
 _MODEL = {
     "max_length": int,
     "add_bos_token": bool,
@@ -31,7 +36,12 @@ _KNOWN: Mapping[str, Any] = {**_PROMPT, **_GENERATION, **_MODEL}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """Settings for building prompts, for generation, and (`model`) for lm-eval's model wrapper."""
+    """Settings for building prompts, for generation, and (`model`) for lm-eval's model wrapper.
+
+    max_gen_seconds: for all answers of one candidate to one task. max_cut_answers: the share of answers that may reach
+    the token limit before the candidate counts as degenerate; answers limited to fewer than 32 tokens may all do so.
+    These two are ours, not lm-eval's.
+    """
 
     num_fewshot: int | None = None
     apply_chat_template: bool = False
@@ -41,6 +51,8 @@ class Options:
     chat_template_args: Mapping[str, Any] = field(default_factory=dict)
     gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_gen_toks: int | None = None
+    max_gen_seconds: float | None = None
+    max_cut_answers: float = 0.5
     model: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -53,10 +65,14 @@ def read_options(given: Mapping[str, Any]) -> tuple[Options, list[Problem]]:
         if key not in _KNOWN:
             known = ", ".join(_KNOWN)
             text = f"is not passed on to lm-eval (known: {known}).{did_you_mean(key, _KNOWN)}"
-        elif not isinstance(value, _KNOWN[key]) or (isinstance(value, bool) and _KNOWN[key] is int):
+        elif not isinstance(value, _KNOWN[key]) or (isinstance(value, bool) and _KNOWN[key] is not bool):
             text = f"is {value!r}, expected {_type_name(_KNOWN[key])}"
         elif key in ("num_fewshot", "max_gen_toks", "max_length") and value < (0 if key == "num_fewshot" else 1):
             text = f"is {value}, expected a positive number"
+        elif key == "max_gen_seconds" and value <= 0:
+            text = f"is {value}, expected a positive number of seconds"
+        elif key == "max_cut_answers" and not 0 <= value <= 1:
+            text = f"is {value}, expected a share between 0 and 1"
         else:
             continue
         problems.append(Problem(where, text))
@@ -77,6 +93,8 @@ def unused_names(allowed: Collection[str], tasks: Collection[str]) -> list[Probl
 
 def _type_name(kind: Any) -> str:
     """Return how a user would call a type."""
+    if kind == (int, float):
+        return "a number"
     if isinstance(kind, tuple):
         return " or ".join(_type_name(one) for one in kind)
     return {int: "a whole number", bool: "true or false", str: "text"}.get(kind, "a mapping")

@@ -102,3 +102,37 @@ def cut_pools(plan: SplitPlan, sizes: PoolSizes, available: Mapping[str, Sequenc
         own, final = own[:split_at], own[split_at:][::-1]
     select = own[len(own) - sizes.select :][::-1]
     return {"search": own[: sizes.search], "select": select, "report": final[:report]}
+
+
+def proportional(count: int, shares: Sequence[float], most: Sequence[int]) -> list[int]:
+    """Divide `count` among parties in proportion to their shares, to none more than it can give.
+
+    Remainders go to the largest fractions. What a party cannot give is divided among the others.
+    Requires count <= sum(most).
+    """
+    given = [0] * len(shares)
+    open_ = [i for i in range(len(shares)) if most[i] > 0 and shares[i] > 0]
+    open_ = open_ or [i for i in range(len(shares)) if most[i] > 0]
+    rest = count
+    while rest and open_:
+        total = sum(shares[i] for i in open_)
+        ideal = {i: rest * shares[i] / total if total else rest / len(open_) for i in open_}
+        full = [i for i in open_ if ideal[i] >= most[i]]
+        if not full:
+            whole = {i: int(ideal[i]) for i in open_}
+            by_fraction = sorted(open_, key=lambda i: (whole[i] - ideal[i], i))
+            extra = set(by_fraction[: rest - sum(whole.values())])
+            for i in open_:
+                given[i] = whole[i] + (i in extra)
+            break
+        for i in full:
+            given[i] = most[i]
+            rest -= most[i]
+        open_ = [i for i in open_ if i not in full]
+    return given
+
+
+def spread(lists: Sequence[Sequence[int]]) -> list[int]:
+    """Merge lists so that each is spread evenly over the whole: any first k hold a fair number of each."""
+    places = [((i + 0.5) / len(one), number, value) for number, one in enumerate(lists) for i, value in enumerate(one)]
+    return [value for _, _, value in sorted(places)]

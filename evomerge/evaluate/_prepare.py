@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evomerge.errors import InvalidFile, Problem, did_you_mean
-from evomerge.evaluate._items import ScorerItems, TaskItems
+from evomerge.errors import InvalidFile, Problem
+from evomerge.evaluate._items import AnswerLimits, ScorerItems, TaskItems
+from evomerge.evaluate._loader import Loader
 from evomerge.evaluate._metrics import Measure, choose_measure
 from evomerge.evaluate._options import Options, read_options, unused_names
-from evomerge.evaluate._prepare_task import PreparedTask, prepare_task
 from evomerge.evaluate._prepared import Prepared
 from evomerge.evaluate._python import parse_scorer, prepare_scorer
 from evomerge.evaluate._random import isolated_randomness
-from evomerge.evaluate._request import PoolSizes, Refused, TaskRequest, UnknownName
-from evomerge.evaluate._task import LoadedTask, check_metric, keep_metrics, load_task
+from evomerge.evaluate._request import Member, PoolSizes, Refused, TaskRequest
+from evomerge.evaluate._task import check_metric, keep_metrics
 from evomerge.records import Objective, Pool
 
 
@@ -29,16 +29,23 @@ class _Draft:
     facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     sources: dict[str, TaskItems | ScorerItems] = field(default_factory=dict)
-    source_of: dict[str, str] = field(default_factory=dict)
+    members: dict[str, tuple[Member, ...]] = field(default_factory=dict)
     measures: dict[str, Measure] = field(default_factory=dict)
+    weights: dict[str, Mapping[int, float]] = field(default_factory=dict)
 
-    def add(self, objective: Objective, source: str, pools: Mapping[Pool, tuple[int, ...]], facts: Any) -> None:
+    def add(
+        self,
+        objective: Objective,
+        members: Sequence[Member],
+        pools: Mapping[Pool, tuple[int, ...]],
+        facts: Mapping[str, Any],
+    ) -> None:
         """Add one objective. Raises Refused when its name is taken."""
         name = objective.name
         if name in self.pools:
             raise Refused(f'there are two objectives called "{name}"')
         self.objectives.append(objective)
-        self.pools[name], self.facts[name], self.source_of[name] = pools, facts, source
+        self.pools[name], self.facts[name], self.members[name] = pools, facts, tuple(members)
 
 
 def prepare(
@@ -77,8 +84,15 @@ def prepare(
         draft.problems.append(Problem("task_path", f"{task_path} is not a folder"))
     else:
         with isolated_randomness():
-            template = _chat_template(options, tokenizer)
-            _prepare_all(draft, requests, task_path, pools, seed, options, allow_test_split, template)
+            loader = Loader(
+                task_path=task_path,
+                pools=pools,
+                seed=seed,
+                options=options,
+                allow_test_split=allow_test_split,
+                chat_template=_chat_template(options, tokenizer),
+            )
+            _prepare_all(draft, requests, pools, seed, loader)
     if draft.problems:
         raise InvalidFile(draft.problems)
     return Prepared(
@@ -87,9 +101,11 @@ def prepare(
         facts=draft.facts,
         notes=tuple(dict.fromkeys(draft.notes)),
         _sources=draft.sources,
-        _source_of=draft.source_of,
+        _members=draft.members,
         _measures=draft.measures,
+        _weights=draft.weights,
         _model_options=options.model,
+        _answer_limits=AnswerLimits(seconds=options.max_gen_seconds, cut=options.max_cut_answers),
     )
 
 
@@ -102,89 +118,74 @@ def _chat_template(options: Options, tokenizer: Any) -> Callable[..., str] | Non
     return _lm_eval.chat_renderer(tokenizer, options.chat_template_args)
 
 
-def _prepare_all(
-    draft: _Draft,
-    requests: Sequence[TaskRequest],
-    task_path: Path | None,
-    pools: PoolSizes,
-    seed: int,
-    options: Options,
-    allow_test_split: Collection[str],
-    template: Callable[..., str] | None,
-) -> None:
-    """Prepare each request, keeping what is wrong with it; a task that is named twice is loaded once."""
+def _prepare_all(draft: _Draft, requests: Sequence[TaskRequest], pools: PoolSizes, seed: int, loader: Loader) -> None:
+    """Prepare each request, keeping what is wrong with it."""
     uses = Counter(request.task for request in requests)
-    loaded: dict[str, tuple[LoadedTask, PreparedTask] | Refused] = {}
-    index = _index(task_path) if any(request.task for request in requests) else None
-
-    def task_of(name: str) -> tuple[LoadedTask, PreparedTask]:
-        if name not in loaded:
-            try:
-                with isolated_randomness():  # one task's loading must not depend on the others'
-                    task = load_task(name, index, options)
-                    loaded[name] = (
-                        task,
-                        prepare_task(
-                            task,
-                            sizes=pools,
-                            seed=seed,
-                            options=options,
-                            allow_test_split=allow_test_split,
-                            chat_template=template,
-                        ),
-                    )
-            except UnknownName:
-                loaded[name] = Refused(_unknown_text(name, index))
-            except Refused as refusal:
-                loaded[name] = refusal
-        found = loaded[name]
-        if isinstance(found, Refused):
-            raise found
-        return found
-
     for request in requests:
         try:
             if (request.task is None) == (request.scorer is None):
                 raise Refused("name either a task or a scorer")
-            if request.task is not None:
-                _add_task(draft, request, *task_of(request.task), repeated=uses[request.task] > 1)
-            else:
+            if request.task is None:
                 _add_scorer(draft, request, pools, seed)
+            elif loader.is_group(request.task):
+                _add_group(draft, request, loader, repeated=uses[request.task] > 1)
+            else:
+                _add_task(draft, request, loader, repeated=uses[request.task] > 1)
         except Refused as refusal:
             draft.problems.append(Problem(f"{request.where} ({request.task or request.scorer})", str(refusal)))
 
 
-def _index(task_path: Path | None) -> Any:
-    """Return lm-eval's index of task names (importing lm-eval takes seconds, and scorers alone do not need it)."""
-    from evomerge.evaluate import _lm_eval
-
-    return _lm_eval.Index(task_path)
-
-
-def _unknown_text(name: str, index: Any) -> str:
-    """Return what to say of a name that lm-eval does not know."""
-    broken = "; ".join(f"{file} cannot be read: {error}" for file, error in index.unreadable().items())
-    place = "in task_path or lm-eval" if index.folder else "in lm-eval"
-    return f"there is no task of this name {place}.{did_you_mean(name, index.names())}" + (
-        f" ({broken})" if broken else ""
-    )
-
-
-def _add_task(
-    draft: _Draft, request: TaskRequest, loaded: LoadedTask, prepared: PreparedTask, *, repeated: bool
-) -> None:
+def _add_task(draft: _Draft, request: TaskRequest, loader: Loader, *, repeated: bool) -> None:
     """Add an objective that is a metric of a task."""
     from evomerge.evaluate import _lm_eval
 
-    task = loaded.task
+    survey, prepared = loader.task(request)
+    task, name = survey.loaded.task, survey.loaded.name
     aggregations = {name: _lm_eval.aggregation_name(how) for name, how in task.aggregation().items()}
     filters = [ensemble.name for ensemble in task._filters]
     measure = choose_measure(request.metric, aggregations, task.higher_is_better(), filters)
     check_metric(task, next(iter(prepared.packed.items.values())), measure)
+    objective = _objective(request, name, measure, repeated=repeated)
+    facts = {"lm_eval": _lm_eval.VERSION, **prepared.facts, **_scored_by(measure)}
+    draft.add(objective, [Member(source=name, numbers=range(survey.total))], prepared.pools, facts)
+    draft.measures[objective.name] = measure
+    used = {draft.measures[one].metric for one, members in draft.members.items() if members[0].source == name}
+    draft.sources[name] = keep_metrics(prepared.packed, used)
+    draft.notes += [f"{name} {note}" for note in prepared.notes]
+    if request.metric is None and len(aggregations) > 1:
+        others = ", ".join(name for name in aggregations if name != measure.metric)
+        draft.notes.append(f"{name} is scored by {measure.metric}, its first metric (it also has: {others})")
+
+
+def _add_group(draft: _Draft, request: TaskRequest, loader: Loader, *, repeated: bool) -> None:
+    """Add an objective that is a metric of a group or tag."""
+    from evomerge.evaluate import _lm_eval
+
+    name, prepared = str(request.task), loader.group(request)
+    objective = _objective(request, name, prepared.measure, repeated=repeated)
+    facts = {"lm_eval": _lm_eval.VERSION, **prepared.facts, **_scored_by(prepared.measure)}
+    members = []
+    used = {prepared.measure.metric, *(draft.measures[one.name].metric for one in draft.objectives if one.task == name)}
+    for task, one in prepared.tasks.items():
+        source = f"{name}: {task}"
+        draft.sources[source] = keep_metrics(one.packed, used)
+        first = prepared.offsets[task]
+        members.append(Member(source=source, numbers=range(first, first + sum(one.facts["documents"].values()))))
+    draft.add(objective, members, prepared.pools, facts)
+    draft.measures[objective.name] = prepared.measure
+    if prepared.weights is not None:
+        draft.weights[objective.name] = prepared.weights
+    draft.notes += [f"{name} {note}" for note in prepared.notes]
+    if request.metric is None:
+        draft.notes.append(f"{name} is scored by {objective.metric}, the first metric that it averages")
+
+
+def _objective(request: TaskRequest, name: str, measure: Measure, *, repeated: bool) -> Objective:
+    """Return the objective of an lm-eval task or group."""
     metric = request.metric or measure.metric
-    objective = Objective(
-        name=f"{loaded.name}/{metric}" if repeated else loaded.name,
-        task=loaded.name,
+    return Objective(
+        name=f"{name}/{metric}" if repeated else name,
+        task=name,
         metric=metric,
         direction=measure.direction,
         link=measure.link,
@@ -192,15 +193,11 @@ def _add_task(
         floor=request.floor,
         scale=request.scale,
     )
-    facts = {"lm_eval": _lm_eval.VERSION, **prepared.facts, "metric": measure.metric, "filter": measure.filter}
-    draft.add(objective, loaded.name, prepared.pools, facts | {"aggregation": measure.aggregation})
-    draft.measures[objective.name] = measure
-    used = {draft.measures[name].metric for name, source in draft.source_of.items() if source == loaded.name}
-    draft.sources[loaded.name] = keep_metrics(prepared.packed, used)
-    draft.notes += prepared.notes
-    if request.metric is None and len(aggregations) > 1:
-        others = ", ".join(name for name in aggregations if name != metric)
-        draft.notes.append(f"{loaded.name} is scored by {metric}, its first metric (it also has: {others})")
+
+
+def _scored_by(measure: Measure) -> dict[str, str]:
+    """Return the facts that name a metric."""
+    return {"metric": measure.metric, "filter": measure.filter, "aggregation": measure.aggregation}
 
 
 def _add_scorer(draft: _Draft, request: TaskRequest, sizes: PoolSizes, seed: int) -> None:
@@ -217,6 +214,6 @@ def _add_scorer(draft: _Draft, request: TaskRequest, sizes: PoolSizes, seed: int
         floor=request.floor,
         scale=request.scale,
     )
-    draft.add(objective, f"{packed.name}", pools, facts)
+    draft.add(objective, [Member(source=packed.name, numbers=range(max(packed.items, default=0) + 1))], pools, facts)
     draft.sources[packed.name] = packed
     draft.notes.append(f"{name} has a single set of items, divided among the pools")

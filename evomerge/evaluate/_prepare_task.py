@@ -1,7 +1,7 @@
 """From a task's name to its pools: everything that is done once per task, whatever its metrics."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from evomerge.records import POOLS, Pool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedTask:
-    """A task with its items. pools: pool -> item numbers. facts: JSON-able provenance. notes: sentences."""
+    """A task with its items. pools: pool -> item numbers. facts: JSON-able provenance. notes: what to say of it."""
 
     packed: TaskItems
     pools: Mapping[Pool, tuple[int, ...]]
@@ -24,20 +24,31 @@ class PreparedTask:
     notes: tuple[str, ...]
 
 
-def prepare_task(
-    loaded: LoadedTask,
-    *,
-    sizes: PoolSizes,
-    seed: int,
-    options: Options,
-    allow_test_split: Collection[str],
-    chat_template: Callable[..., str] | None,
-) -> PreparedTask:
-    """Divide a task's documents into pools and build their prompts. Raises Refused."""
-    task, name = loaded.task, loaded.name
-    config = task.config
-    plan = plan_splits(config.training_split, config.validation_split, config.test_split, name in allow_test_split)
-    examples, example_note = reserve_examples(task, plan.splits, seed, name)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """What a task has to give, before anything is dealt out.
+
+    docs: split -> documents. available: split -> positions that pools may use, shuffled. examples: a note on few-shot
+    examples, or "".
+    """
+
+    loaded: LoadedTask
+    plan: SplitPlan
+    docs: Mapping[str, Sequence[Any]]
+    available: Mapping[str, Sequence[int]]
+    examples: str
+
+    @property
+    def total(self) -> int:
+        """Number of documents of all splits in use; item numbers lie below it."""
+        return sum(len(docs) for docs in self.docs.values())
+
+
+def survey_task(loaded: LoadedTask, *, seed: int, allow_test_split: bool) -> Survey:
+    """Read a task's documents and set its few-shot examples and repeated documents apart. Raises Refused."""
+    task, name, config = loaded.task, loaded.name, loaded.task.config
+    plan = plan_splits(config.training_split, config.validation_split, config.test_split, allow_test_split)
+    examples, note = reserve_examples(task, plan.splits, seed, name)
     docs = {split: loaded.documents(split) for split in plan.splits}
     # The final split first: a document that is in both is kept where lm-eval reports on it.
     keys = {split: [document_key(task, doc) for doc in docs[split]] for split in reversed(plan.splits)}
@@ -45,29 +56,36 @@ def prepare_task(
     order = {split: shuffled(len(docs[split]), seed, f"{name}/{split}") for split in plan.splits}
     usable = {split: set(kept[split]) for split in plan.splits}
     available = {split: [i for i in order[split] if i in usable[split]] for split in plan.splits}
-    cut = cut_pools(plan, sizes, available)
+    return Survey(loaded=loaded, plan=plan, docs=docs, available=available, examples=note)
+
+
+def prepare_task(
+    survey: Survey, *, sizes: PoolSizes, options: Options, chat_template: Callable[..., str] | None
+) -> PreparedTask:
+    """Divide a task's documents into pools and build their prompts. Raises Refused."""
+    loaded, plan, docs = survey.loaded, survey.plan, survey.docs
+    cut = cut_pools(plan, sizes, survey.available)
     starts = _starts(plan, docs)
     items: dict[int, Item] = {}
     for split in plan.splits:
         chosen = [i for pool in POOLS if plan.split_of(pool) == split for i in cut[pool]]
         wanted = {i: starts[split] + i for i in chosen}
-        items |= build_items(task, docs[split], wanted, options, chat_template)
+        items |= build_items(loaded.task, docs[split], wanted, options, chat_template)
     pools: dict[Pool, tuple[int, ...]] = {
         pool: tuple(starts[plan.split_of(pool)] + i for i in cut[pool]) for pool in POOLS
     }
-    dropped = sum(len(docs[split]) - len(kept[split]) for split in plan.splits)
     facts = _facts(loaded, plan, options) | {
         "documents": {split: len(docs[split]) for split in plan.splits},
-        "left_out": dropped,
+        "left_out": sum(len(docs[split]) - len(survey.available[split]) for split in plan.splits),
         "numbering": starts,
         "items_digest": {pool: _items_digest(items, pools[pool]) for pool in POOLS},
     }
-    notes = [note for note in (plan.note, example_note, _code_note(loaded), _constant_note(task, items)) if note]
+    notes = (plan.note, survey.examples, _code_note(loaded), _constant_note(loaded.task, items))
     return PreparedTask(
-        packed=pack(loaded, items, dict(task.task_docs[0])),
+        packed=pack(loaded, items, dict(loaded.task.task_docs[0])),
         pools=pools,
         facts=facts,
-        notes=tuple(f"{name} {note}" for note in notes),
+        notes=tuple(note for note in notes if note),
     )
 
 

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evomerge.evaluate._items import ScorerItems, TaskItems
+from evomerge.evaluate._items import AnswerLimits, ScorerItems, TaskItems
 from evomerge.evaluate._metrics import Measure
+from evomerge.evaluate._request import Member
 from evomerge.records import Objective, Pool
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class Prepared:
 
     objectives: in the order of the requests.
     pools: objective -> pool -> item numbers, in an order in which any first k are a fair sample. Disjoint within an
-        objective; two metrics of one task have the same pools.
+        objective; two metrics of one task have the same pools. The items of a group are those of its tasks.
     facts: objective -> provenance for the ledger and the report (JSON-able): lm-eval and task version, digests,
         splits, few-shot, metric. Whatever changes what a score means changes a value here.
     notes: sentences for the user ("zoo_add has a single split (test), divided among the pools").
@@ -29,9 +30,11 @@ class Prepared:
     facts: Mapping[str, Mapping[str, Any]]
     notes: tuple[str, ...]
     _sources: Mapping[str, TaskItems | ScorerItems]
-    _source_of: Mapping[str, str]
+    _members: Mapping[str, tuple[Member, ...]]
     _measures: Mapping[str, Measure]
+    _weights: Mapping[str, Mapping[int, float]]
     _model_options: Mapping[str, Any]
+    _answer_limits: AnswerLimits
 
     def scorer(self, model: Any, tokenizer: Any, *, batch_size: int) -> "Scorer":
         """Bind the items to a live model, whose weights may change in place between calls of `score`.
@@ -39,7 +42,8 @@ class Prepared:
         Args:
             model: a causal language model of transformers, on its device.
             tokenizer: its tokenizer; it is copied, so that the caller's keeps its padding settings.
-            batch_size: rows of a forward pass; fixed, because it can change the last digits of a score.
+            batch_size: most rows of a forward pass, and with it most tokens (256 a row; on a CPU never above 1,024).
+                Fixed, because it can change the last digits of a score.
 
         Raises: InvalidInput when the tokenizer and the model, or a task and the model's length, do not fit.
         """
@@ -47,9 +51,11 @@ class Prepared:
 
         return Scorer(
             sources=self._sources,
-            source_of=self._source_of,
+            members=self._members,
             measures=self._measures,
+            weights=self._weights,
             model_options=self._model_options,
+            answer_limits=self._answer_limits,
             model=model,
             tokenizer=tokenizer,
             batch_size=batch_size,

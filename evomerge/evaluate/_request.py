@@ -11,8 +11,10 @@ from evomerge.records import Pool
 class TaskRequest:
     """One entry of a search file's `tasks:` list; exactly one of `task` and `scorer` is set.
 
-    task: name of an lm-eval task. scorer: "file.py:function", scored on the lines of the JSONL file `items`.
-    metric: of an lm-eval task, "acc" or "exact_match,flexible-extract" (metric, filter); None = its first one.
+    task: name of an lm-eval task, group or tag. scorer: "file.py:function", run on the lines of the JSONL file `items`.
+    metric: of the task, "acc" or "exact_match,flexible-extract" (metric, filter); None = its first one.
+    num_fewshot: examples in this task's prompts; None = as `lm_eval_options` and the task say. Tasks that state 0
+        themselves keep it, as on lm-eval's command line.
     direction: of a scorer's numbers; an lm-eval task states its own.
     weight, floor, scale: as in `evomerge.records.Objective`; a floor relative to a parent is the caller's to resolve.
     where: the place to name in messages, e.g. "search.yaml: tasks.0".
@@ -22,6 +24,7 @@ class TaskRequest:
     scorer: str | None = None
     items: Path | None = None
     metric: str | None = None
+    num_fewshot: int | None = None
     direction: Literal["max", "min"] = "max"
     weight: float = 1.0
     floor: float | None = None
@@ -47,6 +50,16 @@ class PoolSizes:
 
 class Refused(Exception):
     """One entry cannot be used. The text is a sentence on its way to a Problem; callers of the room never see it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A part of an objective's items. source: which prepared task or scorer. numbers: of its items in the objective's
+    numbering, those of the source plus the first of them.
+    """
+
+    source: str
+    numbers: range
 
 
 class UnknownName(Refused):

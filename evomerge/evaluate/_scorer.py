@@ -2,16 +2,18 @@
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evomerge.errors import EvomergeError, InvalidInput
-from evomerge.evaluate._bound import BoundTask, ItemResult
+from evomerge.evaluate._bound import BoundTask
 from evomerge.evaluate._forward import Forward
 from evomerge.evaluate._health import check_logits
-from evomerge.evaluate._items import ScorerItems, TaskItems
+from evomerge.evaluate._items import AnswerLimits, ScorerItems, TaskItems
 from evomerge.evaluate._metrics import Measure
 from evomerge.evaluate._python import BoundScorer
 from evomerge.evaluate._random import isolated_randomness
+from evomerge.evaluate._request import Member
 from evomerge.records import ItemScores
 
 _PROMPT_TOKENS = 32
@@ -27,9 +29,11 @@ class Scorer:
         self,
         *,
         sources: Mapping[str, TaskItems | ScorerItems],
-        source_of: Mapping[str, str],
+        members: Mapping[str, Sequence[Member]],
         measures: Mapping[str, Measure],
+        weights: Mapping[str, Mapping[int, float]],
         model_options: Mapping[str, Any],
+        answer_limits: AnswerLimits,
         model: Any,
         tokenizer: Any,
         batch_size: int,
@@ -37,7 +41,7 @@ class Scorer:
         if batch_size < 1:
             raise InvalidInput(f"batch_size is {batch_size}, expected at least 1")
         self.truncated: dict[str, tuple[int, int]] = {}
-        self._source_of, self._measures = source_of, measures
+        self._members, self._measures, self._weights = members, measures, weights
         self._model, self._tokenizer = model, copy.deepcopy(tokenizer)
         self._sources: dict[str, BoundTask | BoundScorer] = {}
         vocab_size = _rows(model, tokenizer)
@@ -45,6 +49,7 @@ class Scorer:
             tasks = {key: source for key, source in sources.items() if isinstance(source, TaskItems)}
             if tasks:
                 language_model, forward = self._wrapped(batch_size, model_options), Forward(model)
+                language_model.limits = answer_limits
             for key, source in sources.items():
                 self._sources[key] = (
                     BoundScorer(source, model, self._tokenizer)
@@ -82,55 +87,72 @@ class Scorer:
         Raises: DegenerateModel for non-finite or constant log-likelihoods; EvomergeError for an unknown objective or
             item, and when task code or a scorer fails.
         """
-        wanted: dict[str, list[str]] = {}
+        uses: dict[str, list[_Use]] = {}
         for objective, ids in items.items():
-            self._check_request(objective, ids)
-            wanted.setdefault(self._source_of[objective], []).append(objective)
+            for source, use in self._divided(objective, ids):
+                uses.setdefault(source, []).append(use)
         # Log-likelihoods guard themselves; generated text and a scorer's numbers would hide a broken model.
-        if any(isinstance(one, BoundScorer) or one.generates for one in (self._sources[key] for key in wanted)):
+        if any(isinstance(one, BoundScorer) or one.generates for one in (self._sources[key] for key in uses)):
             self.check()
         self.truncated = {}
-        scores: dict[str, ItemScores] = {}
-        for key, objectives in wanted.items():
-            ids = sorted({i for objective in objectives for i in items[objective]})
+        results: dict[str, dict[int, Any]] = {objective: {} for objective in items}
+        for key, wanted in uses.items():
             with isolated_randomness():
-                scores |= self._score_source(self._sources[key], objectives, ids, items)
-        return {objective: scores[objective] for objective in items}
-
-    def _check_request(self, objective: str, ids: Sequence[int]) -> None:
-        if objective not in self._source_of:
-            raise EvomergeError(f'there is no objective "{objective}" (there are: {", ".join(self._source_of)})')
-        known = self._sources[self._source_of[objective]].items
-        unknown = [i for i in ids if i not in known]
-        if unknown or not ids or len(set(ids)) < len(ids):
-            what = f"unknown: {unknown[:5]}" if unknown else "none given" if not ids else "one is given twice"
-            raise EvomergeError(f"{objective}: bad item numbers ({what})")
-
-    def _score_source(
-        self,
-        source: BoundTask | BoundScorer,
-        objectives: Sequence[str],
-        ids: Sequence[int],
-        items: Mapping[str, Sequence[int]],
-    ) -> dict[str, ItemScores]:
-        """Score the union of the items that a task's objectives need, once."""
-        if isinstance(source, BoundScorer):
-            values = source.values(ids)
-            return {
-                name: ItemScores(ids=tuple(items[name]), values=tuple(values[i] for i in items[name]))
-                for name in objectives
-            }
-        results = source.results(ids, [self._measures[name] for name in objectives])
-        if source.generates:
-            self.truncated |= dict.fromkeys(objectives, (source.cut_answers, source.answers))
+                self._score_source(self._sources[key], wanted, results)
         return {
-            name: _item_scores(name, self._measures[name], items[name], result)
-            for name, result in zip(objectives, results, strict=True)
+            objective: _item_scores(objective, self._measures.get(objective), ids, results[objective])
+            if objective not in self._weights
+            else _weighted(objective, self._measures[objective], ids, results[objective], self._weights[objective])
+            for objective, ids in items.items()
         }
 
+    def _divided(self, objective: str, ids: Sequence[int]) -> list[tuple[str, "_Use"]]:
+        """Return what each source has to score for an objective. Raises EvomergeError."""
+        if objective not in self._members:
+            raise EvomergeError(f'there is no objective "{objective}" (there are: {", ".join(self._members)})')
+        found: list[tuple[str, _Use]] = []
+        unknown = set(ids)
+        for member in self._members[objective]:
+            first, known = member.numbers.start, self._sources[member.source].items
+            own = [i - first for i in ids if i in member.numbers and i - first in known]
+            unknown.difference_update(i + first for i in own)
+            if own:
+                found.append((member.source, _Use(objective, first, own)))
+        if unknown or not ids or len(set(ids)) < len(ids):
+            what = f"unknown: {sorted(unknown)[:5]}" if unknown else "none given" if not ids else "one is given twice"
+            raise EvomergeError(f"{objective}: bad item numbers ({what})")
+        return found
 
-def _item_scores(name: str, measure: Measure, ids: Sequence[int], results: Mapping[int, ItemResult]) -> ItemScores:
-    """Turn a task's numbers into values. Raises EvomergeError for what is no finite number."""
+    def _score_source(
+        self, source: BoundTask | BoundScorer, uses: Sequence["_Use"], results: Mapping[str, dict[int, Any]]
+    ) -> None:
+        """Score the union of the items that a source's objectives need, once, and file the results by objective."""
+        ids = sorted({i for use in uses for i in use.ids})
+        if isinstance(source, BoundScorer):
+            values = source.values(ids)
+            found: Sequence[Mapping[int, Any]] = [values for _ in uses]
+        else:
+            found = source.results(ids, [self._measures[use.objective] for use in uses])
+        for use, result in zip(uses, found, strict=True):
+            results[use.objective].update({use.first + i: result[i] for i in use.ids})
+            if isinstance(source, BoundTask) and source.generates:
+                cut, answers = self.truncated.get(use.objective, (0, 0))
+                self.truncated[use.objective] = (cut + source.cut_answers, answers + source.answers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """What an objective needs of a source: the source's item numbers; `first` is added to them in the objective."""
+
+    objective: str
+    first: int
+    ids: Sequence[int]
+
+
+def _item_scores(name: str, measure: Measure | None, ids: Sequence[int], results: Mapping[int, Any]) -> ItemScores:
+    """Turn numbers into values; without a measure they are a scorer's. Raises EvomergeError for no finite number."""
+    if measure is None:
+        return ItemScores(ids=tuple(ids), values=tuple(results[i] for i in ids))
     pairs = []
     for i in ids:
         try:
@@ -147,6 +169,13 @@ def _item_scores(name: str, measure: Measure, ids: Sequence[int], results: Mappi
         weights=tuple(weight for _, weight in pairs) if measure.weighted else None,
         soft=None if any(one is None for one in soft) else tuple(one for one in soft if one is not None),
     )
+
+
+def _weighted(
+    name: str, measure: Measure, ids: Sequence[int], results: Mapping[int, Any], weights: Mapping[int, float]
+) -> ItemScores:
+    """Turn numbers into values whose weights make every task of a group count the same."""
+    return replace(_item_scores(name, measure, ids, results), weights=tuple(weights[i] for i in ids))
 
 
 def _rows(model: Any, tokenizer: Any) -> int:

@@ -12,15 +12,14 @@ from evomerge.evaluate._config import (
     anchor_files,
     config_digest,
     functions_of,
-    read_config,
     with_functions,
 )
+from evomerge.evaluate._group import Leaf
 from evomerge.evaluate._items import Item, Request, TaskItems
 from evomerge.evaluate._metrics import Measure
 from evomerge.evaluate._options import Options
-from evomerge.evaluate._request import Refused, UnknownName
+from evomerge.evaluate._request import Refused
 
-_MEMBERS_SHOWN = 4
 # Parts of a configuration that mean nothing without the data set.
 _NEEDS_DATA = {"process_docs", "dataset_path", "dataset_name", "dataset_kwargs", "custom_dataset", "num_fewshot"}
 _NEEDS_DATA |= {"fewshot_config", "fewshot_split", "training_split", "validation_split", "test_split"}
@@ -45,42 +44,28 @@ class LoadedTask:
         return list(process(docs) if process else docs)
 
 
-def load_task(name: str, index: Any, options: Options) -> LoadedTask:
-    """Find a task by name, check it, and load its data.
+def load_task(leaf: Leaf, options: Options) -> LoadedTask:
+    """Check a task and load its data.
 
     Raises: Refused, with a sentence for the user.
     """
     from evomerge.evaluate import _lm_eval
 
-    found = index.find(name)
-    if found is None:
-        raise UnknownName(name)
-    entry, local = found
-    if entry.kind.name in ("GROUP", "TAG"):
-        raise Refused(_group_text(entry))
-    config = read_config(entry.yaml_path, built_in=not local)
+    config = dict(leaf.config)
     accept(config)
     for key in ("tag", "group", "task_list"):
         config.pop(key, None)
     if not isinstance(config.get("metadata") or {}, dict):
         config["metadata"] = {"version": config["metadata"]}
     digest = config_digest(config)
-    runnable = with_functions(anchor_files(config, entry.yaml_path.parent) if local else config)
+    runnable = with_functions(anchor_files(config, leaf.folder) if leaf.folder else config)
     try:
         task = _lm_eval.new_task(runnable)
     except Exception as error:
         text = f"lm-eval could not load it: {type(error).__name__}: {_first_line(error)}"
         raise Refused(text) from error
     _apply_options(task, options)
-    return LoadedTask(name=name, config=config, task=task, functions=tuple(functions_of(config)), digest=digest)
-
-
-def _group_text(entry: Any) -> str:
-    """Return why a group or tag is refused, with some of its members."""
-    members = entry.tags if entry.kind.name == "TAG" else (entry.cfg or {}).get("task") or []
-    names = sorted(one if isinstance(one, str) else str(one.get("task") or one.get("group")) for one in members)
-    shown = ", ".join(names[:_MEMBERS_SHOWN]) + (", ..." if len(names) > _MEMBERS_SHOWN else "")
-    return f"it is a {entry.kind.name.lower()} of {len(names)} tasks, and an objective is one task; name one: {shown}"
+    return LoadedTask(name=leaf.name, config=config, task=task, functions=tuple(functions_of(config)), digest=digest)
 
 
 def _first_line(error: Exception) -> str:

@@ -59,7 +59,7 @@ def _write_model(
     described = parents_of([parents[ref] for ref in parents], digests=True)
     _refuse_changed(run, {parent.name: parent.digest for parent in described})
     title = run.path.resolve().name
-    text = recipe.to_yaml(out)
+    text = recipe.with_commits(parents.commits).to_yaml(out)
     card = model_card(title, described, text, search_sections(run, candidate))
     record = provenance(run, candidate) | {"parents": [parent._asdict() for parent in described]}
     write_folder(make_plan(recipe, parents), parents, out, card=card, extra=texts, record=record, progress=progress)

@@ -27,7 +27,7 @@ _kernels: Any = None
 def kernels(tensors: Sequence[torch.Tensor]) -> Any:
     """Return the kernels if these tensors can go to them and are worth it, else None."""
     global _worked, _kernels
-    if any(not _fits(tensor) for tensor in tensors):
+    if not all(map(_fits, tensors)):
         return None
     if _kernels is None:
         _worked += sum(tensor.numel() for tensor in tensors)
@@ -38,7 +38,7 @@ def kernels(tensors: Sequence[torch.Tensor]) -> Any:
 
 
 def _fits(tensor: torch.Tensor) -> bool:
-    return tensor.dtype in _KINDS and tensor.device.type == "cpu" and tensor.is_contiguous()
+    return tensor.dtype in _KINDS and tensor.is_cpu and tensor.is_contiguous()
 
 
 def _load() -> Any:
@@ -68,11 +68,16 @@ def gram(code: Any, models: Sequence[torch.Tensor], base: torch.Tensor | None) -
 
 
 class _Bracket(NamedTuple):
-    """Patterns of |delta|, `low` to `high` inclusive, that hold the threshold, and the share of the sample inside."""
+    """Patterns of |delta|, `low` to `high` inclusive, that hold the threshold.
+
+    share: of the sample that is inside. above, inside: how many elements are; None = not counted, or missed.
+    """
 
     low: int
     high: int
-    share: float
+    share: float = 0.0
+    above: int | None = None
+    inside: int = 0
 
 
 def select(code: Any, base: torch.Tensor, model: torch.Tensor, count: int) -> Cut | None:
@@ -83,28 +88,32 @@ def select(code: Any, base: torch.Tensor, model: torch.Tensor, count: int) -> Cu
     by pattern narrows it first.
     """
     size, where = model.numel(), (*address(base), *address(model))
-    bracket = _bracket(code, where, size, count)
     room = size // 16 + SAMPLE
-    if bracket.low != bracket.high and 2 * bracket.share * size > room:
-        narrow = _narrow(code, where, size, count, bracket)
-        if narrow is None:
-            return None
-        bracket = narrow
-    found = np.empty(0 if bracket.low == bracket.high else room, dtype=np.int32)
-    above, inside = code.between(*where, size, bracket.low, bracket.high, found)
-    if not above < count <= above + inside or (len(found) and inside > len(found)):
+    found = _bracket(code, where, size, count)
+    if found.low != found.high and 2 * found.share * size > room:
+        found = _narrow(code, where, size, count, found)
+    if found.above is None or found.low != found.high:
+        found = _collect(code, where, size, count, found, room)
+    if found.above is None or not found.above < count <= found.above + found.inside:
         return None
-    pattern = bracket.low
-    if len(found):
-        values = found[:inside]
-        rank = inside - (count - above)
-        values.partition(rank)
-        pattern = int(values[rank])
-        above += int((values > pattern).sum())
-        inside = int((values == pattern).sum())
-    ties = count - above
-    end = size if ties == inside else int(code.nth_equal(*where, size, pattern, ties))
-    return Cut(float(np.int32(pattern).view(np.float32)), end)
+    ties = count - found.above
+    end = size if ties == found.inside else int(code.nth_equal(*where, size, found.low, ties))
+    return Cut(float(np.int32(found.low).view(np.float32)), end)
+
+
+def _collect(code: Any, where: tuple[int, ...], size: int, count: int, bracket: _Bracket, room: int) -> _Bracket:
+    """Return the pattern of the `count`-th largest, with its counts, if the bracket holds it and `room` that."""
+    values = np.empty(0 if bracket.low == bracket.high else room, dtype=np.int32)
+    above, inside = code.between(*where, size, bracket.low, bracket.high, values)
+    if bracket.low == bracket.high:
+        return bracket._replace(above=above, inside=inside)
+    if not above < count <= above + inside or inside > room:
+        return bracket._replace(above=None)
+    rank = inside - (count - above)
+    values = values[:inside]
+    values.partition(rank)
+    pattern = int(values[rank])
+    return _Bracket(pattern, pattern, 0.0, above + int((values > pattern).sum()), int((values == pattern).sum()))
 
 
 def _bracket(code: Any, where: tuple[int, ...], size: int, count: int) -> _Bracket:
@@ -123,8 +132,8 @@ def _bracket(code: Any, where: tuple[int, ...], size: int, count: int) -> _Brack
     return _Bracket(least, most, float(((bits >= least) & (bits <= most)).mean()))
 
 
-def _narrow(code: Any, where: tuple[int, ...], size: int, count: int, bracket: _Bracket) -> _Bracket | None:
-    """Return the patterns of the one bin, of at most BINS, that holds the `count`-th largest; None if none does."""
+def _narrow(code: Any, where: tuple[int, ...], size: int, count: int, bracket: _Bracket) -> _Bracket:
+    """Return the patterns of the one bin, of at most BINS, that holds the `count`-th largest, with their counts."""
     shift = max(0, (bracket.high - bracket.low).bit_length() - BINS.bit_length() + 1)
     bins = np.zeros((BINS, 3), dtype=np.int64)
     bins[:, 1] = 0x7FFFFFFF
@@ -132,6 +141,6 @@ def _narrow(code: Any, where: tuple[int, ...], size: int, count: int, bracket: _
     down = above + bins[::-1, 0].cumsum()  # at least as large as each bin's smallest, from the last bin
     at = int(np.searchsorted(down, count))
     if above >= count or at == BINS:
-        return None
-    _, low, high = bins[BINS - 1 - at]
-    return _Bracket(int(low), int(high), 0.0)
+        return bracket
+    inside, low, high = (int(value) for value in bins[BINS - 1 - at])
+    return _Bracket(low, high, 0.0, int(down[at]) - inside, inside)

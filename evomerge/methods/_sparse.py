@@ -77,8 +77,8 @@ class Sparse(Arithmetic):
         weights = settings.each("weight")
         used = []
         for model, (weight, density) in enumerate(zip(weights, settings.each("density"), strict=True)):
-            if weight == 0 or density <= 0:
-                continue
+            if weight == 0 or density <= 0 or (self.by == "random" and not _random.cut(density)):
+                continue  # nothing of it is kept
             share = self._share(inputs, settings, statistics, model, density) if density < 1 else Share(1.0, 1.0)
             vote, post = (share.vote, weight) if unweighted else (share.vote * weight, 1.0)
             used.append((model, share._replace(weight=weight, vote=vote, post=post)))

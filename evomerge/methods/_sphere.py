@@ -127,7 +127,7 @@ def _tangent(span: Span, units: list[torch.Tensor], mean: torch.Tensor, tol: flo
         cosine = max(-1.0, min(1.0, span.dot(unit, mean)))
         angle = math.acos(cosine)
         # An opposite vector lies in every direction at once, so in none.
-        if angle >= tol and math.sin(angle) > TINY:
+        if angle > tol and (cosine > 0 or math.sin(angle) ** 2 > COLLINEAR):
             total += angle / math.sin(angle) / len(units) * (unit - cosine * mean)
     return total
 

@@ -103,23 +103,24 @@ class Statistics:
         The second density on the 1/1024 grid that is asked for computes a table that answers all others.
         """
         count = max(1, int(density * self.size))
-        asked = ("magnitude", model)
-        if (density * GRID).is_integer() and ("cut", model, count) not in self._known:
-            if asked in self._asked:
-                self._tabulate(model, count)
+        step = density * GRID
+        if step.is_integer() and ("cut", model, count) not in self._known:
+            asked = ("magnitude", model)
+            if asked in self._asked and self._models[model].dtype != torch.float64:
+                self._look_up(model, count, int(step))
             self._asked.add(asked)
         return count
 
-    def _tabulate(self, model: int, count: int) -> None:
-        """Answer `cut` and `kept_l1` of this count from the table of all densities on the grid."""
-        if self.delta(model, 0, 1).dtype != torch.float32:
-            return
-        counts = [max(1, self.size * step // GRID) for step in range(1, GRID + 1)]
-        table = self.remember(("table", model), lambda: _selection.table(self._sizes(model), self.size, counts))
-        at = counts.index(count)
-        end = self._tie_end(model, table.thresholds[at], table.ties[at])
-        self._known["cut", model, count] = Cut(table.thresholds[at], end)
-        self._known["l1", model, count] = table.l1[at]
+    def _look_up(self, model: int, count: int, step: int) -> None:
+        """Answer `cut` and `kept_l1` of density step / GRID from the table of all of them."""
+        table = self.remember(("table", model), lambda: self._tabulate(model))
+        threshold = table.thresholds[step - 1]
+        self._known["cut", model, count] = Cut(threshold, self._tie_end(model, threshold, table.ties[step - 1]))
+        self._known["l1", model, count] = table.l1[step - 1]
+
+    def _tabulate(self, model: int) -> _selection.Table:
+        size = self.size
+        return _selection.table(self._sizes(model), size, [max(1, size * step // GRID) for step in range(1, GRID + 1)])
 
     def random(self, model: int, density: float, address: tuple[int, int]) -> tuple[float, float]:
         """Return the L1 norms (kept, all) of a task vector under the random mask of that density and address."""

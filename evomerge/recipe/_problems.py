@@ -22,7 +22,7 @@ def problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
     """Yield the problems of a document that fits the schema."""
     given = [name for name in ("models", "slices", "modules") if getattr(entry, name) is not None]
     if len(given) != 1:
-        yield Problem(where, "needs exactly one of models:, slices: and modules:")
+        yield Problem(where, "needs exactly one of models: and slices: (or modules: around them)")
         return
     if entry.modules and len(entry.modules) > 1:
         names = ", ".join(entry.modules)

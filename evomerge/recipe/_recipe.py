@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from evomerge.errors import InvalidFile, InvalidInput
+from evomerge.errors import InvalidFile
 from evomerge.recipe._parameters import Setting
 from evomerge.recipe._problems import body_of, problems
 from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._schema import RecipeEntry
 from evomerge.recipe._vocabulary import TokenRule, VocabularyRule
-from evomerge.recipe._yaml import check, read_documents
+from evomerge.recipe._yaml import check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,54 +136,6 @@ class Recipe:
         return replace(self, commits=pinned, document=document)
 
 
-def load_recipe(path: Path | str) -> Recipe:
-    """Read a recipe file; of several documents, the one without a name (or else the last) is the result.
-
-    Raises:
-        InvalidInput: the file cannot be read. InvalidFile: every problem of its content at once.
-    """
-    path = Path(path)
-    data = fold(read_documents(path), str(path))
-    if isinstance(data, Mapping) and "tasks" in data and "merge_method" not in data:
-        raise InvalidInput(f"{path}: is a search file, not a recipe; run it with `evomerge search`")
-    return parse_recipe(data, where=str(path), root=path.resolve().parent)
-
-
-def load_recipes(path: Path | str) -> dict[str, Recipe]:
-    """Read a file of several recipes and return each by its name, in the order of building; the result's name is "".
-
-    Raises:
-        InvalidInput, InvalidFile: see `load_recipe`.
-    """
-    result = load_recipe(path)
-    return {**result.merges, "": result}
-
-
-def fold(documents: Sequence[Any], where: str) -> Any:
-    """Return several YAML documents, in which later ones use earlier ones by name, as one.
-
-    Raises:
-        InvalidInput: none or several could be the result, or a name stands twice.
-    """
-    if len(documents) == 1:
-        only = documents[0]
-        return {k: v for k, v in only.items() if k != "name"} if isinstance(only, Mapping) else only
-    if not documents or not all(isinstance(document, Mapping) for document in documents):
-        raise InvalidInput(f"{where}: holds {len(documents)} YAML documents, expected a recipe in each")
-    named = [(document.get("name"), {k: v for k, v in document.items() if k != "name"}) for document in documents]
-    unnamed = [i for i, (name, _) in enumerate(named) if name is None]
-    if len(unnamed) > 1:
-        raise InvalidInput(f"{where}: {len(unnamed)} documents have no name:, expected one (the result)")
-    _, result = named.pop(unnamed[0] if unnamed else -1)
-    names = [str(name) for name, _ in named]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise InvalidInput(f'{where}: two documents have the name "{twice[0]}"')
-    extension = result.get("evomerge") or {}
-    merges = {str(name): document for name, document in named}
-    return {**result, "evomerge": {**extension, "merges": {**extension.get("merges", {}), **merges}}}
-
-
 def parse_recipe(data: Any, *, where: str = "recipe", root: Path | None = None) -> Recipe:
     """Check plain data (what YAML gives) and return the recipe it describes.
 
@@ -207,7 +159,8 @@ def _parse(data: Any, where: str, root: Path | None, known: Mapping[str, Recipe]
             merges[name] = _parse(document, f"{where}: evomerge.merges.{name}", root, merges)
         except InvalidFile as error:
             found += error.problems
-    found += problems(entry, where)
+    reported = {problem.where for problem in found}  # what the schema dropped there must not be called missing
+    found += [problem for problem in problems(entry, where) if problem.where not in reported]
     if found:
         raise InvalidFile(found)
     return _recipe(entry, root, merges)

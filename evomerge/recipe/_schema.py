@@ -146,6 +146,11 @@ class RecipeEntry(_Strict):
     evomerge: ExtensionEntry = Field(default_factory=ExtensionEntry)
 
 
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON Schema of a YAML file, for editors and other programs."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+
+
 def recipe_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a recipe file, for editors and other programs."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **RecipeEntry.model_json_schema()}
+    """Return the JSON Schema of a recipe file."""
+    return json_schema(RecipeEntry)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -140,13 +140,16 @@ def _sentence(model: type[BaseModel], error: Any, location: list[Any]) -> str:
 def _fields_at(model: type[BaseModel], location: list[Any]) -> list[str]:
     """Return the keys that a schema knows at a place of the file."""
     current: Any = model
+    named = False  # by the person, as the entries of a mapping are
     for part in location:
-        if isinstance(part, int):
+        if isinstance(part, int) or named:
+            named = False
             continue
         if not (isinstance(current, type) and issubclass(current, BaseModel)):
             return []
         info = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
         current = _model_inside(info.annotation) if info else None
+        named = info is not None and get_origin(info.annotation) is dict
     if not (isinstance(current, type) and issubclass(current, BaseModel)):
         return []
     return [field.alias or name for name, field in current.model_fields.items()]

@@ -12,7 +12,7 @@ from evomerge.run._ledger import Ledger
 from evomerge.run._progress import Observer, Progress, Silent
 from evomerge.run._run import LEDGER, Run, Summary
 from evomerge.run._scoring import CandidateScorer
-from evomerge.run._search_file import SearchEntry
+from evomerge.run._search_file import SearchEntry, search_schema
 from evomerge.run._soup import Greedy, Soup, SoupStep, check_ingredients, cook, greedy_soup, soup_document
 from evomerge.run._soup_card import soup_sections
 
@@ -43,6 +43,7 @@ __all__ = [
     "metric",
     "needs",
     "search",
+    "search_schema",
     "shown",
     "soup_document",
     "soup_sections",

@@ -126,6 +126,7 @@ def _executor(setup: Setup) -> Executor:
         batch_size=workers.batch_size,
         threads=workers.threads,
         device="cuda" if workers.gpus else "cpu",
+        commits=setup.parents.commits,
     )
     if workers.count == 0:
         return InlineExecutor(shared)

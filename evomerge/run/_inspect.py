@@ -136,7 +136,8 @@ def inspect_data(data: Mapping[str, Any], *, where: str, folder: Path) -> Setup:
         findings.problems += _optimizer_problems(entry, space, where)
     starts = [r for r in (_start_reference(text, folder, findings) for text in entry.start) if r is not None]
     floors = _relative_floors(entry, prepared, findings)
-    parents = Parents(list(opened), folder) if same and space is not None else None
+    commits = {ref.pin: model.commit for ref, model in opened.items() if model.commit}
+    parents = Parents(list(opened), folder, commits) if same and space is not None else None
     if space is not None and parents is not None:
         _check_buildable(space, parents, starts, folder, findings)
     if findings.problems:
@@ -234,6 +235,7 @@ def _request(task: TaskEntry, folder: Path, where: str) -> TaskRequest:
         scorer=scorer,
         items=resolve(folder, task.items) if task.items else None,
         metric=task.metric,
+        num_fewshot=task.num_fewshot,
         direction=task.direction,
         weight=task.weight,
         floor=task.floor if isinstance(task.floor, float) else None,

@@ -33,7 +33,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSetup:
-    """Everything a worker needs to start: where the parents are and what to score. Can be pickled."""
+    """Everything a worker needs to start: where the parents are and what to score. Can be pickled.
+
+    commits: of the hub that the parents' names stand for, so that every worker opens the same.
+    """
 
     parents: tuple[ModelRef, ...]
     root: Path | None
@@ -41,6 +44,7 @@ class WorkerSetup:
     batch_size: int
     threads: int
     device: str
+    commits: Mapping[str, str] = field(default_factory=dict)
 
 
 class Executor(Protocol):

@@ -20,6 +20,7 @@ FAILED_RETRIES = 1  # an error that repeats in a fresh process with half the bat
 FAILED_STARTS = 3  # workers that die this often before their first answer never will
 PATIENCE = 20.0  # times the usual seconds an item takes, before a worker counts as hanging
 LEAST_SECONDS = 300.0
+START_SECONDS = 900.0  # for a worker to come up; its first job's time starts after that
 
 
 @dataclass(slots=True)
@@ -48,6 +49,7 @@ class RayExecutor:
         if self._started_here:
             _connect(ray, address, cpus=count * setup.threads)
         self._shared = ray.put(setup)
+        self._starting: dict[int, Any] = {}  # slot -> answer of a worker that may not be up yet
         self._actors: list[Any] = [self._start(slot) for slot in range(count)]
         self._idle = list(range(count))
         self._running: dict[Any, _Running] = {}
@@ -85,7 +87,9 @@ class RayExecutor:
         environment = {**WORKER_ENVIRONMENT, "OMP_NUM_THREADS": str(self._setup.threads), "HF_TOKEN": ""}
         actor = self._ray.remote(num_cpus=self._setup.threads, num_gpus=self._gpus)(CandidateScorer)
         options = {"runtime_env": {"env_vars": environment}}
-        return actor.options(**options).remote(self._shared, f"ray-{slot}")
+        started = actor.options(**options).remote(self._shared, f"ray-{slot}")
+        self._starting[slot] = started.ready.remote()
+        return started
 
     def _send(self, job: Job, slot: int, *, attempt: int, batch_size: int) -> None:
         reference = self._actors[slot].score.remote(job, batch_size)
@@ -134,7 +138,12 @@ class RayExecutor:
     def _kill_hanging(self) -> None:
         now = time.monotonic()
         for running in self._running.values():
-            if not running.late and now - running.started > self._limit(running.job):
+            starting = self._starting.get(running.slot)
+            if starting is not None and self._ray.wait([starting], timeout=0)[0]:
+                del self._starting[running.slot]
+                running.started, starting = now, None
+            limit = self._limit(running.job) if starting is None else START_SECONDS
+            if not running.late and now - running.started > limit:
                 running.late = True
                 self._ray.kill(self._actors[running.slot])
 

@@ -23,8 +23,12 @@ class CandidateScorer:
 
         torch.set_num_threads(setup.threads)
         self.setup, self.name = setup, name
-        self._live = LiveModel(Parents(setup.parents, setup.root), device=setup.device)
+        self._live = LiveModel(Parents(setup.parents, setup.root, setup.commits), device=setup.device)
         self._scorers: dict[tuple[int, int], Any] = {}
+
+    def ready(self) -> None:
+        """Return when the libraries that the first candidate needs are loaded."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
     def score(self, job: Job, batch_size: int | None = None) -> Outcome:
         """Score a job; every exception becomes a failure of the candidate."""

@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from evomerge.recipe import ModelRef
-
-Ref = Annotated[ModelRef, BeforeValidator(ModelRef.parse)]
+from evomerge.recipe import Ref, json_schema
 
 
 class _Strict(BaseModel):
@@ -29,12 +27,16 @@ class RelativeFloor(_Strict):
 
 
 class TaskEntry(_Strict):
-    """One objective: an lm-eval task, or a Python function with items of its own."""
+    """One objective: an lm-eval task, group or tag, or a Python function with items of its own.
+
+    num_fewshot: of this task; None = as `lm_eval:` and the task say.
+    """
 
     task: str | None = None
     scorer: str | None = None
     items: str | None = None
     metric: str | None = None
+    num_fewshot: int | None = Field(None, ge=0)
     direction: Literal["max", "min"] = "max"
     weight: float = Field(1.0, gt=0)
     floor: float | RelativeFloor | None = None
@@ -104,6 +106,11 @@ def _read_optimizer(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+_OPTIMIZER = {
+    "anyOf": [{"type": "string"}, {"type": "object", "properties": {"name": {"type": "string"}}}],
+}
+
+
 class SearchEntry(_Strict):
     """A whole search file."""
 
@@ -115,12 +122,19 @@ class SearchEntry(_Strict):
     pools: PoolsEntry = Field(default_factory=lambda: PoolsEntry())
     subset: SubsetEntry = Field(default_factory=lambda: SubsetEntry())
     start: list[str] = Field(default_factory=list)
-    optimizer: Annotated[dict[str, Any], BeforeValidator(_read_optimizer)] = Field(default_factory=dict)
+    optimizer: Annotated[dict[str, Any], BeforeValidator(_read_optimizer), WithJsonSchema(_OPTIMIZER)] = Field(
+        default_factory=dict
+    )
     budget: BudgetEntry = Field(default_factory=lambda: BudgetEntry(candidates=400))
     workers: WorkersEntry = Field(default_factory=lambda: WorkersEntry())
     proof: ProofEntry = Field(default_factory=lambda: ProofEntry())
     allow_test_split: list[str] = Field(default_factory=list)
     seed: int = Field(0, ge=0)
+
+
+def search_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a search file."""
+    return json_schema(SearchEntry)
 
 
 # What may differ between two calls of one run: it changes how long the night is, never what a score means.

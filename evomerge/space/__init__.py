@@ -7,7 +7,7 @@ encoded is exact. This room refuses to open models, to build tensors and to know
 from evomerge.space._load import Space, build_space, read_space, shipped_spaces
 from evomerge.space._merge_space import MergeSpace
 from evomerge.space._references import Reference, references
-from evomerge.space._schema import SpaceEntry
+from evomerge.space._schema import SpaceEntry, space_schema
 from evomerge.space._stack_space import StackSpace
 
 __all__ = [
@@ -20,4 +20,5 @@ __all__ = [
     "read_space",
     "references",
     "shipped_spaces",
+    "space_schema",
 ]

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from evomerge.records import Kind
 
-GRID = (0.2, 0.35, 0.5, 0.75, 1.0)  # task-arithmetic weights that papers and people try first
+GRID = (0.3, 0.5, 0.7, 1.0)  # task-arithmetic weights that papers and people try first
 
 
 class Reference(NamedTuple):

@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from evomerge.recipe import read_setting
+from evomerge.recipe import SettingField, json_schema
 
 AXES = ("model", "layer", "module")
 
@@ -33,6 +33,16 @@ def _read_axes(value: Any) -> Any:
     return tuple(read)
 
 
+_CURVE = {"type": "integer", "minimum": 2}
+_AXIS: dict[str, Any] = {
+    "anyOf": [
+        {"enum": list(AXES)},
+        {"type": "object", "properties": {"curve": _CURVE}, "required": ["curve"], "additionalProperties": False},
+    ]
+}
+_AXES_SCHEMA: dict[str, Any] = {"anyOf": [*_AXIS["anyOf"], {"type": "array", "items": _AXIS}]}
+
+
 class GeneEntry(_Strict):
     """One varied parameter.
 
@@ -40,7 +50,7 @@ class GeneEntry(_Strict):
     `module` (attention, mlp, rest), `curve: K` (K knots over depth). Empty: one value for all.
     """
 
-    per: Annotated[tuple[str, ...], BeforeValidator(_read_axes)] = ()
+    per: Annotated[tuple[str, ...], BeforeValidator(_read_axes), WithJsonSchema(_AXES_SCHEMA)] = ()
     range: tuple[float, float] | None = None
     start: float | None = None
 
@@ -50,6 +60,11 @@ class SpaceEntry(_Strict):
 
     method: str | Annotated[list[str], Field(min_length=1)]
     genes: dict[str, GeneEntry] = Field(default_factory=dict)
-    parameters: dict[str, Annotated[Any, BeforeValidator(read_setting)]] = Field(default_factory=dict)
+    parameters: dict[str, SettingField] = Field(default_factory=dict)
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
     evomerge: dict[str, Any] = Field(default_factory=dict)
+
+
+def space_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a space file."""
+    return json_schema(SpaceEntry)

@@ -110,8 +110,9 @@ class StackSpace:
         sources = [self.models.index(chosen[layer][0]) if layer in chosen else 0 for layer in layers]
         reals = start.reals
         if self.gain:
-            known = [self.gain.coordinate(chosen[layer][1][0]) if layer in chosen else None for layer in layers]
-            reals = tuple(start.reals[i] if known[i] is None else known[i] for i in range(len(reals)))  # type: ignore[misc]
+            known = {layer: self.gain.coordinate(used[0]) for layer, (_, used) in chosen.items()}
+            common = next(iter(known.values()), start.reals[0])
+            reals = (common,) if len(reals) == 1 else tuple(known.get(i, start.reals[i]) for i in layers)
         return Point(
             reals=reals,
             integers=tuple(repeats) if domain.integers else (),

@@ -105,7 +105,9 @@ def test_live_and_merged_with_others(tmp_path: Path) -> None:
 def test_only_the_tensor_that_is_read_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = write_pico(tmp_path / "base", 0)
     write_adapter(base, tmp_path / "adapter", target_modules=["q_proj"])
-    model = Parents([ModelRef.parse(f"{base}+{tmp_path / 'adapter'}")])[ModelRef.parse(f"{base}+{tmp_path / 'adapter'}")]
+    model = Parents([ModelRef.parse(f"{base}+{tmp_path / 'adapter'}")])[
+        ModelRef.parse(f"{base}+{tmp_path / 'adapter'}")
+    ]
     read: list[str] = []
     original = Checkpoint.tensor
     monkeypatch.setattr(Checkpoint, "tensor", lambda self, name: read.append(name) or original(self, name))

@@ -204,7 +204,7 @@ def test_a_relative_path_starts_at_the_root_or_the_working_directory(
     assert locate(ModelRef.parse("./models/b"), root) == root / "models/b"
     assert locate(ModelRef.parse(str(root / "models/b"))) == root / "models/b"
     (root / "models/a").mkdir()
-    with pytest.raises(InvalidInput, match="found in two places, .*write an absolute path"):
+    with pytest.raises(InvalidInput, match=r"found in two places, .*write an absolute path"):
         locate(ModelRef.parse("models/a"), root)
     assert locate(ModelRef.parse("models/a"), tmp_path / "here") == tmp_path / "here/models/a", "one place, named twice"
 

@@ -18,8 +18,7 @@ FAMILIES = {
     ),
     "gpt2": (
         "transformer.h.",
-        ["attn.c_attn.weight", "attn.c_proj.weight", "attn.c_proj.bias", "mlp.c_fc.weight", "mlp.c_proj.weight"]
-        + ["ln_1.weight"],
+        ["attn.c_attn.weight", "attn.c_proj.weight", "attn.c_proj.bias", "mlp.c_proj.weight", "ln_1.weight"],
         ["transformer.wte.weight", "transformer.wpe.weight"],
         ["transformer.ln_f.weight", "transformer.ln_f.bias"],
         ("attn.", "mlp."),

@@ -72,7 +72,7 @@ def test_a_pin_for_a_model_that_the_recipe_does_not_name_is_refused() -> None:
         parse_recipe(recipe("owner/tiny", commits={"owner/tini": OLD}))
     with pytest.raises(InvalidFile, match='Did you mean "owner/tiny@v1"'):
         parse_recipe(recipe("owner/tiny@v1", commits={"owner/tiny": OLD}))
-    with pytest.raises(InvalidFile, match="evomerge.commits"):
+    with pytest.raises(InvalidFile, match=r"evomerge\.commits"):
         parse_recipe(recipe("owner/tiny", commits={"owner/tiny": "main"}))
 
 

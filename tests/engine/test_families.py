@@ -24,9 +24,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, Path,
     made = {}
     for family in FAMILIES:
         base = write_pico(root / family / "base", 0, family=family, dtype="bfloat16")
-        others = [
-            write_pico(root / family / f"m{i}", i, family=family, near=base, dtype="bfloat16") for i in (1, 2)
-        ]
+        others = [write_pico(root / family / f"m{i}", i, family=family, near=base, dtype="bfloat16") for i in (1, 2)]
         made[family] = (base, others[0], others[1])
     return made
 

@@ -78,7 +78,7 @@ def leave_folder(folder: Path) -> None:
 def twice(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
     save_file({"model.norm.weight": tensors["model.norm.weight"]}, folder / "b.safetensors")
-    names = {name: WEIGHTS for name in tensors} | {"model.norm.weight": "b.safetensors"}
+    names = dict.fromkeys(tensors, WEIGHTS) | {"model.norm.weight": "b.safetensors"}
     (folder / INDEX).write_text(json.dumps({"weight_map": names}))
 
 
@@ -110,7 +110,9 @@ FAULTS: dict[Callable[[Path], None], tuple[type[EvomergeError], str]] = {
 
 @pytest.mark.parametrize("method", ["linear", "ties", "passthrough"])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_a_faulty_parent_is_named_and_nothing_is_left(fault: Callable[[Path], None], method: str, tmp_path: Path) -> None:
+def test_a_faulty_parent_is_named_and_nothing_is_left(
+    fault: Callable[[Path], None], method: str, tmp_path: Path
+) -> None:
     base = write_pico(tmp_path / "base", 0)
     bad = write_pico(tmp_path / "bad", 1, near=base)
     fault(bad)

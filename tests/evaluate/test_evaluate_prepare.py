@@ -72,7 +72,7 @@ def test_every_problem_at_once(write_task, monkeypatch):
     assert "nowhere.jsonl is not there" in found["tasks.3 (lost)"]
     assert "not a mean over items; use one of: acc" in found["tasks.4 (f1)"]
     assert "Python class" in found["tasks.5 (class)"]
-    assert "group of 2 tasks" in found["tasks.6 (some)"] and "f1, mc" in found["tasks.6 (some)"]
+    assert 'its task mc is used by "mc", too' in found["tasks.6 (some)"]
     assert "either a task or a scorer" in found["tasks.7 (None)"]
     assert len(found) == 12
 

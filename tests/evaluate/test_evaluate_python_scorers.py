@@ -83,7 +83,9 @@ def test_the_function_sees_the_model_and_cannot_change_its_items(request_for, mo
     scorer, ids = prepared.scorer(model, tokenizer, batch_size=4), prepared.pools["greedy"]["search"]
     ids = [i for i in ids if i]  # an empty text has no logits
     assert scorer.score({"greedy": ids})["greedy"].values == (1.0,) * len(ids)
-    assert all(item["text"] != "changed" for item in prepared._sources[prepared._source_of["greedy"]].items.values())
+    assert all(
+        item["text"] != "changed" for item in prepared._sources[prepared._members["greedy"][0].source].items.values()
+    )
 
 
 def test_pools_are_disjoint_and_repeats_are_dropped(request_for):

@@ -145,6 +145,27 @@ def test_cut_answers_are_counted(folder, model, tokenizer):
     assert prepared.facts["gen"]["generation"]["max_gen_toks"] == 6  # a cap, not a new length
 
 
+def test_a_model_that_does_not_stop_is_degenerate(write_task, model, tokenizer):
+    endless = {"until": ["never"], "max_gen_toks": 40}
+    folder = write_task("gen", {"test": choice_rows(24)}, **GENERATE | {"generation_kwargs": endless})
+    prepared, scorer = bound(folder, model, tokenizer, "gen")
+    with pytest.raises(DegenerateModel, match=r"gen: it does not stop: more than 50% .* reach 40 tokens"):
+        scorer.score({"gen": prepared.pools["gen"]["search"]})
+    scorer.score({"gen": prepared.pools["gen"]["search"][:3]})  # too few to judge
+    assert scorer.truncated["gen"] == (3, 3)
+    prepared, scorer = bound(folder, model, tokenizer, "gen", max_cut_answers=1.0)
+    scorer.score({"gen": prepared.pools["gen"]["search"]})
+    assert scorer.truncated["gen"] == (8, 8)
+
+
+def test_generation_has_a_time_limit(folder, model, tokenizer):
+    prepared, scorer = bound(folder, model, tokenizer, "gen", max_gen_seconds=1e-6)
+    with pytest.raises(EvomergeError, match=r"gen: its answers took longer than 1e-06 seconds"):
+        scorer.score({"gen": prepared.pools["gen"]["search"]})
+    prepared, scorer = bound(folder, model, tokenizer, "gen", max_gen_seconds=500)
+    assert len(scorer.score({"gen": prepared.pools["gen"]["search"]})["gen"].values) == 8
+
+
 def test_answers_longer_than_the_model_are_refused(write_task, model, tokenizer):
     folder = write_task("gen", {"test": choice_rows(24)}, **GENERATE | {"generation_kwargs": {"until": ["a"]}})
     with pytest.raises(InvalidInput, match=r"answers may have 256 tokens, but the model reads 256"):

@@ -117,6 +117,11 @@ def test_paper_rescales_by_probability(name: str) -> None:
     assert torch.equal(matched != 0, mask)
 
 
+def test_a_density_too_small_to_keep_anything_keeps_nothing() -> None:
+    own = [{"weight": 1.0, "density": 1e-200}]
+    assert not bool(merge("dare_linear", [DELTA], BASE, own, {"rescale_by": "density"}).any())
+
+
 def test_dellas_own_rescale_is_unbiased_for_each_element() -> None:
     own = [{"weight": 1.0, "density": 0.5, "epsilon": 0.3}]
     small = torch.linspace(1, 2, 64)

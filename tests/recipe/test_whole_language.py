@@ -71,7 +71,8 @@ def test_problems_inside_a_module_say_where() -> None:
     found = problems({"merge_method": "linear", "modules": {"text": inner}})
     assert "r: modules.text.models.0.parameters.wieght" in found[0]
     assert problems({"merge_method": "linear", "modules": {"text": {}}})[0].startswith("r: modules.text: needs exactly")
-    assert problems({"merge_method": "linear"}) == ["r: needs exactly one of models:, slices: and modules:"]
+    expected = "r: needs exactly one of models: and slices: (or modules: around them)"
+    assert problems({"merge_method": "linear"}) == [expected]
 
 
 # tokenizer
@@ -80,7 +81,9 @@ def test_problems_inside_a_module_say_where() -> None:
 @pytest.mark.parametrize("key", ["tokenizer_source", "tokenizer"])
 @pytest.mark.parametrize("source", ["union", "base", "a/b@main", {"model": {"path": "a/b"}}])
 def test_every_form_of_a_source(key: str, source: Any) -> None:
-    recipe = parse_recipe(linear("a/b@main", "a/b", **{key: source if key == "tokenizer_source" else {"source": source}}))
+    recipe = parse_recipe(
+        linear("a/b@main", "a/b", **{key: source if key == "tokenizer_source" else {"source": source}})
+    )
     assert recipe.vocabulary is not None
     assert recipe.vocabulary.source == (source if source in ("union", "base") else ModelRef.parse(source))
     assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
@@ -196,7 +199,11 @@ def test_a_slices_own_base(pico: dict[str, Path], tmp_path: Path) -> None:
         source = {"model": str(pico["one"]), "layer_range": [start, end], "parameters": {"weight": 1.0}}
         return {"sources": [source], "base_model": str(pico[base])}
 
-    document = {"merge_method": "task_arithmetic", "slices": [part("two", 0, 1), part("three", 1, 3)], "dtype": "float32"}
+    document = {
+        "merge_method": "task_arithmetic",
+        "slices": [part("two", 0, 1), part("three", 1, 3)],
+        "dtype": "float32",
+    }
     document["parameters"] = {"lambda": 0.0}
     out = load_file(merge(document, tmp_path / "out") / "model.safetensors")
     for key, name in (("model.layers.0.mlp.up_proj.weight", "two"), ("model.layers.1.mlp.up_proj.weight", "three")):
@@ -276,7 +283,9 @@ def test_faults_of_several_documents(tmp_path: Path) -> None:
 
 def test_a_name_must_come_before_its_use(tmp_path: Path) -> None:
     path = tmp_path / "r.yaml"
-    path.write_text(yaml.safe_dump_all([{"name": "a", **linear("b")}, {"name": "b", **linear("x/y")}, linear("a", "b")]))
+    path.write_text(
+        yaml.safe_dump_all([{"name": "a", **linear("b")}, {"name": "b", **linear("x/y")}, linear("a", "b")])
+    )
     with pytest.raises(InvalidInput, match="b: no such folder"):
         merge(path, tmp_path / "out")
 
@@ -289,14 +298,16 @@ def test_variants_reach_the_method_and_are_checked(pico: dict[str, Path], tmp_pa
 
     method = next(m for m in methods.METHODS.values() if m.variants and m.base == "required" and m.inputs[0] <= 1)
     variant = method.variants[0]
+    known = {p.name for p in method.parameters}
+    given = [{"weight": weight, "density": 0.5} for weight in (0.2, 0.9)]
     document = {
         "merge_method": method.name,
         "base_model": str(pico["base"]),
-        "models": [{"model": str(pico[m]), "parameters": {"weight": 0.5, "density": 0.5}} for m in ("one", "two")],
+        "models": [
+            {"model": str(pico[name]), "parameters": {k: v for k, v in values.items() if k in known}}
+            for name, values in zip(("one", "two"), given, strict=True)
+        ],
     }
-    known = {p.name for p in method.parameters}
-    for model in document["models"]:
-        model["parameters"] = {k: v for k, v in model["parameters"].items() if k in known}
     outputs = set()
     for option in variant.options:
         chosen = {**document, "evomerge": {"variants": {variant.name: option}}}
@@ -337,3 +348,25 @@ def test_the_command_prints_a_schema(name: str) -> None:
     result = CliRunner().invoke(command, [name])
     assert result.exit_code == 0, result.output
     assert json.loads(result.output)["type"] == "object"
+
+
+def test_the_schemas_accept_what_is_shipped_and_documented() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    from evomerge.run import search_schema
+    from evomerge.space import shipped_spaces, space_schema
+
+    space = jsonschema.Draft202012Validator(space_schema())
+    files = list(Path(__file__).parents[2].glob("search_spaces/*.yaml"))
+    assert len(files) == len(list(shipped_spaces()))
+    for path in files:
+        assert not list(space.iter_errors(yaml.safe_load(path.read_text()))), path.name
+    search = jsonschema.Draft202012Validator(search_schema())
+    document = {
+        "parents": {"base": "./base", "models": ["./a", {"model": {"path": "x/y", "revision": "v1"}}]},
+        "space": {"method": "linear", "genes": {"weight": {"per": ["model", {"curve": 3}], "range": [0, 1]}}},
+        "tasks": [{"task": "add", "floor": {"parent": "a", "minus": 0.02}}, {"scorer": "f.py:g"}],
+        "optimizer": "cma",
+        "budget": {"candidates": 10},
+    }
+    assert not list(search.iter_errors(document))
+    assert list(search.iter_errors({**document, "pool": {}}))

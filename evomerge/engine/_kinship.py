@@ -1,0 +1,114 @@
+"""Whether models belong together, from a cheap sample of their weights: what `check` says before anything is merged."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from evomerge.checkpoint import Model
+from evomerge.errors import MergeFailed
+
+TENSORS, ELEMENTS = 16, 1 << 16  # sampled of each model, and of each tensor; 7 B models take a moment
+RELATED = 0.9  # cosine; fine-tunes are above 0.99, models of another origin near 0
+WEIGHT = 0.5  # the share of a task vector that the resolution is judged by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kinship:
+    """How a model relates to its base.
+
+    size: norm of its task vector, as a share of the base's. cosine: between the model's weights and the base's.
+    lost: share of half the task vector that rounding to the result's dtype swallows.
+    """
+
+    name: str
+    base: str
+    dtype: str
+    size: float
+    cosine: float
+    lost: float
+
+    @property
+    def text(self) -> str:
+        """The numbers in one line."""
+        return (
+            f"{self.name}: task vector {self.size:.2%} of the base's size, cosine {self.cosine:.4f}, "
+            f"{self.lost:.0%} below the resolution of {self.dtype}"
+        )
+
+    @property
+    def warning(self) -> str | None:
+        """What a person should think about, or None."""
+        if self.size == 0:
+            return f"{self.name} and {self.base} have the same weights"
+        if self.cosine < RELATED:
+            return (
+                f"{self.name} does not descend from {self.base}: its task vector is {self.size:.0%} of the base's "
+                f"size and the cosine of their weights is {self.cosine:.2f}; merges of unrelated models rarely work"
+            )
+        if self.lost > 0.5:
+            return (
+                f"{self.name}'s task vector is so small that {self.lost:.0%} of it is below the resolution of "
+                f"{self.dtype}; set dtype: float32, or expect rounding to decide"
+            )
+        return None
+
+
+def kinship(base: Model, models: Sequence[Model], dtype: torch.dtype | str | None) -> list[Kinship]:
+    """Return how each model relates to the base; models that share no weight of one shape with it are left out.
+
+    dtype: of the result; None = the base's.
+    """
+    final: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype or base.dtype
+    found = []
+    for model in models:
+        names = [
+            name
+            for name, info in base.tensors.items()
+            if len(info.shape) >= 2 and info.dtype.is_floating_point and _shape_in(model, name) == info.shape
+        ]
+        if names:
+            found.append(_measure(base, model, names, final))
+    return found
+
+
+def _shape_in(model: Model, name: str) -> tuple[int, ...] | None:
+    stored = model.spelled(name)
+    return None if stored is None else model.tensors[stored].shape
+
+
+def _measure(base: Model, model: Model, names: Sequence[str], dtype: torch.dtype) -> Kinship:
+    squares = {"base": 0.0, "model": 0.0, "delta": 0.0, "product": 0.0, "wanted": 0.0, "missed": 0.0}
+    for name in names[:: max(1, len(names) // TENSORS)][:TENSORS]:
+        stored = model.spelled(name)
+        assert stored is not None
+        a, b = _middle(base.tensor(name)), _middle(model.tensor(stored))
+        if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
+            raise MergeFailed(f"{name} holds NaN or infinity in {base.name} or {model.name}")
+        wanted = (b - a) * WEIGHT
+        moved = (a + wanted).to(dtype).float() - a.to(dtype).float()
+        for key, value in (
+            ("base", a @ a),
+            ("model", b @ b),
+            ("delta", (b - a) @ (b - a)),
+            ("product", a @ b),
+            ("wanted", wanted @ wanted),
+            ("missed", (moved - wanted) @ (moved - wanted)),
+        ):
+            squares[key] += float(value)
+    both = (squares["base"] * squares["model"]) ** 0.5
+    return Kinship(
+        name=model.name,
+        base=base.name,
+        dtype=str(dtype).removeprefix("torch."),
+        size=(squares["delta"] / squares["base"]) ** 0.5 if squares["base"] else 0.0,
+        cosine=squares["product"] / both if both else 0.0,
+        lost=min(1.0, (squares["missed"] / squares["wanted"]) ** 0.5) if squares["wanted"] else 0.0,
+    )
+
+
+def _middle(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a stretch from the middle of a tensor in float32; of a mapped file only its pages are read."""
+    flat = tensor.reshape(-1)
+    start = max(0, (flat.numel() - ELEMENTS) // 2)
+    return flat[start : start + ELEMENTS].float()

@@ -1,0 +1,87 @@
+"""What `check` says of parents: descent from the base, resolution of the dtype, vocabularies."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+
+from evomerge.checkpoint import Checkpoint
+from evomerge.cli.check import command
+from evomerge.engine import kinship, vocabulary_notes
+from evomerge.testing.pico import write_pico
+
+
+def opened(folder: Path) -> Checkpoint:
+    return Checkpoint(folder, folder.name)
+
+
+def moved(base: Path, folder: Path, scale: float) -> Path:
+    """Write the base with a task vector of a given share of its size."""
+    write_pico(folder, 0)
+    generator = torch.Generator().manual_seed(1)
+    tensors = load_file(base / "model.safetensors")
+    for name, tensor in tensors.items():
+        noise = torch.randn(tensor.shape, generator=generator)
+        tensors[name] = tensor + noise * (scale * tensor.norm() / noise.norm())
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.1])
+def test_the_size_of_a_task_vector(scale: float, tmp_path: Path) -> None:
+    base = write_pico(tmp_path / "base", 0)
+    (found,) = kinship(opened(base), [opened(moved(base, tmp_path / "child", scale))], torch.float32)
+    assert found.size == pytest.approx(scale, rel=0.05)
+    assert found.cosine == pytest.approx((1 + scale**2) ** -0.5, abs=1e-3)
+    assert found.lost < 0.01
+    assert found.warning is None
+
+
+def test_a_stranger_and_a_twin(tmp_path: Path) -> None:
+    base, other = write_pico(tmp_path / "base", 0), write_pico(tmp_path / "other", 1)
+    stranger, twin = kinship(opened(base), [opened(other), opened(base)], None)
+    assert "other does not descend from base" in str(stranger.warning)
+    assert abs(stranger.cosine) < 0.2
+    assert "have the same weights" in str(twin.warning)
+
+
+def test_a_task_vector_below_the_resolution_of_the_result(tmp_path: Path) -> None:
+    base = write_pico(tmp_path / "base", 0)
+    child = opened(moved(base, tmp_path / "child", 1e-4))
+    coarse, fine = (kinship(opened(base), [child], dtype)[0] for dtype in ("bfloat16", "float32"))
+    assert coarse.lost > 0.9
+    assert "below the resolution of bfloat16" in str(coarse.warning)
+    assert fine.lost < 0.01
+    assert fine.warning is None
+
+
+def test_the_check_command_shows_numbers_and_warnings(tmp_path: Path) -> None:
+    base, other = write_pico(tmp_path / "base", 0), write_pico(tmp_path / "other", 1)
+    document = {
+        "merge_method": "task_arithmetic",
+        "base_model": str(base),
+        "models": [{"model": str(other), "parameters": {"weight": 0.5}}],
+    }
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(document))
+    result = CliRunner().invoke(command, [str(path), "--json"])
+    facts = json.loads(result.output)["facts"]
+    assert "cosine" in facts["kinship"][0]
+    assert any("does not descend" in note for note in facts["notes"])
+
+
+def test_other_ids_are_noted(tmp_path: Path) -> None:
+    base, other = write_pico(tmp_path / "base", 0), write_pico(tmp_path / "other", 1)
+    path = other / "tokenizer.json"
+    content = json.loads(path.read_text())
+    words = content["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+    words["@@"] = words.pop("c")
+    path.write_text(json.dumps(content))
+    (note,) = vocabulary_notes([opened(base), opened(other)])
+    assert "other has 2 tokens under other ids than base and 1 of its own" in note
+    assert vocabulary_notes([opened(base), opened(base)]) == []
