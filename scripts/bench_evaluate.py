@@ -84,7 +84,7 @@ def write_task(folder: Path, *, items: int, context: int, choice: int, shots: in
             for i in range(count)
         ]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    splits = ("train", "test") if shots else ("test",)
+    splits = ["train", "test"][not shots :]
     task = {
         "task": "four_choices",
         "dataset_path": "json",
@@ -131,8 +131,7 @@ def versus_simple_evaluate(
 
     tokenizer = make_tokenizer(CHARACTERS[: vocabulary - 2])
     positions = (shots + 1) * (2 * context + 2 * choice)
-    shape = {"hidden": 256, "layers": 6, "heads": 8, "positions": positions}
-    model = make_model(vocabulary, **shape, dtype=dtype, device=device)
+    model = make_model(vocabulary, hidden=256, layers=6, heads=8, positions=positions, dtype=dtype, device=device)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_task(folder, items=items, context=context, choice=choice, shots=shots, vocabulary=vocabulary)
@@ -227,8 +226,8 @@ def _quickstart_model() -> tuple[Any, Any, str]:
         return model, AutoTokenizer.from_pretrained(folder), "the quickstart's base"
     lines = (line for path in (QUICKSTART / "tasks" / "data").glob("*.jsonl") for line in path.read_text("utf-8"))
     tokenizer = make_tokenizer(sorted({*string.ascii_lowercase, *lines}))
-    shape = {"hidden": 96, "layers": 6, "heads": 4, "positions": 32}
-    return make_model(len(tokenizer), **shape, dtype="float32", device="cpu"), tokenizer, "random, of that shape"
+    model = make_model(len(tokenizer), hidden=96, layers=6, heads=4, positions=32, dtype="float32", device="cpu")
+    return model, tokenizer, "random, of that shape"
 
 
 def main() -> None:
@@ -247,15 +246,15 @@ def main() -> None:
     if as_json:
         print(json.dumps({"simple_evaluate": peer, "quickstart": ours}, indent=2))
         return
-    print(f"{peer['items']} four-choice items: {peer['seconds']:.2f} s, with simple_evaluate", end=" ")
     print(
-        f"{peer['simple_evaluate_seconds']:.2f} s: {peer['times_faster']:.1f} times faster (goal {LEAST_SPEED_UP:g}),"
+        f"{peer['items']} four-choice items: {peer['seconds']:.2f} s, simple_evaluate "
+        f"{peer['simple_evaluate_seconds']:.2f} s: {peer['times_faster']:.1f} times faster (goal {LEAST_SPEED_UP:g}), "
+        f"{peer['times_less_processor']:.1f} times less processor time\n"
+        f"other answers: {peer['other_answers']}; margins differ by {peer['largest_margin_difference']:.1e} at most\n"
+        f"once: prepare {peer['prepare_seconds']:.2f} s, first call {peer['first_seconds']:.2f} s\n"
+        f"quickstart ({ours['model']}): {ours['seconds'] * 1e3:.0f} ms a candidate in {ours['forwards']} forwards, "
+        f"{ours['over_forwards']:.2f} times its forward passes (goal {MOST_OVER_FORWARDS:g})"
     )
-    print(f"{peer['times_less_processor']:.1f} times less processor time;")
-    print(f"other answers: {peer['other_answers']}; margins differ by {peer['largest_margin_difference']:.1e} at most;")
-    print(f"once: prepare {peer['prepare_seconds']:.2f} s, first call {peer['first_seconds']:.2f} s")
-    print(f"quickstart ({ours['model']}): {ours['seconds'] * 1e3:.0f} ms a candidate in {ours['forwards']} forwards,")
-    print(f"{ours['over_forwards']:.2f} times its forward passes (goal {MOST_OVER_FORWARDS:g})")
 
 
 if __name__ == "__main__":
