@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS ?= .venv-peers
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
@@ -28,13 +29,24 @@ lint: $(READY)  ## style, types, and that imports go one way
 chaos: $(READY)  ## kill loops: minutes
 	$(BIN)/python -m pytest -m chaos
 
+peers: $(PEERS)/.ready  ## compare with mergekit 0.1.5, tensor by tensor and recipe by recipe
+	$(PEERS)/bin/python -m pytest -m peers tests/peers
+
+bench: $(READY) $(PEERS)/.ready  ## time merges against mergekit and scoring against lm-eval: an hour, on a quiet machine
+	$(BIN)/python scripts/bench_merge.py --peer $(PEERS)/bin/mergekit-yaml
+	$(BIN)/python scripts/bench_evaluate.py
+
 zoo: $(READY)  ## train the quickstart's parents and write its tasks again
 	$(BIN)/python scripts/make_zoo_data.py
 	$(BIN)/python scripts/train_zoo.py
 
 clean:  ## remove the environment and all runs
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(PEERS) runs
 
 $(READY): pyproject.toml constraints.txt scripts/make_env.py
 	$(PYTHON) scripts/make_env.py $(VENV)
 	@touch $(READY)
+
+$(PEERS)/.ready: pyproject.toml constraints.txt scripts/make_env.py
+	$(PYTHON) scripts/make_env.py $(PEERS) mergekit==0.1.5
+	@touch $(PEERS)/.ready

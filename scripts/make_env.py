@@ -1,6 +1,6 @@
 """Build the development environment: a venv with torch first, then everything else under constraints.txt.
 
-Usage: python scripts/make_env.py FOLDER
+Usage: python scripts/make_env.py FOLDER [PACKAGE ...]     (further packages come last, under the same constraints)
 
 torch comes from PyTorch's CPU index where that answers and no GPU is present: the plain package would bring gigabytes
 of CUDA libraries that a machine without a GPU never uses.
@@ -38,8 +38,8 @@ def pinned(package: str) -> str:
     return next(line for line in lines if line.startswith(f"{package}=="))
 
 
-def main(folder: Path) -> None:
-    """Create or update the environment in `folder`."""
+def main(folder: Path, further: list[str]) -> None:
+    """Create or update the environment in `folder`, with further packages."""
     if sys.version_info < (3, 11):  # noqa: UP036  (this script runs under whatever Python a person has)
         sys.exit(f"evomerge needs Python 3.11 or newer, this is {sys.version.split()[0]}; set PYTHON=python3.12, say")
     if not (folder / "bin" / "python").exists():
@@ -48,10 +48,10 @@ def main(folder: Path) -> None:
     from_cpu_index = not has_gpu() and answers(f"{CPU_INDEX}/torch/")
     print("installing torch, then the rest (a few minutes, once)", flush=True)
     subprocess.run([*pip, pinned("torch"), *(["--index-url", CPU_INDEX] if from_cpu_index else [])], check=True)
-    subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[dev]"], check=True)
+    subprocess.run([*pip, "-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[dev]", *further], check=True)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])
