@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from evomerge.errors import EvomergeError, InvalidFile
@@ -48,7 +48,10 @@ class SearchLoop:
         self._table: dict[int, Mapping[str, ItemScores]] = {}
         self._numbers: dict[int, int] = {}  # candidate -> the optimiser's number of it
         self._handicaps: dict[int, dict[str, float]] = {}
-        self._already = 0  # candidates that earlier sessions finished
+        self._done = self._already = 0  # finished candidates: of all sessions, of earlier ones
+        self._items = 0
+        self._busy = 0.0  # seconds that workers spent on scored candidates
+        self._failures: dict[str, int] = {}
         self._in_a_row = 0
         self._standings: tuple[float, Standings] | None = None  # and when they are due again
         self._last = ""
@@ -58,9 +61,12 @@ class SearchLoop:
     def restore(self) -> None:
         """Bring the queues to where the ledger says the run stands."""
         self._known = {each.id: each for each in self.ledger.candidates()}
-        self._table = dict(self.ledger.items("search"))
         self._numbers = {step.candidate: step.number for step in self.ledger.steps() if step.kind == "ask"}
-        self._already = sum(1 for each in self._numbers if self._known[each].state != "running")
+        items = self.ledger.items("search")
+        for each in self._known.values():
+            if each.state != "running":
+                self._count(each, items.get(each.id))
+        self._already = self._done
         self._handicaps = {int(subset): found for subset, found in self.ledger.meta("handicaps", {}).items()}
         if not self._known:
             self._add_references()
@@ -85,27 +91,31 @@ class SearchLoop:
     def run(self, deadline: Callable[[], float | None]) -> None:
         """Search until the budget is spent, deadline() (seconds of the run) has passed or stop() says so."""
         while True:
-            while self.executor.free and not self._stop():
-                job = self._next_job(deadline)
-                if job is None:
-                    break
-                self._running.add(job.candidate)
-                self.executor.submit(job)
+            self._fill(deadline)
             if not self._running:
                 return
-            for job, outcome in self.executor.wait(WAIT_SECONDS):
-                self._record(job, outcome)
+            self._record(self.executor.wait(WAIT_SECONDS))
             self._show(deadline)
 
-    def _next_job(self, deadline: Callable[[], float | None]) -> Job | None:
-        """Return queued work first, else a new candidate while the budget lasts."""
-        if self._queue:
-            return self._queue.popleft()
-        while not self._spent(deadline) and not self._stop():
-            job = self._ask()
-            if job is not None:
-                return job
-        return None
+    def _fill(self, deadline: Callable[[], float | None]) -> None:
+        """Give every free worker a job: queued ones first, then new candidates while the budget lasts."""
+        while self.executor.free and not self._stop():
+            count = self.executor.free
+            jobs = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
+            repeats: list[tuple[Job, Outcome]] = []
+            with self.ledger.transaction():  # one commit for all, because hundreds of workers can ask at once
+                while len(jobs) + len(repeats) < count and not self._spent(deadline):
+                    job, known = self._ask()
+                    if known is None:
+                        jobs.append(job)
+                    else:
+                        repeats.append((job, known))
+            if not jobs and not repeats:
+                return
+            self._record(repeats)
+            for job in jobs:
+                self._running.add(job.candidate)
+                self.executor.submit(job)
 
     def _spent(self, deadline: Callable[[], float | None]) -> bool:
         budget = self.setup.entry.budget
@@ -114,42 +124,36 @@ class SearchLoop:
             return True
         if budget.candidates is not None and len(self._numbers) >= budget.candidates:
             return True
-        return budget.items is not None and self._items_scored() >= budget.items
-
-    def _items_scored(self) -> int:
-        return sum(len(scores.ids) for items in self._table.values() for scores in items.values())
+        return budget.items is not None and self._items >= budget.items
 
     @property
     def seconds_per_item(self) -> float | None:
         """Seconds that scoring one item took on average (of one worker), or None before anything was scored."""
-        timed = [each for each in self._known.values() if each.seconds and each.id in self._table]
-        items = sum(len(scores.ids) for each in timed for scores in self._table[each.id].values())
-        return sum(each.seconds or 0.0 for each in timed) / items if items else None
+        return self._busy / self._items if self._items else None
 
     @property
     def seconds(self) -> float:
         """Seconds of this run, earlier sessions included."""
         return self._before + self._clock() - self._started
 
-    def _ask(self) -> Job | None:
-        """Add a new candidate; None if it repeats a scored one on the same items, whose scores it then takes."""
+    def _ask(self) -> tuple[Job, Outcome | None]:
+        """Add a new candidate; with an outcome if it repeats a scored one on the same items, whose scores it takes."""
         proposal = self.optimizer.ask()
         document = self.setup.space.decode(proposal.point)
         subset = self.subsets.number(proposal.generation)
         fingerprint = self._fingerprint(document)
         twin = self.ledger.twin(fingerprint, subset)
-        with self.ledger.transaction():
-            candidate = self.ledger.add(
-                name="candidate {id}",
-                kind="candidate",
-                generation=proposal.generation,
-                subset=subset,
-                recipe=document,
-                fingerprint=fingerprint,
-                point=proposal.point,
-                number=proposal.number,
-                same_as=twin,
-            )
+        candidate = self.ledger.add(
+            name="candidate {id}",
+            kind="candidate",
+            generation=proposal.generation,
+            subset=subset,
+            recipe=document,
+            fingerprint=fingerprint,
+            point=proposal.point,
+            number=proposal.number,
+            same_as=twin,
+        )
         added = Candidate(
             id=candidate,
             name=f"candidate {candidate}",
@@ -162,10 +166,9 @@ class SearchLoop:
         )
         self._known[candidate], self._numbers[candidate] = added, proposal.number
         if twin is None:
-            return self._job(added)
+            return self._job(added), None
         copied = Outcome(items=self._table[twin], failure=None, seconds=0.0, worker=f"same as {twin}", attempts=0)
-        self._record(self._job(added), copied)
-        return None
+        return self._job(added), copied
 
     def _fingerprint(self, document: Mapping[str, object]) -> str:
         try:
@@ -179,30 +182,39 @@ class SearchLoop:
 
     # -- results -------------------------------------------------------------------------------------------------
 
-    def _record(self, job: Job, outcome: Outcome) -> None:
-        """Commit a result, then tell the optimiser."""
-        candidate = self._known[job.candidate]
-        number = self._numbers.get(candidate.id)
-        scores = scores_of(outcome.items) if outcome.items is not None else None
-        values = self._told(candidate, scores)
+    def _record(self, results: Sequence[tuple[Job, Outcome]]) -> None:
+        """Commit results, all in one transaction; only then tell the optimiser, in the same order."""
+        if not results:
+            return
+        finished = []
         with self.ledger.transaction():
-            self.ledger.finish(
-                candidate.id,
-                failure=outcome.failure,
-                attempts=outcome.attempts,
-                seconds=outcome.seconds,
-                worker=outcome.worker,
-            )
-            if scores is not None and outcome.items is not None:
-                self.ledger.add_scores(candidate.id, "search", scores, outcome.items)
-            if number is not None:
-                self.ledger.tell(candidate.id, number, values)
+            for job, outcome in results:
+                candidate = self._known[job.candidate]
+                scores = scores_of(outcome.items) if outcome.items is not None else None
+                finished.append((candidate, outcome, scores, self._write(candidate, outcome, scores)))
             if self._handicaps:  # estimated once, so a resumed run must not estimate them anew from more scores
                 self.ledger.set_meta("handicaps", {str(subset): found for subset, found in self._handicaps.items()})
             self.ledger.set_meta("seconds", self.seconds)
-        if number is not None:
-            self.optimizer.tell(number, values)
-        self._remember(candidate, outcome, scores)
+        for candidate, outcome, scores, values in finished:
+            if candidate.id in self._numbers:
+                self.optimizer.tell(self._numbers[candidate.id], values)
+            self._remember(candidate, outcome, scores)
+
+    def _write(self, candidate: Candidate, outcome: Outcome, scores: Scores | None) -> tuple[float, ...] | None:
+        """Write one result to the ledger and return what the optimiser will be told."""
+        values = self._told(candidate, scores)
+        self.ledger.finish(
+            candidate.id,
+            failure=outcome.failure,
+            attempts=outcome.attempts,
+            seconds=outcome.seconds,
+            worker=outcome.worker,
+        )
+        if scores is not None and outcome.items is not None:
+            self.ledger.add_scores(candidate.id, "search", scores, outcome.items)
+        if candidate.id in self._numbers:
+            self.ledger.tell(candidate.id, self._numbers[candidate.id], values)
+        return values
 
     def _told(self, candidate: Candidate, scores: Scores | None) -> tuple[float, ...] | None:
         """Return what the optimiser is told: one fitness, or a value for each objective."""
@@ -242,8 +254,7 @@ class SearchLoop:
             seconds=outcome.seconds,
             scores={"search": scores} if scores is not None else {},
         )
-        if outcome.items is not None:
-            self._table[candidate.id] = outcome.items
+        self._count(self._known[candidate.id], outcome.items)
         self._count_failures(candidate, outcome.failure)
         if scores is not None:
             value = fitness(self.setup.objectives, values_of(scores), self.floors())
@@ -260,15 +271,21 @@ class SearchLoop:
                 f"the last reason: {failure.reason}"
             )
 
+    def _count(self, candidate: Candidate, items: Mapping[str, ItemScores] | None) -> None:
+        """Keep the sums that budgets and the view ask for many times a second."""
+        if items is not None:
+            self._table[candidate.id] = items
+            self._items += sum(len(scores.ids) for scores in items.values())
+            self._busy += candidate.seconds or 0.0
+        self._done += candidate.id in self._numbers
+        if candidate.failure is not None:
+            self._failures[candidate.failure.kind] = self._failures.get(candidate.failure.kind, 0) + 1
+
     # -- watching ------------------------------------------------------------------------------------------------
 
     def _show(self, deadline: Callable[[], float | None]) -> None:
-        failures: dict[str, int] = {}
-        for each in self._known.values():
-            if each.failure is not None:
-                failures[each.failure.kind] = failures.get(each.failure.kind, 0) + 1
         best, front = self._leaders()
-        done = sum(1 for number in self._numbers if self._known[number].state != "running")
+        done = self._done
         budget = self.setup.entry.budget.candidates
         self.observer.update(
             Progress(
@@ -279,7 +296,7 @@ class SearchLoop:
                 workers=self.setup.entry.workers.count or 1,
                 best=best,
                 front=front,
-                failures=failures,
+                failures=self._failures,
                 seconds=self.seconds,
                 seconds_left=self._left(done, budget, deadline),
                 last=self._last,
