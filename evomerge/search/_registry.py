@@ -96,4 +96,5 @@ def _problems(info: OptimizerInfo, options: Mapping[str, Any], domain: Domain, o
     if domain.integers and not info.integers:
         yield f"{info.name} cannot vary integers; use cma or tpe, or fix the integer genes"
     if varied(domain) < info.least_varied:
-        yield f"{info.name} needs at least {info.least_varied} coordinates to vary, got {varied(domain)}; use tpe"
+        hint = "; use tpe" if varied(domain) else ": the space varies nothing"
+        yield f"{info.name} needs at least {info.least_varied} coordinates to vary, got {varied(domain)}{hint}"
