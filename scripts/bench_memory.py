@@ -8,7 +8,6 @@ system drops their pages whenever it needs room). The result takes 13.5 GB of di
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -76,5 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent))
     main()

@@ -9,7 +9,7 @@ from evomerge.recipe._files import load_recipe, load_recipes
 from evomerge.recipe._moe import PROMPTED, ExpertEntry, GateMode, MoeEntry, MoeRecipe, load_moe, parse_moe
 from evomerge.recipe._parameters import Setting, lookup, read_setting, value_at
 from evomerge.recipe._problems import CHAT_TEMPLATES
-from evomerge.recipe._recipe import Recipe, Slice, Source, parse_recipe
+from evomerge.recipe._recipe import Recipe, Slice, Source, fingerprint_of, parse_recipe
 from evomerge.recipe._reference import ModelRef, looks_local
 from evomerge.recipe._schema import DTYPES, RecipeEntry, Ref, SettingField, json_schema, recipe_schema
 from evomerge.recipe._vocabulary import TokenRule, VocabularyRule
@@ -36,6 +36,7 @@ __all__ = [
     "TokenRule",
     "VocabularyRule",
     "check",
+    "fingerprint_of",
     "json_schema",
     "load_moe",
     "load_recipe",

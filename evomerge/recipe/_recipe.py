@@ -102,9 +102,8 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the canonical form: equal for recipes that say the same, whatever their layout or comments."""
-        plain = json.dumps(_canonical(self.document), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(plain.encode()).hexdigest()
+        """The fingerprint of the document (see `fingerprint_of`)."""
+        return fingerprint_of(self.document)
 
     def to_yaml(self, folder: Path | None = None) -> str:
         """Return the text of a recipe file that parses back to this recipe.
@@ -247,6 +246,12 @@ def _plain_token(rule: TokenRule) -> dict[str, Any]:
 def _document(entry: RecipeEntry) -> dict[str, Any]:
     """Return the recipe as plain data in the schema's order, without what was left at its default."""
     return {name: value for name, value in _plain(entry).items() if value is not None and value != {}}
+
+
+def fingerprint_of(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the canonical form: equal for recipes that say the same, whatever their layout."""
+    plain = json.dumps(_canonical(document), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(plain.encode()).hexdigest()
 
 
 def _canonical(value: Any) -> Any:

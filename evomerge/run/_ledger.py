@@ -90,9 +90,14 @@ class Ledger:
         self._db.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Everything inside is committed together, or not at all."""
+    def transaction(self, *, results: bool = True) -> Iterator[None]:
+        """Everything inside is committed together, or not at all.
+
+        results: whether the commit must outlive a power cut. Asks need not: one that is lost was never scored, and is
+        asked again; a killed process loses neither.
+        """
         try:
+            self._db.execute(f"PRAGMA synchronous={'FULL' if results else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")
             yield
             self._db.execute("COMMIT")

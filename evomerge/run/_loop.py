@@ -5,20 +5,22 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from evomerge.errors import EvomergeError, InvalidFile
+from evomerge.errors import EvomergeError
+from evomerge.recipe import fingerprint_of
 from evomerge.records import Candidate, Failure, ItemScores, Scores
 from evomerge.run._fitness import fitness, scores_of, values_of, vector
 from evomerge.run._inspect import Setup, floors_of
 from evomerge.run._jobs import Executor, Job, Outcome
 from evomerge.run._ledger import Ledger
-from evomerge.run._progress import Observer, Progress
+from evomerge.run._progress import Observer
 from evomerge.run._replay import restored_optimizer
 from evomerge.run._standings import Standings
 from evomerge.run._subsets import WHOLE, Subsets
+from evomerge.run._watch import Watch
 from evomerge.search import OPTIMIZERS
 
 WAIT_SECONDS = 0.5  # longest sleep before the budget and Ctrl-C are looked at again
-REFRESH_SHARE = 0.05  # of the time that may go into finding the front and the best to show
+BATCH = 16  # results committed together: few enough that freed workers need not wait, enough to share the commit
 HOPELESS = 30  # failures in a row after which the machine, not the candidates, must be at fault
 
 
@@ -48,13 +50,12 @@ class SearchLoop:
         self._table: dict[int, Mapping[str, ItemScores]] = {}
         self._numbers: dict[int, int] = {}  # candidate -> the optimiser's number of it
         self._handicaps: dict[int, dict[str, float]] = {}
-        self._done = self._already = 0  # finished candidates: of all sessions, of earlier ones
+        self._done = 0  # finished candidates
         self._items = 0
         self._busy = 0.0  # seconds that workers spent on scored candidates
         self._failures: dict[str, int] = {}
         self._in_a_row = 0
-        self._standings: tuple[float, Standings] | None = None  # and when they are due again
-        self._last = ""
+        self._watch = Watch(setup, observer, clock)
 
     # -- starting and resuming -----------------------------------------------------------------------------------
 
@@ -66,7 +67,7 @@ class SearchLoop:
         for each in self._known.values():
             if each.state != "running":
                 self._count(each, items.get(each.id))
-        self._already = self._done
+        self._watch.already = self._done
         self._handicaps = {int(subset): found for subset, found in self.ledger.meta("handicaps", {}).items()}
         if not self._known:
             self._add_references()
@@ -94,8 +95,20 @@ class SearchLoop:
             self._fill(deadline)
             if not self._running:
                 return
-            self._record(self.executor.wait(WAIT_SECONDS))
-            self._show(deadline)
+            results = self.executor.wait(WAIT_SECONDS)
+            for start in range(0, len(results), BATCH):
+                self._record(results[start : start + BATCH])
+                self._fill(deadline)
+            self._watch.show(
+                self._known,
+                self._table,
+                self.floors,
+                done=self._done,
+                running=len(self._running),
+                failures=self._failures,
+                seconds=self.seconds,
+                end=deadline(),
+            )
 
     def _fill(self, deadline: Callable[[], float | None]) -> None:
         """Give every free worker a job: queued ones first, then new candidates while the budget lasts."""
@@ -103,7 +116,7 @@ class SearchLoop:
             count = self.executor.free
             jobs = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
             repeats: list[tuple[Job, Outcome]] = []
-            with self.ledger.transaction():  # one commit for all, because hundreds of workers can ask at once
+            with self.ledger.transaction(results=False):  # one commit for all: hundreds of workers can ask at once
                 while len(jobs) + len(repeats) < count and not self._spent(deadline):
                     job, known = self._ask()
                     if known is None:
@@ -141,7 +154,7 @@ class SearchLoop:
         proposal = self.optimizer.ask()
         document = self.setup.space.decode(proposal.point)
         subset = self.subsets.number(proposal.generation)
-        fingerprint = self._fingerprint(document)
+        fingerprint = fingerprint_of(document)
         twin = self.ledger.twin(fingerprint, subset)
         candidate = self.ledger.add(
             name="candidate {id}",
@@ -169,12 +182,6 @@ class SearchLoop:
             return self._job(added), None
         copied = Outcome(items=self._table[twin], failure=None, seconds=0.0, worker=f"same as {twin}", attempts=0)
         return self._job(added), copied
-
-    def _fingerprint(self, document: Mapping[str, object]) -> str:
-        try:
-            return self.setup.recipe(document).fingerprint
-        except InvalidFile:
-            return ""  # the worker will say what is wrong with it; it is like no other
 
     def _job(self, candidate: Candidate) -> Job:
         items = self.subsets.items(candidate.subset)
@@ -258,10 +265,10 @@ class SearchLoop:
         self._count_failures(candidate, outcome.failure)
         if scores is not None:
             value = fitness(self.setup.objectives, values_of(scores), self.floors())
-            self._last = f"{candidate.name} {value:.3f} in {outcome.seconds:.1f} s"
+            self._watch.last = f"{candidate.name} {value:.3f} in {outcome.seconds:.1f} s"
         elif outcome.failure is not None:
-            self._last = f"{candidate.name} {outcome.failure.kind}: {outcome.failure.reason}"
-            self.observer.say(self._last)
+            self._watch.last = f"{candidate.name} {outcome.failure.kind}: {outcome.failure.reason}"
+            self.observer.say(self._watch.last)
 
     def _count_failures(self, candidate: Candidate, failure: Failure | None) -> None:
         self._in_a_row = 0 if failure is None else self._in_a_row + 1
@@ -280,46 +287,3 @@ class SearchLoop:
         self._done += candidate.id in self._numbers
         if candidate.failure is not None:
             self._failures[candidate.failure.kind] = self._failures.get(candidate.failure.kind, 0) + 1
-
-    # -- watching ------------------------------------------------------------------------------------------------
-
-    def _show(self, deadline: Callable[[], float | None]) -> None:
-        best, front = self._leaders()
-        done = self._done
-        budget = self.setup.entry.budget.candidates
-        self.observer.update(
-            Progress(
-                phase="searching",
-                done=done,
-                planned=budget,
-                running=len(self._running),
-                workers=self.setup.entry.workers.count or 1,
-                best=best,
-                front=front,
-                failures=self._failures,
-                seconds=self.seconds,
-                seconds_left=self._left(done, budget, deadline),
-                last=self._last,
-            )
-        )
-
-    def _left(self, done: int, budget: int | None, deadline: Callable[[], float | None]) -> float | None:
-        """Return the expected seconds until the search ends (the proof comes after)."""
-        end = deadline()
-        ends = [] if end is None else [max(0.0, end - self.seconds)]
-        if budget is not None and done >= 5:
-            fresh = max(1, done - self._already)
-            ends.append((self._clock() - self._started) / fresh * (budget - done))
-        return min(ends, default=None)
-
-    def _leaders(self) -> tuple[tuple[int, float] | None, int]:
-        """Return the best candidate and the size of the front; refitted now and then, because it costs time."""
-        now = self._clock()
-        if self._standings is None or now >= self._standings[0]:
-            fitted = Standings(self.setup.objectives, self._table, self.floors())
-            self._standings = (now + (self._clock() - now) / REFRESH_SHARE, fitted)
-        standings = self._standings[1]
-        searched = [each for each in standings.values if self._known[each].kind == "candidate"]
-        ranked = standings.ranked(searched)
-        best = (ranked[0], standings.fitness(ranked[0])) if ranked else None
-        return best, len(standings.front(list(standings.values)))
