@@ -97,8 +97,9 @@ class SearchLoop:
                 return
             results = self.executor.wait(WAIT_SECONDS)
             for start in range(0, len(results), BATCH):
-                self._record(results[start : start + BATCH])
-                self._fill(deadline)
+                freed = results[start : start + BATCH]
+                self._record(freed)
+                self._fill(deadline, len(freed))  # the others' workers get theirs when their results are told
             self._watch.show(
                 self._known,
                 self._table,
@@ -110,10 +111,11 @@ class SearchLoop:
                 end=deadline(),
             )
 
-    def _fill(self, deadline: Callable[[], float | None]) -> None:
-        """Give every free worker a job: queued ones first, then new candidates while the budget lasts."""
-        while self.executor.free and not self._stop():
-            count = self.executor.free
+    def _fill(self, deadline: Callable[[], float | None], most: int | None = None) -> None:
+        """Give free workers (at most `most`) a job: queued ones first, then new candidates while the budget lasts."""
+        left = self.executor.free if most is None else min(most, self.executor.free)
+        while left > 0 and not self._stop():
+            count = min(left, BATCH)
             jobs = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
             repeats: list[tuple[Job, Outcome]] = []
             with self.ledger.transaction(results=False):  # one commit for all: hundreds of workers can ask at once
@@ -126,6 +128,7 @@ class SearchLoop:
             if not jobs and not repeats:
                 return
             self._record(repeats)
+            left -= len(jobs)
             for job in jobs:
                 self._running.add(job.candidate)
                 self.executor.submit(job)
