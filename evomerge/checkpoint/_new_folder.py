@@ -12,7 +12,7 @@ from typing import IO, Any
 import torch
 
 from evomerge.checkpoint._folder import CODES
-from evomerge.checkpoint._writer import refuse_existing
+from evomerge.checkpoint._writer import refuse_existing, sync, write_content
 
 _ENTRY_BYTES = 160  # of one tensor in a safetensors header, beside its name, with the largest numbers there can be
 
@@ -32,11 +32,11 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         yield folder
         for path in (*folder.iterdir(), folder):
-            _sync(path)
+            sync(path)
         if out.exists():
             out.rmdir()
         os.replace(folder, out)
-        _sync(out.parent)
+        sync(out.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -73,7 +73,7 @@ class TensorStream:
         assert name in self._allowed
         assert name not in self._entries
         content = tensor.detach().cpu().contiguous()
-        self._stream.write(memoryview(content.view(-1).view(torch.uint8).numpy()))
+        write_content(self._stream, content)
         end = self._offset + content.numel() * content.element_size()
         self._entries[name] = {
             "dtype": CODES[content.dtype],
@@ -92,11 +92,3 @@ class TensorStream:
                 assert len(header) <= self._room
                 self._stream.seek(0)
                 self._stream.write(self._room.to_bytes(8, "little") + header.ljust(self._room))
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -59,9 +59,7 @@ class CheckpointWriter:
         if self._next == 0 or self._pending[self._next - 1][1] != shard:
             self._open(shard)
         assert self._stream is not None
-        content = memoryview(tensor.detach().cpu().view(-1).view(torch.uint8).numpy())
-        for start in range(0, len(content), WRITE_BYTES):
-            self._stream.write(content[start : start + WRITE_BYTES])
+        write_content(self._stream, tensor.detach().cpu())
         self._next += 1
 
     def _open(self, shard: int) -> None:
@@ -98,12 +96,12 @@ class CheckpointWriter:
             total = sum(info.size_bytes for shard in self._shards for info in shard.values())
             write_json(self._folder / INDEX, {"metadata": {"total_size": total}, "weight_map": names})
         for path in self._folder.iterdir():
-            _sync(path)
-        _sync(self._folder)
+            sync(path)
+        sync(self._folder)
         if self.out.exists():
             self.out.rmdir()
         os.replace(self._folder, self.out)
-        _sync(self.out.parent)
+        sync(self.out.parent)
 
 
 def refuse_existing(out: Path) -> None:
@@ -145,7 +143,15 @@ def _header(tensors: Mapping[str, TensorInfo]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _sync(path: Path) -> None:
+def write_content(stream: IO[bytes], tensor: torch.Tensor) -> None:
+    """Append the bytes of a contiguous CPU tensor to a file."""
+    content = memoryview(tensor.view(-1).view(torch.uint8).numpy())
+    for start in range(0, len(content), WRITE_BYTES):
+        stream.write(content[start : start + WRITE_BYTES])
+
+
+def sync(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

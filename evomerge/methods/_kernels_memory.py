@@ -63,6 +63,8 @@ def _as_float(typing: Any, bits: Any) -> Any:
 
 @intrinsic
 def as_bits(typing: Any, value: Any) -> Any:
+    """Return the bit pattern of a float32 as uint32."""
+
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(types.uint32))
 
@@ -107,6 +109,7 @@ def store(address: int, kind: int, start: int, length: int, tile: Array) -> bool
 
 @compiled
 def mix(x: Any) -> Any:
+    """Scramble a 32-bit integer, as `_random` does in torch."""
     x = np.uint32(x ^ np.uint32(x >> np.uint32(16)))
     x = np.uint32(x * np.uint32(0x7FEB352D))
     x = np.uint32(x ^ np.uint32(x >> np.uint32(15)))

@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -196,9 +197,9 @@ def _facts(setup: Setup) -> dict[str, Any]:
     return {
         "search": _plain(setup.data),
         "folder": str(setup.folder),
-        "objectives": [_objective(o) for o in setup.objectives],
-        "base": _summary(setup.base) if setup.base else None,
-        "models": [_summary(model) for model in setup.models],
+        "objectives": [asdict(o) for o in setup.objectives],
+        "base": asdict(setup.base) if setup.base else None,
+        "models": [asdict(model) for model in setup.models],
         "coordinates": list(setup.space.coordinates),
         "optimizer": setup.optimizer,
         "pools": {
@@ -210,15 +211,6 @@ def _facts(setup: Setup) -> dict[str, Any]:
         "machine": {"python": platform.python_version(), "system": platform.platform(), "processors": os.cpu_count()},
         "seconds": 0.0,
     }
-
-
-def _objective(objective: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(objective)
-
-
-_summary = _objective
 
 
 def _version(name: str) -> str | None:

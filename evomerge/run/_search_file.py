@@ -90,6 +90,13 @@ class WorkersEntry(_Strict):
     batch_size: int = Field(64, ge=1)
     timeout: float | None = Field(None, gt=0)
 
+    @model_validator(mode="after")
+    def _heeded(self) -> "WorkersEntry":
+        given = [name for name in ("address", "timeout") if getattr(self, name) is not None]
+        if self.count == 0 and given:
+            raise ValueError(f"{given[0]}: has no effect without Ray (count: 0); leave it out, or set a count")
+        return self
+
 
 class ProofEntry(_Strict):
     """finalists: how many of the best candidates are re-scored, besides the front and the mean.

@@ -108,6 +108,7 @@ def test_five_mistakes_are_five_sentences(valid: Path, pico: dict[str, Path], tm
 ONE_MISTAKE: dict[str, tuple[Any, str]] = {
     "no tasks": (lambda d: d.pop("tasks"), "tasks: is required but missing"),
     "no parents": (lambda d: d.pop("parents"), "parents: is required but missing"),
+    "a time-out without Ray": (lambda d: d.update(workers={"count": 0, "timeout": 9}), "timeout: has no effect"),
     "unknown space": (lambda d: d.update(space="layerwise_tys"), 'Did you mean "layerwise_ties"'),
     "unknown optimizer": (lambda d: d.update(optimizer="cmaa"), 'Did you mean "cma"'),
     "unknown option": (lambda d: d.update(optimizer={"name": "cma", "popsiz": 8}), 'Did you mean "popsize"'),

@@ -312,7 +312,7 @@ def test_another_scorer_file_is_refused(begun: Path) -> None:
 
 def test_budget_and_workers_may_change_until_the_proof(begun: Path) -> None:
     out = begun.parent / "run"
-    change(begun, workers={"count": 0, "threads": 2, "timeout": 100}, budget={"candidates": 30})
+    change(begun, workers={"count": 0, "threads": 2}, budget={"candidates": 30})
     assert search(begun, out, candidates=25).state == "done"
     assert Run(out).summary().finished == 25
     with pytest.raises(InvalidInput, match=r"has finished its search.*start a new run"):
