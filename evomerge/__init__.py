@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evomerge.api import evaluate, extract_lora, merge, moe, soup
+    from evomerge._merging import merge
+    from evomerge.api import evaluate, extract_lora, moe, soup
     from evomerge.export import export
     from evomerge.run import Run, search
 
@@ -22,7 +23,7 @@ _HOMES = {
     "evaluate": "evomerge.api",
     "export": "evomerge.export",
     "extract_lora": "evomerge.api",
-    "merge": "evomerge.api",
+    "merge": "evomerge._merging",
     "moe": "evomerge.api",
     "search": "evomerge.run",
     "soup": "evomerge.api",

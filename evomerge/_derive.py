@@ -1,6 +1,7 @@
 """The parts of the Python API that make something else than a merge out of models: adapters, mixtures of experts."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def moe(
     described = parents_of([parents[ref] for ref in parents], digests=True)
     card = engine.moe_card(Path(out).resolve().name, plan, described, seed=seed)
     record = {"parents": [parent._asdict() for parent in described]}
-    engine.write_moe(
+    notes = engine.write_moe(
         plan, Path(out), seed=seed, device=device, shard_bytes=shard_bytes, card=card, record=record, progress=progress
     )
-    return plan
+    return replace(plan, notes=(*plan.notes, *notes))

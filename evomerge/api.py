@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from evomerge._derive import extract_lora, moe
-from evomerge.checkpoint import SHARD_BYTES, Parents, model_card, parents_of, refuse_existing
-from evomerge.engine import Plan, Progress, make_plan, output_tokenizer, write_folder
-from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput, MergeFailed
+from evomerge._merging import merge, plan_merge, write_merge
+from evomerge.checkpoint import SHARD_BYTES, Parents, refuse_existing
+from evomerge.engine import output_tokenizer
+from evomerge.errors import DegenerateModel, EvomergeError
 from evomerge.evaluate import PoolSizes, Prepared, TaskRequest, prepare
 from evomerge.recipe import ModelRef, Recipe, load_recipe, parse_recipe
 from evomerge.run import (
@@ -24,65 +25,6 @@ from evomerge.run import (
 from evomerge.stats import mean_and_stderr
 
 __all__ = ["evaluate", "extract_lora", "merge", "moe", "plan_merge", "soup", "write_merge"]
-
-
-def merge(
-    recipe: Path | str | Mapping[str, Any] | Recipe,
-    out: Path | str,
-    *,
-    device: str = "cpu",
-    seed: int | None = None,
-    shard_bytes: int = SHARD_BYTES,
-    progress: Progress | None = None,
-) -> Path:
-    """Build a checkpoint folder from a recipe (a file, its content, or a Recipe) and return the folder.
-
-    Raises:
-        InvalidInput: the recipe or its models do not make sense, or `out` exists. MergeFailed, DegenerateModel: they
-        cannot be merged; nothing is left behind.
-    """
-    plan, parents = plan_merge(recipe, seed=seed)
-    write_merge(plan, parents, Path(out), device=device, shard_bytes=shard_bytes, progress=progress)
-    return Path(out)
-
-
-def plan_merge(recipe: Path | str | Mapping[str, Any] | Recipe, *, seed: int | None = None) -> tuple[Plan, Parents]:
-    """Open a recipe's models and plan every tensor, without reading one (see `merge`)."""
-    if isinstance(recipe, Mapping):
-        recipe = parse_recipe(recipe)
-    elif not isinstance(recipe, Recipe):
-        recipe = load_recipe(recipe)
-    if seed is not None:
-        recipe = recipe.with_seed(seed)
-    parents = Parents(recipe.models, recipe.root, recipe.commits)
-    try:
-        plan = make_plan(recipe, parents)
-        output_tokenizer(recipe, parents)
-    except MergeFailed as error:
-        raise InvalidInput(str(error)) from error
-    return plan, parents
-
-
-def write_merge(
-    plan: Plan,
-    parents: Parents,
-    out: Path,
-    *,
-    device: str = "cpu",
-    shard_bytes: int = SHARD_BYTES,
-    progress: Progress | None = None,
-    sections: Sequence[str] = (),
-    record: Mapping[str, Any] | None = None,
-) -> None:
-    """Write a planned merge with a model card (see `merge`).
-
-    sections: of the card, besides the parents and the recipe. record: what evomerge.json says besides the parents.
-    """
-    refuse_existing(out)
-    described = parents_of([parents[ref] for ref in parents], digests=False)
-    card = model_card(out.resolve().name, described, plan.recipe.with_commits(parents.commits).to_yaml(out), sections)
-    known = {**(record or {}), "parents": [parent._asdict() for parent in described]}
-    write_folder(plan, parents, out, shard_bytes=shard_bytes, device=device, card=card, record=known, progress=progress)
 
 
 def evaluate(

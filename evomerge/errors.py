@@ -58,9 +58,17 @@ class InvalidFile(InvalidInput):
 class MergeFailed(EvomergeError):
     """A recipe that cannot be built from its parents (shapes, missing tensors, damaged files)."""
 
+    exit_code = 2
+
 
 class DegenerateModel(EvomergeError):
-    """A merge that was built but is no sane model (non-finite or constant)."""
+    """A merge that was built but is no sane model (non-finite or constant): recipe or parents are at fault."""
+
+    exit_code = 2
+
+
+class SelfCheckFailed(EvomergeError):
+    """A tensor in memory is not what a merge to disk gives: no score of this machine can be trusted."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -1,9 +1,11 @@
 """How busy the driver alone keeps simulated workers: real search loop, ledger and optimiser; pretended candidates.
 
-Usage: python scripts/bench_driver.py [--workers 256] [--seconds 1.0] [--candidates 5000]
+Usage: python scripts/bench_driver.py [--workers 256] [--seconds 1.0] [--candidates 5000] [--optimizer cma] [--layers N]
 
 Every simulated worker takes the same time for a candidate and returns random item scores. Printed is the share of time
-in which workers had a job, between the first and the last candidate, and how long the driver works on one.
+in which workers had a job, between the first and the last candidate, the most that is possible (the last round of jobs
+is not a full one), and how long the driver works on one candidate. The parents are the quickstart's (21 genes);
+--layers 24 makes up three with more layers (75 genes).
 """
 
 import argparse
@@ -12,6 +14,7 @@ import random
 import tempfile
 import time
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from evomerge.records import ItemScores
 from evomerge.run import Job, Outcome, Silent, inspect
 from evomerge.run._ledger import Ledger
 from evomerge.run._loop import SearchLoop
+from evomerge.testing.pico import write_pico
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart"
 
@@ -39,6 +43,11 @@ class SimulatedWorkers:
     def free(self) -> int:
         """Workers without a job."""
         return self._count - len(self._ends)
+
+    @property
+    def workers(self) -> int:
+        """All of them, at once."""
+        return self._count
 
     def submit(self, job: Job) -> None:
         """Start a job now."""
@@ -71,19 +80,46 @@ class SimulatedWorkers:
         """Nothing to stop."""
 
 
-def search_file(folder: Path, workers: int, candidates: int) -> Path:
-    """Write the quickstart's search for so many workers."""
+def search_file(folder: Path, workers: int, candidates: int, optimizer: str, layers: int) -> Path:
+    """Write the quickstart's search for so many workers, with parents of so many layers (0 = the quickstart's own)."""
     data: dict[str, Any] = yaml.safe_load((QUICKSTART / "search.yaml").read_text(encoding="utf-8"))
     parents: Mapping[str, Any] = data["parents"]
-    data["parents"] = {
-        "base": str(QUICKSTART / parents["base"]),
-        "models": [str(QUICKSTART / model) for model in parents["models"]],
-    }
+    base, models = QUICKSTART / parents["base"], [QUICKSTART / model for model in parents["models"]]
+    if layers:
+        base = write_pico(folder / "base", 0, num_hidden_layers=layers)
+        models = [write_pico(folder / str(k), k, near=base, num_hidden_layers=layers) for k in range(1, 4)]
+    data["parents"] = {"base": str(base), "models": [str(model) for model in models]}
     data["task_path"] = str(QUICKSTART / data["task_path"])
-    data |= {"budget": {"candidates": candidates}, "workers": {"count": workers}}
+    data |= {"budget": {"candidates": candidates}, "workers": {"count": workers}, "optimizer": optimizer}
     path = folder / "search.yaml"
     path.write_text(yaml.safe_dump(data), encoding="utf-8")
     return path
+
+
+def simulate(
+    *, workers: int, seconds: float, candidates: int, optimizer: str = "cma", layers: int = 0
+) -> dict[str, Any]:
+    """Run the loop; return the share of time in which workers were busy, the most possible, and the driver's work."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        setup = inspect(search_file(folder, workers, candidates, optimizer, layers))
+        ledger = Ledger.create(folder / "ledger.sqlite", {"identity": {}, "state": "searching"})
+        simulated = SimulatedWorkers(workers, seconds)
+        loop = SearchLoop(setup, ledger, simulated, observer=Silent(), stop=lambda: False)
+        loop.restore()
+        started = time.process_time()
+        loop.run(lambda: None)
+        work = time.process_time() - started
+        ledger.close()
+    return {
+        "optimizer": optimizer,
+        "genes": setup.space.domain.size,
+        "workers": workers,
+        "candidates": simulated.finished,
+        "busy": simulated.busy / (workers * (simulated.last - simulated.first)),
+        "possible": simulated.finished / workers / ceil(simulated.finished / workers),
+        "driver ms a candidate": 1000 * work / simulated.finished,
+    }
 
 
 def main() -> None:
@@ -92,21 +128,16 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=256)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--candidates", type=int, default=5000)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        setup = inspect(search_file(folder, arguments.workers, arguments.candidates))
-        ledger = Ledger.create(folder / "ledger.sqlite", {"identity": {}, "state": "searching"})
-        workers = SimulatedWorkers(arguments.workers, arguments.seconds)
-        loop = SearchLoop(setup, ledger, workers, observer=Silent(), stop=lambda: False)
-        loop.restore()
-        started = time.process_time()
-        loop.run(lambda: None)
-        work = time.process_time() - started
-        share = workers.busy / (arguments.workers * (workers.last - workers.first))
-        print(f"{workers.finished} candidates of {arguments.seconds:g} s on {arguments.workers} simulated workers")
-        print(f"busy {100 * share:.1f} %; the driver works {1000 * work / workers.finished:.2f} ms on one")
-        ledger.close()
+    parser.add_argument("--optimizer", default="cma")
+    parser.add_argument("--layers", type=int, default=0)
+    options = vars(parser.parse_args())
+    found = simulate(**options)
+    print(f"{found['candidates']} candidates of {options['seconds']:g} s on {found['workers']} simulated workers")
+    print(
+        f"{found['optimizer']}, {found['genes']} genes: busy {100 * found['busy']:.1f} % of "
+        f"{100 * found['possible']:.1f} % possible"
+    )
+    print(f"the driver works {found['driver ms a candidate']:.2f} ms on one")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Time prepared scoring against `lm_eval.simple_evaluate`, and against a candidate's own forward passes.
 
-Usage: python scripts/bench_evaluate.py [--items 200] [--shots 0] [--dtype float32] [--device cpu] [--json]
+Usage: python scripts/bench_evaluate.py [--items 200] [--context 64] [--choice 32] [--hidden 256] [--vocabulary 8192]
+           [--shots 0] [--dtype float32] [--device cpu] [--grid] [--json]
 
 First part: four-choice questions (contexts of about 64 tokens, choices of about 32) on a random Llama (256 wide, 6
-blocks, 8,192 tokens, one character each). Both sides score the same weights in the same process, in turn; the table
-shows medians, and whether every answer is the same. `simple_evaluate` gets its task index ready made (building it costs
-seconds more) and as many rows a batch. Second part: one candidate's scoring on the quickstart's three tasks, and how
-much of its time is not the model's own.
+blocks, 8,192 tokens, one character each). All score the same weights in the same process, in turn; the table shows
+medians, and whether every answer is the same. `simple_evaluate` gets its task index ready made (building it costs
+seconds more), and runs twice: with its default of one row a batch, and with as many rows as we get. `--grid` runs other
+shapes instead. Second part: one candidate's scoring on the quickstart's three tasks, and how much of its time is not
+the model's own.
 """
 
 import argparse
@@ -30,6 +32,24 @@ from evomerge.evaluate import PoolSizes, Prepared, TaskRequest, prepare
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "experiments" / "quickstart"
 LEAST_SPEED_UP, MOST_OVER_FORWARDS = 4.0, 1.3
+CENTRE = {"hidden": 256, "vocabulary": 8192, "context": 64, "choice": 32}
+GRID: tuple[dict[str, int], ...] = (
+    {},
+    {"hidden": 128},
+    {"hidden": 64},
+    {"vocabulary": 96},
+    {"vocabulary": 1024},
+    {"vocabulary": 32000},
+    {"context": 32},
+    {"context": 128},
+    {"context": 256},
+    {"choice": 4},
+    {"choice": 16},
+    {"choice": 64},
+    {"hidden": 64, "vocabulary": 96, "context": 32, "choice": 4},
+    {"hidden": 128, "vocabulary": 32000, "context": 128, "choice": 16},
+    {"context": 32, "choice": 64},
+)
 
 
 def in_turn(calls: Sequence[Callable[[], Any]], repeats: int) -> list[tuple[float, float]]:
@@ -48,21 +68,23 @@ def versus_simple_evaluate(
     items: int = 200,
     context: int = 64,
     choice: int = 32,
-    shots: int = 0,
+    hidden: int = 256,
     vocabulary: int = 8192,
+    shots: int = 0,
     batch_size: int = 64,
     dtype: str = "float32",
     device: str = "cpu",
     repeats: int = 3,
 ) -> dict[str, Any]:
-    """Return seconds of both programs, their ratio, and how far their answers are apart."""
+    """Return seconds of both programs, `simple_evaluate`'s by rows a batch, and how far their answers are apart."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     tokenizer = make_tokenizer(CHARACTERS[: vocabulary - 2])
     positions = (shots + 1) * (2 * context + 2 * choice)
-    model = make_model(vocabulary, hidden=256, layers=6, heads=8, positions=positions, dtype=dtype, device=device)
+    size = {"hidden": hidden, "layers": 6, "heads": hidden // 32, "positions": positions}
+    model = make_model(vocabulary, **size, dtype=dtype, device=device)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write_task(folder, items=items, context=context, choice=choice, shots=shots, vocabulary=vocabulary)
@@ -73,27 +95,37 @@ def versus_simple_evaluate(
         scorer = prepared.scorer(model, tokenizer, batch_size=batch_size)
         wanted = {"four_choices": sorted(prepared.pools["four_choices"]["report"])}
         manager = TaskManager(include_path=str(folder), include_defaults=False)
-        peer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32")
         found: dict[str, Any] = {}
 
         def ours() -> None:
             found["ours"] = scorer.score(wanted)["four_choices"]
 
-        def theirs() -> None:
-            result = lm_eval.simple_evaluate(peer, tasks=["four_choices"], task_manager=manager, bootstrap_iters=0)
-            found["theirs"] = {one["doc_id"]: one for one in result["samples"]["four_choices"]}
+        def theirs(rows: int) -> Callable[[], None]:
+            peer = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=rows, softmax_dtype="float32")
+
+            def call() -> None:
+                result = lm_eval.simple_evaluate(peer, tasks=["four_choices"], task_manager=manager, bootstrap_iters=0)
+                found[f"rows {rows}"] = {one["doc_id"]: one for one in result["samples"]["four_choices"]}
+
+            return call
 
         ((first, _),) = in_turn([ours], 1)
-        mine, other = in_turn([ours, theirs], repeats)
+        peers = sorted({1, batch_size})
+        mine, *others = in_turn([ours, *map(theirs, peers)], repeats)
     return {
         "items": items,
         "prepare_seconds": preparing,
         "first_seconds": first,
         "seconds": mine[0],
-        "simple_evaluate_seconds": other[0],
-        "times_faster": other[0] / mine[0],
-        "times_less_processor": other[1] / mine[1],
-        **differences(found["ours"], found["theirs"]),
+        "simple_evaluate": {
+            rows: {
+                "seconds": other[0],
+                "times_faster": other[0] / mine[0],
+                "times_less_processor": other[1] / mine[1],
+                **differences(found["ours"], found[f"rows {rows}"]),
+            }
+            for rows, other in zip(peers, others, strict=True)
+        },
     }
 
 
@@ -109,7 +141,24 @@ def differences(ours: Any, theirs: dict[int, Any]) -> dict[str, Any]:
     return {"other_answers": other_answers, "largest_margin_difference": distance}
 
 
-def quickstart(repeats: int = 9, items: int = 64, batch_size: int = 64) -> dict[str, Any]:
+def grid(**settings: Any) -> None:
+    """Print a row for each shape."""
+    print("| hidden | vocabulary | context | choice | s | 1 row a batch | as many rows | other answers |")
+    print("|---|---|---|---|---|---|---|---|")
+    for change in GRID:
+        shape = CENTRE | change
+        found = versus_simple_evaluate(**settings, **shape)
+        ratios = [f"{peer['times_faster']:.1f}" for peer in found["simple_evaluate"].values()]
+        wrong = sum(peer["other_answers"] for peer in found["simple_evaluate"].values())
+        print(
+            "|",
+            " | ".join([*map(str, shape.values()), f"{found['seconds']:.2f}", *ratios, str(wrong)]),
+            "|",
+            flush=True,
+        )
+
+
+def quickstart(repeats: int = 15, items: int = 64, batch_size: int = 64) -> dict[str, Any]:
     """Return the seconds of scoring one candidate on the quickstart's tasks, and of its forward passes alone."""
     tasks = sorted(path.stem for path in (QUICKSTART / "tasks").glob("*.yaml"))
     sizes = PoolSizes(search=items, select=0, report=0)
@@ -162,26 +211,34 @@ def _quickstart_model() -> tuple[Any, Any, str]:
 
 
 def main() -> None:
-    """Run both parts and print what they found."""
+    """Run the parts that are asked for and print what they found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, default in {"items": 200, "shots": 0, "vocabulary": 8192, "batch-size": 64, "repeats": 3}.items():
+    numbers = {"items": 200, "shots": 0, "batch-size": 64, "repeats": 3}
+    for name, default in (numbers | CENTRE).items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--grid", action="store_true", help="run many shapes instead of one")
     parser.add_argument("--json", action="store_true", help="print the numbers as JSON")
     options = vars(parser.parse_args())
-    as_json = options.pop("json")
+    as_json, many = options.pop("json"), options.pop("grid")
     torch.set_num_threads(1)
+    if many:
+        grid(**{name: value for name, value in options.items() if name not in CENTRE})
+        return
     peer = versus_simple_evaluate(**options)
     ours = quickstart()
     if as_json:
         print(json.dumps({"simple_evaluate": peer, "quickstart": ours}, indent=2))
         return
+    print(f"{peer['items']} four-choice items: {peer['seconds']:.2f} s")
+    for rows, other in peer["simple_evaluate"].items():
+        print(
+            f"simple_evaluate with batch_size {rows}: {other['seconds']:.2f} s, {other['times_faster']:.1f} times as "
+            f"long (goal {LEAST_SPEED_UP:g}; {other['times_less_processor']:.1f} by processor time); other answers: "
+            f"{other['other_answers']}; margins differ by {other['largest_margin_difference']:.1e} at most"
+        )
     print(
-        f"{peer['items']} four-choice items: {peer['seconds']:.2f} s, simple_evaluate "
-        f"{peer['simple_evaluate_seconds']:.2f} s: {peer['times_faster']:.1f} times faster (goal {LEAST_SPEED_UP:g}), "
-        f"{peer['times_less_processor']:.1f} times less processor time\n"
-        f"other answers: {peer['other_answers']}; margins differ by {peer['largest_margin_difference']:.1e} at most\n"
         f"once: prepare {peer['prepare_seconds']:.2f} s, first call {peer['first_seconds']:.2f} s\n"
         f"quickstart ({ours['model']}): {ours['seconds'] * 1e3:.0f} ms a candidate in {ours['forwards']} forwards, "
         f"{ours['over_forwards']:.2f} times its forward passes (goal {MOST_OVER_FORWARDS:g})"

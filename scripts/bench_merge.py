@@ -1,11 +1,13 @@
 """Time `evomerge merge` against `mergekit-yaml` 0.1.5, whole processes in turn, and against a plain copy.
 
-Usage: python scripts/bench_merge.py [--peer PATH/TO/mergekit-yaml] [--repeats 3] [--layers 24] [--keep FOLDER]
+Usage: python scripts/bench_merge.py [--peer PATH/TO/mergekit-yaml] [--repeats 3] [--layers 24] [--threads 1]
 
 Makes four random bf16 Llama-shaped models (0.34 B parameters each by default: a base and three near it), runs each
-recipe with both programs, checks that the outputs agree (within 2 bf16 units in the last place for deterministic
-methods; mergekit computes in bf16), and prints medians, ratios, peak anonymous memory and the ratio to copying the
-bytes that a merge must move.
+recipe with both programs, explains every element that is more than 2 bf16 units in the last place apart (deterministic
+methods; see explain_units.py), and prints medians, ratios, peak anonymous memory and the ratio to copying the bytes
+that a merge must move. Parents are in the page cache when a process starts. "First run" is one with an empty cache of
+compiled kernels, as on a machine where evomerge never merged; the others find it filled, and both programs find their
+Python modules compiled.
 """
 
 import argparse
@@ -24,13 +26,14 @@ from typing import Any, NamedTuple
 
 import torch
 import yaml
-from safetensors import safe_open
+from explain_units import account
 from safetensors.torch import save_file
 
 HIDDEN, INTERMEDIATE, VOCABULARY, HEADS = 1024, 2816, 32000, 16
 OURS = [str(Path(sys.executable).parent / "evomerge"), "merge"]
 MODELS = ("base", "one", "two", "three")
 DETERMINISTIC = ("linear", "slerp", "task_arithmetic", "ties")
+WEIGHT, DENSITY = 0.4, 0.5
 GOALS = {"linear": 0.5, "slerp": 0.35, "task_arithmetic": 0.45, "dare_ties": 0.2, "ties": 0.08}
 
 
@@ -96,8 +99,8 @@ def write_models(folder: Path, layers: int) -> int:
 def recipes(folder: Path) -> dict[str, dict[str, Any]]:
     """Return the recipes that are timed."""
     paths = {name: str(folder / name) for name in MODELS}
-    weighted = [{"model": paths[name], "parameters": {"weight": 0.4}} for name in MODELS[1:]]
-    thinned = [{"model": paths[name], "parameters": {"weight": 0.4, "density": 0.5}} for name in MODELS[1:]]
+    weighted = [{"model": paths[name], "parameters": {"weight": WEIGHT}} for name in MODELS[1:]]
+    thinned = [{"model": paths[name], "parameters": {"weight": WEIGHT, "density": DENSITY}} for name in MODELS[1:]]
     base = {"base_model": paths["base"], "dtype": "bfloat16"}
     plain = [{"model": paths[name], "parameters": {"weight": 0.25}} for name in MODELS]
     return {
@@ -109,20 +112,17 @@ def recipes(folder: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def timed(command: list[str]) -> Timing:
+def timed(command: list[str], *, threads: int = 1, **environment: str) -> Timing:
     """Run a command to its end and watch its anonymous memory."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", **environment}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     started = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     peak = [0]
 
     def watch() -> None:
         while process.poll() is None:
-            try:
-                lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
-            except OSError:
-                return
-            peak[0] = max(peak[0], *(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon")), 0)
+            peak[0] = max(peak[0], anonymous_memory(process.pid))
             time.sleep(0.02)
 
     watcher = threading.Thread(target=watch)
@@ -135,9 +135,18 @@ def timed(command: list[str]) -> Timing:
     return Timing(seconds, peak[0])
 
 
+def anonymous_memory(process: int) -> int:
+    """Return the bytes of a process that are not pages of files; 0 if it has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon"))
+
+
 def copy_seconds(folder: Path, inputs: int) -> float:
-    """Return the seconds to read `inputs` parents into reused memory and write one of them to a file."""
-    buffer = bytearray(1 << 24)
+    """Return the seconds to read `inputs` parents into reused memory and write one of them to a file, on the disk."""
+    buffer = bytearray(1 << 22)
     started = time.perf_counter()
     with (folder / "copy.bin").open("wb") as target:
         for number, name in enumerate(MODELS[:inputs]):
@@ -147,70 +156,69 @@ def copy_seconds(folder: Path, inputs: int) -> float:
                         target.write(memoryview(buffer)[:count])
         target.flush()
         os.fsync(target.fileno())
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    (folder / "copy.bin").unlink()
+    return seconds
 
 
-def units_apart(first: Path, second: Path) -> int:
-    """Return the largest difference between two folders' tensors in bf16 units in the last place of the larger."""
-    worst = 0
-    index = second / "model.safetensors.index.json"
-    files = (
-        sorted(set(json.loads(index.read_text())["weight_map"].values())) if index.exists() else ["model.safetensors"]
-    )
-    with safe_open(first / "model.safetensors", "pt") as ours:
-        for file in files:
-            with safe_open(second / file, "pt") as theirs:
-                for name in theirs.keys():  # noqa: SIM118  (not a mapping)
-                    a, b = ours.get_tensor(name).double(), theirs.get_tensor(name).double()
-                    # mergekit rounds intermediate values to bf16, so elements near 0 are judged by the tensor's scale
-                    scale = torch.maximum(torch.maximum(a.abs(), b.abs()), a.abs().mean())
-                    unit = torch.exp2(torch.floor(torch.log2(scale.clamp_min(1e-30))) - 7)
-                    worst = max(worst, int(((a - b).abs() / unit).max().round()))
-    return worst
+def read_parents(folder: Path) -> None:
+    """Bring the parents into the page cache."""
+    buffer = bytearray(1 << 22)
+    for name in MODELS:
+        with (folder / name / "model.safetensors").open("rb", buffering=0) as source:
+            while source.readinto(buffer):
+                pass
 
 
-def compare(name: str, folder: Path, peer: str | None, repeats: int) -> dict[str, Any]:
+def compare(name: str, folder: Path, peer: str | None, repeats: int, threads: int) -> dict[str, Any]:
     """Time one recipe with both programs in turn and return medians, ratios and memory."""
-    recipe = folder / f"{name}.yaml"
-    ours: list[Timing] = []
-    theirs: list[Timing] = []
+    recipe, ours, theirs = folder / f"{name}.yaml", folder / "ours", folder / "theirs"
+    timings: dict[str, list[Timing]] = {"ours": [], "theirs": [], "first": []}
+
+    def run(which: str, command: list[str], out: Path, **environment: str) -> None:
+        shutil.rmtree(out, ignore_errors=True)
+        read_parents(folder)
+        timings[which].append(timed(command, threads=threads, **environment))
+
+    with tempfile.TemporaryDirectory() as empty:
+        run("first", [*OURS, str(recipe), str(ours)], ours, NUMBA_CACHE_DIR=empty)
     copies: list[float] = []
     for repeat in range(repeats):
-        for command, times, out in (
-            (OURS, ours, folder / "ours"),
-            ([peer] if peer else [], theirs, folder / "theirs"),
-        ):
-            if not command:
-                continue
-            shutil.rmtree(out, ignore_errors=True)
-            extra = ["--no-copy-tokenizer", "--random-seed", str(repeat)] if times is theirs else []
-            times.append(timed([*command, str(recipe), str(out), *extra]))
+        run("ours", [*OURS, str(recipe), str(ours)], ours)
+        if peer:
+            extra = ["--no-copy-tokenizer", "--random-seed", str(repeat)]
+            run("theirs", [peer, str(recipe), str(theirs), *extra], theirs)
+        read_parents(folder)
         copies.append(copy_seconds(folder, 2 if name == "slerp" else 4))
-    row: dict[str, Any] = {
-        "seconds": statistics.median(t.seconds for t in ours),
-        "memory": max(t.anonymous for t in ours),
-        "copy": statistics.median(copies),
-    }
-    if peer:
-        row["peer_seconds"] = statistics.median(t.seconds for t in theirs)
-        row["peer_memory"] = max(t.anonymous for t in theirs)
-        row["ratio"] = row["seconds"] / row["peer_seconds"]
-        if name in DETERMINISTIC:
-            row["units"] = units_apart(folder / "ours", folder / "theirs")
+    row: dict[str, Any] = {f"{which} seconds": median(times) for which, times in timings.items() if times}
+    row |= {f"{which} memory": max(t.anonymous for t in times) for which, times in timings.items() if times}
+    row["copy"] = statistics.median(copies)
+    if peer and name in DETERMINISTIC:
+        row["account"] = account(
+            ours,
+            theirs,
+            folder / "base",
+            [folder / each for each in MODELS[1:]],
+            ties=(WEIGHT, DENSITY) if name == "ties" else None,
+        )
     return row
+
+
+def median(times: list[Timing]) -> float:
+    """Return the median of seconds."""
+    return statistics.median(timing.seconds for timing in times)
 
 
 def show(name: str, row: Mapping[str, Any], startup: float) -> None:
     """Print one line of the table."""
-    working = row["seconds"] - startup
-    line = (
-        f"| {name} | {row['seconds']:.2f} | {working:.2f} | {working / row['copy']:.1f} | {row['memory'] / 1e9:.2f} |"
-    )
-    if "ratio" in row:
-        units = row.get("units", "random")
-        line += f" {row['peer_seconds']:.1f} | {row['peer_memory'] / 1e9:.2f} |"
-        line += f" {row['ratio']:.3f} | {GOALS[name]} | {units} |"
-    print(line, flush=True)
+    working = row["ours seconds"] - startup
+    cells = [f"{row['ours seconds']:.2f}", f"{row['first seconds']:.2f}", f"{working:.2f}"]
+    cells += [f"{working / row['copy']:.1f}", f"{row['ours memory'] / 1e9:.2f}"]
+    if "theirs seconds" in row:
+        cells += [f"{row['theirs seconds']:.1f}", f"{row['theirs memory'] / 1e9:.2f}"]
+        cells += [f"{row['ours seconds'] / row['theirs seconds']:.3f}", str(GOALS[name])]
+        cells.append(str(row["account"].worst) if "account" in row else "random")
+    print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -219,6 +227,7 @@ def main() -> None:
     parser.add_argument("--peer", help="mergekit-yaml of an environment of its own; left out = only evomerge")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--threads", type=int, default=1, help="OMP_NUM_THREADS of both programs")
     parser.add_argument("--only", nargs="*", help="names of recipes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -228,15 +237,21 @@ def main() -> None:
         for name, document in recipes(folder).items():
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(document))
         dry = [*OURS, str(folder / "linear.yaml"), str(folder / "x"), "--dry-run"]
-        startup = timed(dry)
+        startup = median([timed(dry) for _ in range(4)][1:])
         print(f"{len(MODELS)} parents of {size / 2e9:.2f} B parameters in bf16, medians of {arguments.repeats}")
-        print(f"start-up of evomerge {startup.seconds:.2f} s")
-        head = "| method | s | s without start-up | over a copy | GB |"
+        print(f"start-up of evomerge {startup:.2f} s")
+        head = "| method | s | first run | s without start-up | over a copy | GB |"
         print(head + (" mergekit s | GB | ratio | goal | units apart |" if arguments.peer else ""))
         print("|---" * (head.count("|") - 1 + (5 if arguments.peer else 0)) + "|")
+        accounts = {}
         for name in recipes(folder):
             if not arguments.only or name in arguments.only:
-                show(name, compare(name, folder, arguments.peer, arguments.repeats), startup.seconds)
+                row = compare(name, folder, arguments.peer, arguments.repeats, arguments.threads)
+                show(name, row, startup)
+                accounts[name] = row.get("account")
+        for name, found in accounts.items():
+            if found:
+                print(f"\n{name}: {found}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import yaml
 
-CHARACTERS = [chr(code) for code in range(0x4E00, 0x4E00 + 20000)]  # one token each
+CHARACTERS = [chr(code) for code in range(0x4E00, 0x4E00 + 32000)]  # one token each
 CHOICES = 4
 
 
@@ -35,7 +35,7 @@ def make_model(
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,
-        intermediate_size=hidden * 8 // 3,
+        intermediate_size=-(-hidden * 8 // 3 // 32) * 32,
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,

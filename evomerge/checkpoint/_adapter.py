@@ -7,9 +7,9 @@ embeddings alone rounds twice).
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from evomerge.checkpoint._folder import DTYPES, Checkpoint
-from evomerge.checkpoint._model import Model, TensorInfo
+from evomerge.checkpoint._model import Model, Stored, TensorInfo
 from evomerge.checkpoint._names import is_head
 from evomerge.errors import InvalidInput, RefusedForSafety
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PART = re.compile(r"^(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?$")
 _PREFIX = "base_model.model."
+_BLOCK = (
+    1 << 19
+)  # elements of a product worked on at a time on a CPU: fresh memory for all of it takes eight times longer
 
 # Settings under which W + scale * B A is not the fine-tuned weight, and what to call them in a message.
 _REFUSED = {
@@ -100,14 +103,39 @@ class Adapter:
                 break
         return alpha / (rank**0.5 if self.config.get("use_rslora") else rank)
 
-    def delta(self, module: str) -> torch.Tensor:
-        """Return scale * B A in float32, laid out as the weight is stored."""
+    def factors(self, module: str) -> tuple[Stored, Stored]:
+        """Return the two factors, A (rank, columns) and B (rows, rank), of a module's delta.
+
+        Raises:
+            InvalidInput: they are those of a convolution.
+        """
         pair = self.pairs[module]
-        a, b = self._file.get_tensor(pair.a).float(), self._file.get_tensor(pair.b).float()
-        if a.ndim != 2 or b.ndim != 2:
+        return self._factor(module, pair.a), self._factor(module, pair.b)
+
+    def _factor(self, module: str, key: str) -> Stored:
+        if len(self._file.get_slice(key).get_shape()) != 2:
             raise InvalidInput(f"{self.name}: {module} is a convolution, whose LoRA is not supported")
-        product = b @ a
-        return (product.T if pair.transposed else product) * pair.scale
+        return self._stored(key)
+
+    def _stored(self, key: str) -> Stored:
+        piece = self._file.get_slice(key)
+        info = TensorInfo(DTYPES[piece.get_dtype()], tuple(piece.get_shape()))
+        return Stored(self.folder / WEIGHTS, key, info.size_bytes, partial(self._file.get_tensor, key))
+
+    def add(self, module: str, a: torch.Tensor, b: torch.Tensor, own: torch.Tensor, out: torch.Tensor) -> None:
+        """Write own + scale * B A, laid out as the weight is stored, into `out`.
+
+        Args:
+            a, b: the factors. own: (rows, columns) the weight. out: of its shape and dtype.
+        """
+        pair = self.pairs[module]
+        left, right = (a.float().T, b.float().T) if pair.transposed else (b.float(), a.float())
+        rows = max(16, _BLOCK // max(1, right.shape[1])) if own.is_cpu else own.shape[0]
+        work = torch.empty(min(rows, own.shape[0]), right.shape[1], device=own.device)
+        for start in range(0, own.shape[0], rows):
+            end = min(start + rows, own.shape[0])
+            product = torch.mm(left[start:end], right, out=work[: end - start])
+            out[start:end].copy_(product.mul_(pair.scale).add_(own[start:end]))
 
     def shape(self, module: str) -> tuple[int, ...]:
         """Return the shape of a module's delta."""
@@ -115,10 +143,9 @@ class Adapter:
         rows, columns = self._file.get_slice(pair.b).get_shape()[0], self._file.get_slice(pair.a).get_shape()[-1]
         return (columns, rows) if pair.transposed else (rows, columns)
 
-    def replacement(self, target: str) -> torch.Tensor:
+    def replacement(self, target: str) -> Stored:
         """Return the weight that replaces the model's own."""
-        tensor: torch.Tensor = self._file.get_tensor(self.replaced[target])
-        return tensor
+        return self._stored(self.replaced[target])
 
     def replacement_info(self, target: str) -> TensorInfo:
         """Return dtype and shape of a replacement."""
@@ -144,7 +171,8 @@ class AdaptedModel(Model):
         """
         self.inner, self.adapter, self.name = inner, adapter, name
         self.folder, self.config, self.commit = inner.folder, dict(inner.config), inner.commit
-        self._deltas = {self._stored(f"{module}.weight", module): module for module in adapter.pairs}
+        self._stored_of: dict[str, tuple[Stored, ...]] = {}
+        self._deltas = {self._own_name(f"{module}.weight", module): module for module in adapter.pairs}
         self._replaced = {self._replaced_name(target): target for target in adapter.replaced}
         for tensor, module in self._deltas.items():
             found, expected = adapter.shape(module), self.tensors[tensor].shape
@@ -154,7 +182,7 @@ class AdaptedModel(Model):
                     "to another model"
                 )
 
-    def _stored(self, name: str, module: str) -> str:
+    def _own_name(self, name: str, module: str) -> str:
         found = self.inner.spelled(name) or next((h for h in self.inner.tensors if is_head(h) and is_head(name)), None)
         if found is None:
             raise InvalidInput(f"{self.name}: the adapter changes {module}, which {self.inner.name} does not have")
@@ -164,7 +192,7 @@ class AdaptedModel(Model):
         if is_head(target) and self.inner.tied:
             self.config["tie_word_embeddings"] = False  # the adapter brings a head of its own
             return target
-        return self._stored(target, target.rpartition(".")[0])
+        return self._own_name(target, target.rpartition(".")[0])
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -176,23 +204,37 @@ class AdaptedModel(Model):
             found[name] = TensorInfo(dtype, info.shape)
         return found
 
-    def tensor(self, name: str) -> torch.Tensor:
+    def stored(self, name: str) -> tuple[Stored, ...]:
+        """Return the model's own tensor or what replaces it, and the two factors where there is a delta.
+
+        Raises:
+            MergeFailed: there is no such tensor.
+        """
+        if name not in self._stored_of:
+            # PEFT saves a whole embedding beside its factors where the vocabulary grew
+            replaced = self._replaced.get(name)
+            own = self.inner.stored(name) if replaced is None else (self.adapter.replacement(replaced),)
+            factors = self.adapter.factors(self._deltas[name]) if name in self._deltas else ()
+            self._stored_of[name] = (*own, *factors)
+        return self._stored_of[name]
+
+    def assemble(self, name: str, parts: Sequence[torch.Tensor], out: torch.Tensor | None = None) -> torch.Tensor:
         """Return a tensor with the adapter applied, in the model's dtype."""
-        if name in self._replaced:  # PEFT saves a whole embedding beside its factors where the vocabulary grew
-            own = self.adapter.replacement(self._replaced[name]).to(self.tensors[name].dtype)
-        else:
-            own = self.inner.tensor(name)
+        own = parts[0]
+        if name in self._replaced:
+            own = own.to(self.tensors[name].dtype)
         if name not in self._deltas:
             return own
-        return self.adapter.delta(self._deltas[name]).add_(own).to(own.dtype)
+        out = torch.empty_like(own) if out is None else out
+        self.adapter.add(self._deltas[name], parts[1], parts[2], own, out)
+        return out
 
     def is_computed(self, name: str) -> bool:
         """Tell whether the adapter changes this tensor."""
         return name in self._deltas or name in self._replaced
 
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over the model's and the adapter's."""
+    def _digest(self) -> str:
+        """Hash the model's digest and the adapter's."""
         return hashlib.sha256((self.inner.digest + self.adapter.digest).encode()).hexdigest()
 
 

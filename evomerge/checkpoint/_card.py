@@ -1,10 +1,10 @@
 """The text of a model card: what was merged, how, and what it scored."""
 
 import re
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from huggingface_hub import ModelCardData
+import yaml
 
 from evomerge.checkpoint._model import Model
 from evomerge.recipe import looks_local
@@ -37,14 +37,14 @@ def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Seq
     licence = licences.pop() if len(licences) == 1 else "other"
     ids = [re.split(r"[@+]", parent.name)[0] for parent in unique]
     hub = list(dict.fromkeys(name for name in ids if not looks_local(name)))
-    data = ModelCardData(
-        base_model=hub or None,
-        base_model_relation="merge" if hub else None,
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        tags=["merge", "evomerge"],
-        license=licence or "other",
-    )
+    front = {
+        "base_model": hub or None,
+        "library_name": "transformers",
+        "license": licence or "other",
+        "pipeline_tag": "text-generation",
+        "tags": ["merge", "evomerge"],
+        "base_model_relation": "merge" if hub else None,
+    }
     rows = [f"| {_named(p)} | {_cell(p.licence or 'not stated')} | {_short(p.digest)} |" for p in unique]
     body = [
         f"# {_cell(title)}",
@@ -53,7 +53,16 @@ def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Seq
         *sections,
         f"## Recipe\n\nRebuild it with `evomerge merge recipe.yaml OUT`.\n\n```yaml\n{recipe.rstrip()}\n```",
     ]
-    return f"---\n{data.to_yaml().strip()}\n---\n\n" + "\n\n".join(body) + "\n"
+    return front_matter(front) + "\n\n".join(body) + "\n"
+
+
+def front_matter(values: Mapping[str, Any]) -> str:
+    """Return the head of a card as the hub reads it: YAML between rules, without what is None.
+
+    huggingface_hub has a class for this, but importing it would cost every merge a tenth of a second.
+    """
+    stated = {key: value for key, value in values.items() if value is not None}
+    return f"---\n{yaml.safe_dump(stated, sort_keys=False, allow_unicode=True).strip()}\n---\n\n"
 
 
 def _named(parent: Parent) -> str:

@@ -4,9 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from huggingface_hub import ModelCardData
-
-from evomerge.checkpoint._card import Parent, _cell, _named, _short
+from evomerge.checkpoint._card import Parent, _cell, _named, _short, front_matter
 from evomerge.recipe import looks_local
 
 
@@ -43,4 +41,4 @@ def derived_card(
     rows = [f"| {_named(p)} | {_cell(p.licence or 'not stated')} | {_short(p.digest)} |" for p in unique]
     table = "\n".join(["## Parents", "", "| parent | licence | SHA-256 of the weights |", "|---|---|---|", *rows])
     body = [f"# {_cell(title)}", *sections[:1], table, *sections[1:]]
-    return f"---\n{ModelCardData(**front).to_yaml().strip()}\n---\n\n" + "\n\n".join(body) + "\n"
+    return front_matter(front) + "\n\n".join(body) + "\n"

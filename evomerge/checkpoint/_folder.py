@@ -2,15 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 
-from evomerge.checkpoint._model import Model, TensorInfo
+from evomerge.checkpoint._holes import unwritten
+from evomerge.checkpoint._model import Model, Stored, TensorInfo
 from evomerge.errors import InvalidInput, MergeFailed, RefusedForSafety
 
 DTYPES: dict[str, torch.dtype] = {
@@ -42,8 +43,10 @@ class Checkpoint(Model):
         """
         self.folder, self.name = folder, name
         self.config = _read_json(folder / "config.json", name)
+        _refuse_quantised(self.config, folder, name)
         self._files = {file: _open(folder / file, name) for file in _weight_files(folder, name)}
         self._where: dict[str, str] = {}
+        self._stored: dict[str, tuple[Stored]] = {}
         for file, handle in self._files.items():
             for tensor in handle.keys():  # noqa: SIM118
                 if tensor in self._where:
@@ -64,20 +67,26 @@ class Checkpoint(Model):
                 found[tensor] = TensorInfo(DTYPES[code], tuple(piece.get_shape()))
         return found
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """Return a tensor as a view of the mapped file.
+    def stored(self, name: str) -> tuple[Stored, ...]:
+        """Return the one stored tensor.
 
         Raises:
             MergeFailed: there is no such tensor.
         """
         if name not in self._where:
             raise MergeFailed(f"{self.name} has no tensor {name}")
-        tensor: torch.Tensor = self._files[self._where[name]].get_tensor(name)
-        return tensor
+        if name not in self._stored:
+            file = self._where[name]
+            read = partial(self._files[file].get_tensor, name)
+            self._stored[name] = (Stored(self.folder / file, name, self.tensors[name].size_bytes, read),)
+        return self._stored[name]
 
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over the content of the weight files: the identity that scores hang on."""
+    def assemble(self, name: str, parts: Sequence[torch.Tensor], out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the one part: a view of the mapped file stays one."""
+        return parts[0]
+
+    def _digest(self) -> str:
+        """Hash the content of the weight files."""
         total = hashlib.sha256()
         for file in sorted(self._files):
             with (self.folder / file).open("rb") as stream:
@@ -95,6 +104,17 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise InvalidInput(f"{path}: found {type(value).__name__}, expected a JSON object")
     return value
+
+
+def _refuse_quantised(config: Mapping[str, Any], folder: Path, name: str) -> None:
+    """Raise InvalidInput for a model whose stored numbers are codes, not weights: merging them means nothing."""
+    quantised = config.get("quantization_config")
+    if quantised is not None:
+        how = quantised.get("quant_method", "an unnamed method") if isinstance(quantised, dict) else quantised
+        raise InvalidInput(
+            f"{folder / 'config.json'}: {name} is quantised ({how}), expected plain weights; merge the original, or "
+            "dequantise and save it first"
+        )
 
 
 def _weight_files(folder: Path, name: str) -> list[str]:
@@ -133,6 +153,10 @@ def _check_complete(folder: Path, name: str, where: Mapping[str, str]) -> None:
 
 def _open(path: Path, name: str) -> Any:
     try:
-        return safe_open(path, framework="pt", device="cpu")
+        opened = safe_open(path, framework="pt", device="cpu")
+        gap = unwritten(path)
     except (SafetensorError, OSError) as error:
         raise InvalidInput(f"{path}: is damaged or not a safetensors file ({error}); copy {name} again") from None
+    if gap is not None:
+        raise InvalidInput(f"{path}: part of {gap} was never written (the file has holes); copy {name} again")
+    return opened

@@ -2,30 +2,42 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 _BLOCK = re.compile(r"^(.*?\.)?(\d+)\.")
 
 # Loose tensors that come after the blocks; all other loose tensors come before them.
 _AFTER = re.compile(
-    r"(^|\.)(lm_head|embed_out|score|norm|norm_f|ln_f|final_norm|final_layernorm|final_layer_norm|project_out"
-    r"|cls|pooler|classifier)(\.|$)"
+    r"(^|\.)(lm_head|embed_out|score|norm|norm_f|ln_f|ln_out|final_norm|final_layernorm|final_layer_norm|embedding_norm"
+    r"|project_out|cls|pooler|classifier)(\.|$)|^(head|decoder|vocab_\w+|generator_\w+)\."
 )
+_EMBEDDINGS = re.compile(r"(^|\.)embeddings\.")  # what belongs to them stands before the blocks, whatever its name
 
 # What a block adds to the residual stream leaves it through these tensors (scaling them scales the block's output).
 _OUTPUTS = re.compile(
-    r"(^|\.)(self_attn\.o_proj|self_attn\.out_proj|self_attn\.dense|attn\.c_proj|attn\.out_proj|attention\.dense"
-    r"|self_attention\.dense|mlp\.down_proj|mlp\.c_proj|mlp\.fc2|mlp\.dense_4h_to_h|fc2"
-    r"|mlp\.experts\.\d+\.down_proj|mlp\.shared_expert\.down_proj|block_sparse_moe\.experts\.\d+\.w2)\.(weight|bias)$"
+    r"(^|\.)(o_proj|out_proj|dense|c_proj|down_proj|fc2|fc_out|w2|dense_4h_to_h|output_linear)(\.weight|\.bias|_bias)?$"
 )
 
-# Families whose block normalises its output before adding it: there the norm's weight is the way out.
-_NORMED_OUTPUTS = re.compile(r"(^|\.)(post_attention_layernorm|post_feedforward_layernorm)\.weight$")
-NORMED_FAMILIES = {"olmo2", "olmo3"}
+# Families whose block normalises its output before adding it: there the norms' weights are the way out.
+_NORMED = {
+    "olmo2": ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"),
+    "olmo3": ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"),
+    "exaone4": ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"),
+    "glm4": ("post_self_attn_layernorm.weight", "post_mlp_layernorm.weight"),
+}
 # Gemma multiplies by (1 + weight), so its norms cannot be scaled by a factor on the stored tensor.
 SHIFTED_NORM_FAMILIES = {"gemma2", "gemma3", "gemma3_text"}
+# Families of which a test shows that these tensors are all of a block's ways out, and that nothing comes after them.
+_KNOWN_OUTPUTS = {
+    *("apertus", "arcee", "bitnet", "bloom", "codegen", "cohere", "cohere2", "deepseek_v2", "deepseek_v3"),
+    *("diffllama", "dots1", "ernie4_5", "falcon", "gemma", "glm", "glm4_moe", "gpt2", "gpt_bigcode"),
+    *("gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "helium", "hunyuan_v1_dense"),
+    *("jamba", "lfm2", "llama", "llama4_text", "mamba", "mamba2", "mistral", "mixtral", "mpt", "nemotron"),
+    *("olmo", "olmoe", "opt", "persimmon", "phi", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3"),
+    *("qwen3_moe", "qwen3_next", "seed_oss", "smollm3", "stablelm", "starcoder2"),
+}
 
 
 class Place(NamedTuple):
@@ -41,10 +53,12 @@ class Layout:
     """The block structure of a set of tensor names.
 
     block_prefix: what stands before a block's number, such as "model.layers."; "" if there are no blocks.
+    others: prefix -> number of blocks of further stacks, such as an encoder's; they are never cut or re-ordered.
     """
 
     block_prefix: str
     num_layers: int
+    others: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Layout":
@@ -60,7 +74,7 @@ class Layout:
         if not found:
             return cls("", 0)
         prefix = found.most_common(1)[0][0]
-        return cls(prefix, layers[prefix])
+        return cls(prefix, layers.pop(prefix), layers)
 
     def place(self, name: str) -> Place:
         """Return where a tensor sits."""
@@ -68,7 +82,16 @@ class Layout:
             number, dot, suffix = name[len(self.block_prefix) :].partition(".")
             if dot and number.isdigit():
                 return Place("block", int(number), suffix)
-        return Place("after" if _AFTER.search(name) else "before", -1, name)
+        after = _AFTER.search(name) and not _EMBEDDINGS.search(name)
+        return Place("after" if after else "before", -1, name)
+
+    def depth(self, name: str) -> float:
+        """Return how deep a tensor outside the blocks is in its own stack, 0 to 1; 0 for one in no stack."""
+        match = _BLOCK.match(name)
+        blocks = self.others.get(match.group(1) or "", 0) if match else 0
+        if match is None or not blocks:
+            return 0.0
+        return 1.0 if blocks == 1 else int(match.group(2)) / (blocks - 1)
 
     def name(self, layer: int, suffix: str) -> str:
         """Return the full name of a block's tensor."""
@@ -90,6 +113,10 @@ def module_names(suffixes: Iterable[str]) -> tuple[str, str]:
 
 
 def is_block_output(suffix: str, model_type: str) -> bool:
-    """Tell whether a block's contribution to the residual stream is proportional to this tensor of the block."""
-    pattern = _NORMED_OUTPUTS if model_type in NORMED_FAMILIES else _OUTPUTS
-    return pattern.search(suffix) is not None
+    """Tell whether a block's contribution to the residual stream is proportional to this tensor of the block.
+
+    Of a family that is in no table nothing is claimed: a way out that was overlooked would be scaled by half.
+    """
+    if model_type in _NORMED:
+        return suffix in _NORMED[model_type]
+    return model_type in _KNOWN_OUTPUTS and _OUTPUTS.search(suffix) is not None

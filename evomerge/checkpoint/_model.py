@@ -1,7 +1,8 @@
 """What the engine asks of a model, wherever its tensors come from: a folder, an adapter, a merge to be."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,6 +30,20 @@ class TensorInfo(NamedTuple):
         return count * self.dtype.itemsize
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A tensor in a file. What can be shared and kept by whoever reads models: two adapters of one base have its in
+    common.
+
+    file, key: where it stands. size_bytes: of its content. read: returns it as a view of the mapped file.
+    """
+
+    file: Path
+    key: str
+    size_bytes: int = field(compare=False)
+    read: Callable[[], torch.Tensor] = field(compare=False, repr=False)
+
+
 class Outline(NamedTuple):
     """Tensor names in their stored order: before the blocks, of each block (without its prefix), after them."""
 
@@ -54,16 +69,33 @@ class Model(ABC):
         """Name -> dtype and shape of every tensor, in the order in which they are stored."""
 
     @abstractmethod
+    def stored(self, name: str) -> tuple[Stored, ...]:
+        """Return the stored tensors that a tensor is made of. Raises MergeFailed if there is none of that name."""
+
+    @abstractmethod
+    def assemble(self, name: str, parts: Sequence[torch.Tensor], out: torch.Tensor | None = None) -> torch.Tensor:
+        """Make a tensor from its stored ones, on the device where they are.
+
+        Args:
+            parts: the content of `stored(name)`. out: contiguous memory of the tensor's shape and dtype, which a
+                computed tensor is written to.
+        """
+
     def tensor(self, name: str) -> torch.Tensor:
         """Return one tensor. Raises MergeFailed if there is none of that name."""
+        return self.assemble(name, [stored.read() for stored in self.stored(name)])
 
-    @property
-    @abstractmethod
+    @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything the tensors depend on: the identity that scores hang on."""
+        """SHA-256 of everything the tensors depend on: the identity that scores hang on. Reads every byte."""
+        return self._digest()
+
+    @abstractmethod
+    def _digest(self) -> str:
+        """Work out `digest`."""
 
     def is_computed(self, name: str) -> bool:
-        """Tell whether `tensor` computes this one each time, so that a caller who needs it again should keep it."""
+        """Tell whether `assemble` computes this one each time, so that a caller who needs it again should keep it."""
         return False
 
     @cached_property

@@ -3,14 +3,19 @@
 import re
 from collections.abc import Iterable
 
-_EMBEDDING = re.compile(r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$")
-_HEAD = re.compile(r"^(lm_head|embed_out|output)\.weight$|(^|\.)cls\.predictions\.decoder\.weight$")
-_HEAD_BIAS = re.compile(r"^(lm_head|embed_out)\.bias$|(^|\.)cls\.predictions\.(decoder\.)?bias$|^mlm_head\.bias$")
+_EMBEDDING = re.compile(
+    r"(^|\.)(embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight$"
+    r"|^(model\.)?shared\.weight$|^(\w+\.)?embeddings\.weight$"  # encoder-decoders; Mamba, RWKV
+)
+_HEADS = r"(lm_head(\.decoder)?|embed_out|output|head|decoder|generator_lm_head|vocab_projector)"
+_HEAD = re.compile(rf"^{_HEADS}\.weight$|(^|\.)cls\.predictions\.decoder\.weight$")
+_HEAD_BIAS = re.compile(rf"^{_HEADS}\.bias$|(^|\.)cls\.predictions\.(decoder\.)?bias$|^mlm_head\.bias$")
 
 # Families whose head is the embedding unless their config says otherwise.
 TIED_FAMILIES = {
-    *("bert", "bloom", "cohere", "cohere2", "distilbert", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text"),
-    *("gpt2", "gpt_bigcode", "gpt_neo", "mpt", "opt", "roberta", "starcoder2"),
+    *("bart", "bert", "bloom", "cohere", "cohere2", "distilbert", "electra", "ernie4_5", "falcon", "gemma"),
+    *("gemma2", "gemma3", "gemma3_text", "gpt2", "gpt_bigcode", "gpt_neo", "lfm2", "mamba", "modernbert"),
+    *("mpt", "opt", "roberta", "smollm3", "starcoder2", "t5"),
 }
 
 # Buffers that old versions of transformers stored beside the weights; every version computes them itself.
@@ -44,7 +49,9 @@ def embedding_name(names: Iterable[str]) -> str | None:
 
 def tied_twin(name: str) -> str:
     """Return the name under which some files store a tied model's second copy of a head's bias, or the name itself."""
-    return name.replace("cls.predictions.decoder.bias", "cls.predictions.bias")
+    return name.replace("cls.predictions.decoder.bias", "cls.predictions.bias").replace(
+        "lm_head.decoder.bias", "lm_head.bias"
+    )
 
 
 def is_optional(name: str) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import torch
 
+from evomerge.checkpoint._behind import WriteBehind
 from evomerge.checkpoint._folder import CODES
-from evomerge.checkpoint._writer import refuse_existing, sync, write_content
+from evomerge.checkpoint._writer import content, refuse_existing, sync
 
 _ENTRY_BYTES = 160  # of one tensor in a safetensors header, beside its name, with the largest numbers there can be
 
@@ -55,11 +56,11 @@ class TensorStream:
         self._room += -self._room % 8  # data starts at a multiple of 8 bytes
         self._entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         self._offset = 0
-        self._stream: IO[bytes] | None = None
+        self._stream: WriteBehind | None = None
 
     def __enter__(self) -> "TensorStream":
-        self._stream = self._path.open("wb")
-        self._stream.seek(8 + self._room)
+        self._stream = WriteBehind(self._path)
+        self._stream.write(bytes(8 + self._room))
         return self
 
     @property
@@ -72,12 +73,11 @@ class TensorStream:
         assert self._stream is not None
         assert name in self._allowed
         assert name not in self._entries
-        content = tensor.detach().cpu().contiguous()
-        write_content(self._stream, content)
-        end = self._offset + content.numel() * content.element_size()
+        self._stream.write(content(tensor.contiguous()))
+        end = self._offset + tensor.numel() * tensor.element_size()
         self._entries[name] = {
-            "dtype": CODES[content.dtype],
-            "shape": list(content.shape),
+            "dtype": CODES[tensor.dtype],
+            "shape": list(tensor.shape),
             "data_offsets": [self._offset, end],
         }
         self._offset = end
@@ -86,9 +86,11 @@ class TensorStream:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._stream is not None
-        with self._stream:
-            if kind is None:
-                header = json.dumps(self._entries, separators=(",", ":")).encode()
-                assert len(header) <= self._room
-                self._stream.seek(0)
-                self._stream.write(self._room.to_bytes(8, "little") + header.ljust(self._room))
+        if kind is not None:
+            self._stream.abandon()
+            return
+        self._stream.close()
+        header = json.dumps(self._entries, separators=(",", ":")).encode()
+        assert len(header) <= self._room
+        with self._path.open("r+b") as file:
+            file.write(self._room.to_bytes(8, "little") + header.ljust(self._room))

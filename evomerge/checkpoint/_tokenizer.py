@@ -3,40 +3,31 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
+from evomerge.checkpoint._union import Merge, NewToken, extended, merges_of, never_read, usable_merges, vocabulary_of
 from evomerge.errors import MergeFailed
 
 _SELF_CONTAINED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 TOKENIZER_FILES = (*_SELF_CONTAINED, "tokenizer.model", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt")
 
 
-class NewToken(NamedTuple):
-    """A token that another model's tokenizer has.
-
-    flags: how an added token is matched (special, lstrip, ...) as tokenizer.json says it; None = an ordinary token.
-    score: of a Unigram token.
-    """
-
-    content: str
-    flags: tuple[tuple[str, Any], ...] | None = None
-    score: float | None = None
-
-
 @dataclass(frozen=True)
 class Tokenizer:
     """The tokenizer files of a folder, and tokens to append to them. Equal tokenizers write equal files.
 
-    name: of the model, for messages. added: new tokens, which get the ids after the last one in use.
+    name: of the model, for messages. added: new tokens, which get the ids after the last one in use. merges: of other
+    tokenizers, for those of them that are BPE tokens.
     """
 
     folder: Path
     name: str
     added: tuple[NewToken, ...] = ()
+    merges: tuple[Merge, ...] = ()
 
     @cached_property
     def vocabulary(self) -> Mapping[str, int]:
@@ -45,7 +36,7 @@ class Tokenizer:
         Raises:
             MergeFailed: there are no tokenizer files, or they make no sense.
         """
-        own = _vocabulary(self._content)
+        own = vocabulary_of(self._content)
         start = max(own.values(), default=-1) + 1
         return {**own, **{token.content: start + i for i, token in enumerate(self.added)}}
 
@@ -60,27 +51,49 @@ class Tokenizer:
                 from transformers import AutoTokenizer
 
                 content = json.loads(AutoTokenizer.from_pretrained(self.folder).backend_tokenizer.to_str())
-            _vocabulary(content)
+            vocabulary_of(content)
+            merges_of(content)
         except Exception as error:  # transformers raises whatever its many tokenizer classes raise
             raise MergeFailed(f"{self.name}: its tokenizer cannot be read ({_first_line(error)})") from None
         return content
 
-    def tokens_beyond(self, known: Mapping[str, int]) -> list[NewToken]:
-        """Return this tokenizer's tokens that are not in `known`, in the order of their ids."""
-        flagged = {token["content"]: token for token in self._content.get("added_tokens", [])}
+    def token(self, content: str) -> NewToken:
+        """Return how this tokenizer has one of its tokens."""
+        return self._tokens.get(content, NewToken(content))
+
+    @cached_property
+    def _tokens(self) -> Mapping[str, NewToken]:
+        """The tokens of which more is known than what they are."""
         model = self._content["model"]
-        scores = dict(model["vocab"]) if isinstance(model["vocab"], list) else {}
-        found = []
-        for content, _ in sorted(self.vocabulary.items(), key=lambda item: item[1]):
-            if content not in known:
-                flags = {k: v for k, v in flagged.get(content, {}).items() if k not in ("id", "content")}
-                score = scores.get(content)
-                found.append(NewToken(content, tuple(sorted(flags.items())) if content in flagged else None, score))
-        return found
+        scores = model["vocab"] if isinstance(model["vocab"], list) else ()
+        found = {token: NewToken(token, score=score) for token, score in scores}
+        for entry in self._content.get("added_tokens", []):
+            flags = tuple(sorted((key, value) for key, value in entry.items() if key not in ("id", "content")))
+            found[entry["content"]] = NewToken(entry["content"], flags)
+        return found | {token.content: token for token in self.added}
+
+    def joined_with(self, other: "Tokenizer", rows: int) -> "Tokenizer":
+        """Return this tokenizer with the tokens appended that another has beyond it, in the order of their ids.
+
+        rows: of the other model's embedding; tokens beyond them mean nothing.
+        """
+        ids = sorted(other.vocabulary.items(), key=lambda item: item[1])
+        beyond = [other.token(token) for token, number in ids if token not in self.vocabulary and number < rows]
+        if all(token.flags is not None for token in beyond):
+            return self.with_tokens(beyond)
+        merges = [*merges_of(other._content), *usable_merges(other._content, other.added, other.merges)]
+        known = vocabulary_of(self._content)
+        new = (pair for pair in merges if not (pair[0] in known and pair[1] in known))
+        return replace(self.with_tokens(beyond), merges=(*self.merges, *new))
 
     def with_tokens(self, added: Sequence[NewToken]) -> "Tokenizer":
         """Return this tokenizer with tokens appended."""
-        return Tokenizer(self.folder, self.name, (*self.added, *added))
+        return replace(self, added=(*self.added, *added))
+
+    @property
+    def never_read(self) -> list[str]:
+        """The added tokens that no text is turned into (see `_union`)."""
+        return never_read(self._content, self.added, self.merges)
 
     def write(self, out: Path) -> None:
         """Write the tokenizer into a folder, with the generation settings beside it."""
@@ -91,7 +104,7 @@ class Tokenizer:
             return
         for file in set(TOKENIZER_FILES) - set(_SELF_CONTAINED):
             (out / file).unlink(missing_ok=True)  # they know nothing of the new tokens
-        content = _extended(self._content, self.vocabulary, self.added)
+        content = extended(self._content, self.vocabulary, self.added, self.merges)
         (out / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         _extend_config(out / "tokenizer_config.json", self.vocabulary, self.added)
 
@@ -105,41 +118,6 @@ class Tokenizer:
             self.write(Path(folder))
             shutil.copyfile(self.folder / "config.json", Path(folder) / "config.json")
             return AutoTokenizer.from_pretrained(folder)
-
-
-def _vocabulary(content: Mapping[str, Any]) -> dict[str, int]:
-    vocab = content["model"]["vocab"]
-    known = {token: i for i, (token, _) in enumerate(vocab)} if isinstance(vocab, list) else dict(vocab)
-    return {**known, **{token["content"]: token["id"] for token in content.get("added_tokens", [])}}
-
-
-def _extended(content: Mapping[str, Any], vocabulary: Mapping[str, int], added: Sequence[NewToken]) -> dict[str, Any]:
-    """Return tokenizer.json with new tokens.
-
-    Every token, the added ones too, goes into the model's own vocabulary: the library numbers added tokens that it
-    does not find there by itself.
-    """
-    model = dict(content["model"])
-    by_id = sorted(vocabulary.items(), key=lambda item: item[1])
-    if isinstance(model["vocab"], list):
-        model["vocab"] = _unigram(model["vocab"], by_id, {token.content: token.score for token in added})
-    else:
-        model["vocab"] = dict(by_id)
-    entries = list(content.get("added_tokens", []))
-    entries += [{"id": vocabulary[t.content], "content": t.content, **dict(t.flags)} for t in added if t.flags]
-    return {**content, "model": model, "added_tokens": sorted(entries, key=lambda entry: entry["id"])}
-
-
-def _unigram(
-    vocab: Sequence[Sequence[Any]], by_id: Sequence[tuple[str, int]], scores: Mapping[str, float | None]
-) -> list[list[Any]]:
-    """Return a Unigram vocabulary, in which a token's place is its id; unused ids get a name that no text has."""
-    lowest = min((float(score) for _, score in vocab), default=0.0)
-    entries = [[f"<unused-id-{i}>", lowest] for i in range(by_id[-1][1] + 1)]
-    for token, number in by_id:
-        own = float(vocab[number][1]) if number < len(vocab) else scores.get(token)
-        entries[number] = [token, lowest if own is None else own]
-    return entries
 
 
 def _extend_config(path: Path, vocabulary: Mapping[str, int], added: Sequence[NewToken]) -> None:

@@ -56,7 +56,11 @@ def _recipe_facts(file: Path) -> dict[str, Any]:
     plan, parents = plan_merge(file)
     recipe = plan.recipe
     models = [parents[ref].summary(digest=False) for ref in parents]
-    facts, warnings = _kinship([parents[ref] for ref in recipe.merged], plan.dtype, recipe.method == "passthrough")
+    merges = [recipe, *recipe.merges.values()]
+    related = [
+        _kinship([parents[ref] for ref in each.merged], plan.dtype, each.method == "passthrough") for each in merges
+    ]
+    facts, warnings = ([line for found in related for line in found[i]] for i in (0, 1))
     unaligned = [] if recipe.vocabulary else _vocabulary([parents[ref] for ref in recipe.merged])
     return {
         "method": recipe.method,

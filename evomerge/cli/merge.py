@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from evomerge.cli._shared import byte_progress, size
+from evomerge.cli._shared import byte_progress, no_search_for_cycles, size
 
 
 def _shard_size(context: click.Context, parameter: click.Parameter, value: str) -> int:
@@ -28,6 +28,7 @@ def _shard_size(context: click.Context, parameter: click.Parameter, value: str) 
 @click.option("--shard-size", default="5GB", show_default=True, callback=_shard_size, help="Largest weight file.")
 @click.option("--seed", type=int, help="Seed of random masks; overrides the recipe's.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, the output's size and the memory needed, and stop.")
+@no_search_for_cycles()
 def command(recipe: Path, out: Path, device: str, shard_size: int, seed: int | None, dry_run: bool) -> None:
     """Build a checkpoint folder from a recipe; a mergekit YAML file is a recipe as it is.
 
@@ -35,7 +36,7 @@ def command(recipe: Path, out: Path, device: str, shard_size: int, seed: int | N
     Example:
       evomerge merge recipe.yaml merged/ --shard-size 2GB
     """
-    from evomerge.api import plan_merge, write_merge
+    from evomerge._merging import plan_merge, write_merge
 
     plan, parents = plan_merge(recipe, seed=seed)
     for note in plan.notes:

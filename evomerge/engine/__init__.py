@@ -5,6 +5,7 @@ run the same plan through the same builder. This room refuses to know spaces, ta
 """
 
 from evomerge.engine._build import Builder
+from evomerge.engine._estimate import Estimate, estimate
 from evomerge.engine._folder_sink import Progress, write_folder
 from evomerge.engine._kinship import Kinship, kinship
 from evomerge.engine._live import LiveModel
@@ -14,10 +15,13 @@ from evomerge.engine._moe import MoePlan, plan_moe, write_moe
 from evomerge.engine._moe_card import moe_card
 from evomerge.engine._plan import Origin, Plan, Rows, TensorPlan
 from evomerge.engine._planner import make_plan
+from evomerge.engine._residence import Share, Tier, tier_of
+from evomerge.engine._self_check import self_check
 from evomerge.engine._tokenizer import output_tokenizer, vocabulary_notes
 
 __all__ = [
     "Builder",
+    "Estimate",
     "Kinship",
     "LiveModel",
     "LoraModule",
@@ -28,13 +32,18 @@ __all__ = [
     "Plan",
     "Progress",
     "Rows",
+    "Share",
     "TensorPlan",
+    "Tier",
+    "estimate",
     "extract_lora",
     "kinship",
     "make_plan",
     "moe_card",
     "output_tokenizer",
     "plan_moe",
+    "self_check",
+    "tier_of",
     "vocabulary_notes",
     "write_folder",
     "write_moe",

@@ -1,9 +1,12 @@
 """Which row of which parent every token of the output's vocabulary takes: a view that is applied before the merge.
 
 A token that a parent has keeps that parent's row. One that it lacks gets the row of the only model that has it, else
-the base's, else the mean of those that have it, else zeros: mergekit's rule.
+the base's, else the mean of those that have it, else zeros: mergekit's rule. A row of the output without a token
+(padding) that no model has gets the mean of each model's rows, so that its logit is never the largest (Hewitt 2021,
+https://nlp.stanford.edu/~johnhew/vocab-expansion.html).
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +16,7 @@ from evomerge.checkpoint import Parents, Tokenizer
 from evomerge.errors import MergeFailed, did_you_mean
 from evomerge.recipe import ModelRef, TokenRule
 
-MEAN, ZERO = -1, -2
+MEAN, ZERO, PADDING = -1, -2, -3
 Fetch = Callable[[ModelRef], torch.Tensor | None]
 
 
@@ -22,8 +25,9 @@ class Alignment:
     """Where each of the output's `size` rows comes from.
 
     own: model -> (size,) its row for each token, -1 where it lacks the token.
-    donor: (size,) for tokens that a model lacks: a position in `models`, MEAN or ZERO. donor_row: (size,) the row.
-    forced: (size,) whether the donor's row is for the models that have the token as well.
+    donor: (size,) for tokens that a model lacks: a position in `models`, MEAN, ZERO or PADDING. donor_row: (size,) the
+    row. forced: (size,) whether the donor's row is for the models that have the token as well.
+    tokenless: (size,) whether the row stands for no token.
     """
 
     size: int
@@ -32,6 +36,15 @@ class Alignment:
     donor: torch.Tensor
     donor_row: torch.Tensor
     forced: torch.Tensor
+    tokenless: torch.Tensor
+
+    def digest(self, merged: Sequence[ModelRef]) -> str:
+        """Return a digest of all that `gather` does to these models."""
+        total = hashlib.sha256(repr([*map(self.models.index, merged)]).encode())
+        rest = (self.donor, self.donor_row, self.forced, self.tokenless)
+        for tensor in (*(self.own[ref] for ref in self.models), *rest):
+            total.update(tensor.numpy().tobytes())
+        return total.hexdigest()
 
     def leaves_alone(self, model: ModelRef, rows: int) -> bool:
         """Tell whether a model's tensor of so many rows is already as the output wants it."""
@@ -59,10 +72,13 @@ class Alignment:
             wanted = missing & (self.donor == number)
             if number == MEAN:
                 out[wanted.to(out.device)] = self._mean(wanted, out, fetch)
-            elif number != ZERO:
+            elif number >= 0:
                 lender = fetch(self.models[number])
                 if lender is not None:
                     _copy_rows(out, lender, wanted, self.donor_row)
+        padding = missing & (self.donor == PADDING)
+        if bool(padding.any()):
+            out[padding.to(out.device)] = out[~self.tokenless.to(out.device)].mean(0, dtype=torch.float32).to(out.dtype)
         return out
 
     def _mean(self, wanted: torch.Tensor, like: torch.Tensor, fetch: Fetch) -> torch.Tensor:
@@ -113,17 +129,19 @@ def align(
         number = list(models).index(base)
         donor = torch.where(has[number], number, donor)
     row = stacked.gather(0, donor.clamp(min=0).unsqueeze(0)).squeeze(0)
-    forced = torch.zeros(size, dtype=torch.bool)
+    forced, tokenless = torch.zeros(size, dtype=torch.bool), torch.ones(size, dtype=torch.bool)
+    tokenless[[number for number in output.vocabulary.values() if number < size]] = False
+    donor[tokenless & (count == 0)] = PADDING
     everyone = tuple(dict.fromkeys([*models, *lenders]))
     for token, rule in rules.items():
-        place = _place(output, token, "the output")
+        place = output.vocabulary[token]
         forced[place] = rule.force
         donor[place] = ZERO if rule.model is None else everyone.index(rule.model)
         if rule.model is not None:
             row[place] = _row_of(rule, token, parents[rule.model].tokenizer, heights[rule.model])
     lent = {ref: own[ref] for ref in models}
     lent.update({ref: torch.full((size,), -1) for ref in everyone if ref not in lent})  # lenders count in no mean
-    return Alignment(size, everyone, lent, donor, row, forced)
+    return Alignment(size, everyone, lent, donor, row, forced, tokenless)
 
 
 def orphans(alignment: Alignment, tokens: Iterable[tuple[str, int]]) -> list[str]:
@@ -145,16 +163,12 @@ def _own_rows(output: Mapping[str, int], mine: Mapping[str, int], size: int, hei
     return rows
 
 
-def _place(output: Tokenizer, token: str, whose: str) -> int:
-    if token not in output.vocabulary:
-        hint = did_you_mean(token, output.vocabulary)
-        raise MergeFailed(f'tokenizer.tokens: "{token}" is no token of {whose} tokenizer.{hint}')
-    return output.vocabulary[token]
-
-
 def _row_of(rule: TokenRule, token: str, tokenizer: Tokenizer, height: int) -> int:
     asked = token if rule.token is None else rule.token
-    row = asked if isinstance(asked, int) else _place(tokenizer, asked, f"{rule.model}'s")
+    if isinstance(asked, str) and asked not in tokenizer.vocabulary:
+        hint = did_you_mean(asked, tokenizer.vocabulary)
+        raise MergeFailed(f'tokenizer.tokens: "{asked}" is no token of {rule.model}\'s tokenizer.{hint}')
+    row = asked if isinstance(asked, int) else tokenizer.vocabulary[asked]
     if not 0 <= row < height:
         raise MergeFailed(f"tokenizer.tokens: {rule.model} has no row {row} for {asked!r}; it has {height}")
     return row

@@ -16,7 +16,6 @@ from evomerge.checkpoint import (
 from evomerge.engine._build import Builder
 from evomerge.engine._plan import Plan
 from evomerge.engine._tokenizer import output_tokenizer, template_of
-from evomerge.methods import BLOCK
 
 Progress = Callable[[int, int], None]
 """Called with (bytes written so far, bytes in all)."""
@@ -29,7 +28,7 @@ def write_folder(
     *,
     shard_bytes: int = SHARD_BYTES,
     device: str = "cpu",
-    block: int = BLOCK,
+    block: int | None = None,
     card: str = "",
     extra: Mapping[str, str] | None = None,
     record: Mapping[str, Any] | None = None,
@@ -54,6 +53,7 @@ def write_folder(
         for tensor in plan.tensors:
             target = reused[: tensor.info.size_bytes].view(tensor.dtype).view(tensor.shape)
             builder.build(tensor, target)
+            builder.finish()
             writer.write(tensor.name, target)
             done += tensor.info.size_bytes
             if progress:

@@ -13,6 +13,8 @@ from evomerge.checkpoint import Checkpoint, Model
 from evomerge.errors import InvalidInput
 from evomerge.recipe import ExpertEntry, GateMode
 
+SAME = 1e-3  # distance of two unit vectors
+
 
 def make_gates(
     base: Model, experts: Sequence[ExpertEntry], mode: GateMode, *, seed: int, stream: int = 0, device: str = "cpu"
@@ -20,9 +22,9 @@ def make_gates(
     """Return gate vectors, (layers, experts, hidden), float32.
 
     hidden: mean of the base model's states at the last token of each positive prompt, less that of the negative ones,
-    where the state is what enters a block; unit length. cheap_embed: the same with the mean of the prompt's token
-    embeddings, equal for all blocks; loads no model. random: standard normal. uniform_random: uniform within
-    1 / sqrt(hidden), as a fresh linear layer.
+    where the state is what enters a block; unit length. cheap_embed: direction of the sum of all the prompts' token
+    embeddings, less that of the negative ones; equal for all blocks; loads no model. random: standard normal.
+    uniform_random: uniform within 1 / sqrt(hidden), as a fresh linear layer.
 
     Args:
         seed, stream: of the random modes; another stream gives other numbers.
@@ -44,24 +46,25 @@ def make_gates(
 
 def _direction(reader: "_Hidden | _Embeddings", expert: ExpertEntry) -> torch.Tensor:
     """Return an expert's gate, (layers or 1, hidden)."""
-    direction = _mean(reader, expert.positive_prompts)
+    direction = reader.read(expert.positive_prompts)
     if expert.negative_prompts:
-        direction = direction - _mean(reader, expert.negative_prompts)
-    norm = direction.norm(dim=-1, keepdim=True)
-    if not bool((norm > 0).all()):
+        direction = direction - reader.read(expert.negative_prompts)
+    if not bool(direction.any()):
         raise InvalidInput(
             f"{expert.source_model}: its positive and negative prompts lead to the same states, so they give no gate; "
             "make them differ"
         )
-    return direction / norm
+    return torch.nn.functional.normalize(direction, dim=-1)  # zeros in a block where both sides agree
 
 
-def _mean(reader: "_Hidden | _Embeddings", prompts: Sequence[str]) -> torch.Tensor:
-    return torch.stack([reader.read(prompt) for prompt in prompts]).mean(dim=0)
+def undecided(gates: torch.Tensor) -> list[int]:
+    """Return the blocks in which two experts have (nearly) the same gate, of gates (blocks, experts, hidden)."""
+    apart = torch.cdist(gates, gates) + torch.eye(gates.shape[1])  # not from itself
+    return (apart.amin(dim=(1, 2)) < SAME).nonzero().flatten().tolist()
 
 
 class _Prompts:
-    """Turns prompts into token ids."""
+    """Turns prompts into token ids, behind the token that begins a text where the tokenizer has one."""
 
     def __init__(self, base: Model):
         from transformers import AutoTokenizer
@@ -71,7 +74,8 @@ class _Prompts:
 
     def ids(self, prompt: str) -> torch.Tensor:
         """Return token ids, (tokens,): the last ones where the model takes no more."""
-        ids = self._tokenizer(prompt)["input_ids"][-self._limit :]
+        text = (self._tokenizer.bos_token or "") + prompt
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"][-self._limit :]
         if not ids:
             raise InvalidInput(f"the prompt {prompt!r} has no tokens")
         return torch.tensor(ids)
@@ -91,11 +95,12 @@ class _Hidden(_Prompts):
         if shown:
             logging.enable_progress_bar()
 
-    def read(self, prompt: str) -> torch.Tensor:
-        """Return the state that enters each block at the last token, (layers, hidden).
+    def read(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Return the mean state that enters each block at the last token, (layers, hidden)."""
+        return torch.stack([self._states(prompt) for prompt in prompts]).mean(dim=0)
 
-        One prompt at a time: padding would change the numbers.
-        """
+    def _states(self, prompt: str) -> torch.Tensor:
+        """One prompt at a time: padding would change the numbers."""
         ids = self.ids(prompt)[None].to(self._model.device)
         with torch.inference_mode():
             states = self._model(ids, output_hidden_states=True, use_cache=False).hidden_states
@@ -107,6 +112,7 @@ class _Embeddings(_Prompts):
         super().__init__(base)
         self._rows = base.tensor("model.embed_tokens.weight")
 
-    def read(self, prompt: str) -> torch.Tensor:
-        """Return the mean embedding of the prompt's tokens, (1, hidden)."""
-        return self._rows[self.ids(prompt)].float().mean(dim=0, keepdim=True)
+    def read(self, prompts: Sequence[str]) -> torch.Tensor:
+        """Return the direction of the sum of all the prompts' embeddings, (1, hidden), of unit length."""
+        total = self._rows[torch.cat([self.ids(prompt) for prompt in prompts])].float().sum(dim=0, keepdim=True)
+        return torch.nn.functional.normalize(total, dim=-1)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.checkpoint import Model
-from evomerge.errors import InvalidInput
+from evomerge.engine._empty import shape_of
+from evomerge.errors import InvalidInput, MergeFailed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,10 @@ def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
     Raises:
         InvalidInput: transformers cannot build the model from its config.
     """
-    skeleton = _skeleton(model)
+    try:
+        skeleton = shape_of(model.config)
+    except MergeFailed as error:
+        raise InvalidInput(f"{model.name}: {error}, so its linear layers are not known") from None
     objects = dict(skeleton.named_modules())
     tied = _tied_head(skeleton, objects)
     found: dict[str, dict[str, str]] = {}
@@ -66,23 +70,6 @@ def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
         for owner, parameters in found.items()
     )
     return ModuleMap(modules=modules, loose=tuple(loose), names=frozenset(objects))
-
-
-def _skeleton(model: Model) -> Any:
-    import torch
-    import transformers
-
-    architecture = next(iter(model.config.get("architectures") or []), "")
-    try:
-        config = transformers.AutoConfig.for_model(**model.config)
-        known = getattr(transformers, architecture, None)
-        with torch.device("meta"):
-            return known(config) if known else transformers.AutoModelForCausalLM.from_config(config)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InvalidInput(
-            f"{model.name}: transformers cannot build {architecture or 'a model'} from its config.json ({error}), "
-            "so its linear layers are not known"
-        ) from None
 
 
 def _resolve(name: str, objects: Mapping[str, Any], prefix: str) -> str | None:

@@ -17,8 +17,9 @@ from evomerge.checkpoint import (
     write_json,
 )
 from evomerge.engine._folder_sink import Progress
-from evomerge.engine._gates import make_gates
-from evomerge.engine._moe_family import FAMILIES, MLP, MoeFamily, family_of
+from evomerge.engine._gates import make_gates, undecided
+from evomerge.engine._moe_family import MLP, MoeFamily
+from evomerge.engine._moe_fit import family_for, misfits
 from evomerge.errors import DegenerateModel, InvalidInput
 from evomerge.recipe import PROMPTED, ExpertEntry, MoeRecipe
 
@@ -27,9 +28,9 @@ SHOWN = 5  # problems that one message lists
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoeTensor:
-    """One tensor of the mixture: a model's, perhaps with noise and a factor, or a row block of gates.
+    """One tensor of the mixture: a model's, perhaps with noise and a factor; a row block of gates; or zeros.
 
-    gate: (which gates, layer), or None where `model` and `tensor` say what it is.
+    gate: (which gates, layer), or None where `model` and `tensor` say what it is (both empty: zeros).
     """
 
     name: str
@@ -66,9 +67,9 @@ def plan_moe(recipe: MoeRecipe, parents: Parents) -> MoePlan:
         InvalidInput: the models fit no family or not together; the first few problems in one message.
     """
     base = parents[recipe.entry.base_model]
-    family = _family(recipe, base)
+    family = family_for(recipe, base)
     dtype = getattr(torch, recipe.entry.dtype) if recipe.entry.dtype else base.dtype
-    problems = list(_problems(recipe, parents, base, family))
+    problems = list(misfits(recipe, parents, base, family))
     if problems:
         more = len(problems) - SHOWN
         raise InvalidInput("\n".join(problems[:SHOWN] + ([f"and {more} more like these"] if more > 0 else [])))
@@ -83,54 +84,12 @@ def plan_moe(recipe: MoeRecipe, parents: Parents) -> MoePlan:
     )
 
 
-def _family(recipe: MoeRecipe, base: Model) -> MoeFamily:
-    family = family_of(base.model_type)
-    asked = recipe.entry.architecture
-    if family is None:
-        known = ", ".join(sorted(parent for each in FAMILIES.values() for parent in each.parents))
-        raise InvalidInput(f'{base.name}: is a "{base.model_type}" model, expected one of {known}')
-    if asked is not None and asked != family.name:
-        raise InvalidInput(f"architecture: found {asked}, but {base.name} ({base.model_type}) makes a {family.name}")
-    if family.shared and not recipe.entry.shared_experts:
-        raise InvalidInput(f"shared_experts: is missing; {family.name} needs one model for it, such as the base model")
-    if not family.shared and recipe.entry.shared_experts:
-        raise InvalidInput(f"shared_experts: {family.name} (from {base.model_type}) has none; take qwen2 models")
-    return family
-
-
-def _problems(recipe: MoeRecipe, parents: Parents, base: Model, family: MoeFamily) -> Iterator[str]:
-    """Yield a sentence for everything that keeps the models from becoming one mixture."""
-    biases = [name for name in base.tensors if name.endswith(".bias") and (not family.biases or ".mlp." in name)]
-    if biases:
-        yield f"{base.name}: has {biases[0]}, and a {family.name} cannot hold such a bias"
-    for ref in recipe.models:
-        model = parents[ref]
-        if model.model_type not in family.parents:
-            expected = " or ".join(family.parents)
-            yield f'{model.name}: is a "{model.model_type}" model, expected {expected} as {base.name}'
-            continue
-        if model.config.get("hidden_act") != base.config.get("hidden_act"):
-            yield f"{model.name}: its activation is {model.config.get('hidden_act')}, expected {base.name}'s"
-        for layer in range(base.layout.num_layers):
-            for weight in MLP:
-                name = base.layout.name(layer, f"mlp.{weight}.weight")
-                mine, theirs = base.tensors.get(name), model.tensors.get(name)
-                if mine is None or theirs is None:
-                    yield f"{(base if mine is None else model).name}: has no tensor {name}"
-                elif theirs.shape != mine.shape:
-                    yield f"{name} is {list(theirs.shape)} in {model.name} but {list(mine.shape)} in {base.name}"
-
-
 def _notes(recipe: MoeRecipe) -> Iterator[str]:
     entry = recipe.entry
     if entry.gate_mode not in PROMPTED:
         if any(expert.positive_prompts for expert in (*entry.experts, *entry.shared_experts)):
             yield f"gate_mode {entry.gate_mode} uses no prompts; those of the file have no effect"
         yield f"gate_mode {entry.gate_mode} routes at random: the mixture needs training before it is of use"
-        return
-    prompts = [(tuple(e.positive_prompts), tuple(e.negative_prompts)) for e in entry.experts]
-    if len(set(prompts)) < len(prompts):
-        yield "two experts have the same prompts, so their gates are equal and the choice between them is arbitrary"
 
 
 def _tensors(
@@ -138,11 +97,15 @@ def _tensors(
 ) -> Iterator[MoeTensor]:
     """Yield the result's tensors in the base's order; where a block's mlp begins, its router and experts."""
     begun: set[int] = set()
+    weights = {f"self_attn.{weight}.weight" for weight in family.biases}
     for name, info in base.tensors.items():
         place = base.layout.place(name)
         if place.part != "block" or not place.suffix.startswith("mlp."):
             cast = TensorInfo(dtype if info.dtype.is_floating_point else info.dtype, info.shape)
             yield MoeTensor(name=name, info=cast, model=base, tensor=name)
+            bias = name.removesuffix("weight") + "bias"
+            if family.always and place.suffix in weights and bias not in base.tensors:
+                yield MoeTensor(name=bias, info=TensorInfo(dtype, info.shape[:1]))
         elif place.layer not in begun:
             begun.add(place.layer)
             yield from _mixture(recipe, parents, base, family, dtype, place.layer)
@@ -188,10 +151,13 @@ def write_moe(
     card: str = "",
     record: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
-) -> None:
+) -> tuple[str, ...]:
     """Write the mixture's folder: weights, config, tokenizer, moe.yaml, evomerge.json, card. Memory: one tensor.
 
     seed: of random gates and noise. device: where gate_mode hidden runs the base model.
+
+    Returns:
+        What the user should know of the gates.
 
     Raises:
         InvalidInput: `out` exists, or prompts that give no gate. DegenerateModel: a tensor is not finite; nothing is
@@ -215,14 +181,26 @@ def write_moe(
         write_json(writer.folder / "evomerge.json", {"seed": seed, **(record or {})})
         if card:
             (writer.folder / "README.md").write_text(card, encoding="utf-8")
+    return tuple(_gate_notes(gates["gate"]))
+
+
+def _gate_notes(gates: torch.Tensor) -> Iterator[str]:
+    blocks = undecided(gates)
+    if blocks:
+        where = f"block {', '.join(map(str, blocks))}" if len(blocks) < len(gates) else "every block"
+        yield (
+            f"in {where} two experts have the same gate, so the choice between them is arbitrary there; their prompts "
+            "end alike or are too similar"
+        )
 
 
 def _built(plan: MoeTensor, gates: Mapping[str, torch.Tensor], seed: int) -> torch.Tensor:
     """Return one tensor of the mixture, rounded once."""
     if plan.gate is not None:
         made = gates[plan.gate[0]][plan.gate[1]]
+    elif plan.model is None:
+        made = torch.zeros(plan.info.shape)
     else:
-        assert plan.model is not None
         made = plan.model.tensor(plan.tensor)
         if plan.noise or plan.factor != 1:
             made = made.to(torch.float32)

@@ -24,8 +24,8 @@ class MoeFamily:
     parents: model types of the dense models. kept: config keys beyond the common ones. mlp: name of the mixture in a
     block. weights: a dense mlp's weight -> its name in an expert. experts_key: config key of the number of experts.
     widths: config keys that get the dense mlp's width. settings: config values of its own. shared: whether each block
-    has a shared expert, whose output is added to that of the chosen ones, times a gate. biases: whether its attention
-    can hold any.
+    has a shared expert, whose output is added to that of the chosen ones, times a gate. biases: of which attention
+    weights it can hold a bias. always: whether it has them even where the parents have none (zeros then).
     """
 
     name: str
@@ -38,7 +38,8 @@ class MoeFamily:
     widths: tuple[str, ...]
     settings: Mapping[str, Any]
     shared: bool
-    biases: bool
+    biases: tuple[str, ...] = ()
+    always: bool = False
 
     def config(self, base: Model, experts: int, per_token: int, dtype: str) -> dict[str, Any]:
         """Return config.json of the mixture."""
@@ -72,12 +73,11 @@ FAMILIES = {
             widths=(),
             settings={"output_router_logits": False},
             shared=False,
-            biases=False,
         ),
         MoeFamily(
             name="qwen2_moe",
             architecture="Qwen2MoeForCausalLM",
-            parents=("qwen2",),
+            parents=("qwen2", "llama", "mistral"),
             kept=("sliding_window", "use_sliding_window", "max_window_layers", "layer_types"),
             mlp="mlp",
             weights=_PLAIN,
@@ -85,7 +85,8 @@ FAMILIES = {
             widths=("moe_intermediate_size", "shared_expert_intermediate_size"),
             settings=_SPARSE,
             shared=True,
-            biases=True,
+            biases=("q_proj", "k_proj", "v_proj"),
+            always=True,
         ),
         MoeFamily(
             name="qwen3_moe",
@@ -98,12 +99,12 @@ FAMILIES = {
             widths=("moe_intermediate_size",),
             settings=_SPARSE,
             shared=False,
-            biases=True,
+            biases=("q_proj", "k_proj", "v_proj", "o_proj"),
         ),
     )
 }
 
 
-def family_of(model_type: str) -> MoeFamily | None:
-    """Return the family that takes dense parents of a type, or None."""
-    return next((family for family in FAMILIES.values() if model_type in family.parents), None)
+def families_of(model_type: str) -> list[MoeFamily]:
+    """Return the families that take dense parents of a type."""
+    return [family for family in FAMILIES.values() if model_type in family.parents]

@@ -1,12 +1,12 @@
 """A merge that another recipe uses as a model: its tensors are built when they are read, so nothing is stored."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
 
-from evomerge.checkpoint import Model, Parents, TensorInfo, Tokenizer
+from evomerge.checkpoint import Model, Parents, Stored, TensorInfo, Tokenizer
 from evomerge.engine._build import Builder
 from evomerge.engine._plan import Plan
 from evomerge.engine._tokenizer import output_tokenizer
@@ -26,14 +26,19 @@ class PlannedModel(Model):
         """What the plan says of each tensor."""
         return {name: plan.info for name, plan in self._plans.items()}
 
-    def tensor(self, name: str) -> torch.Tensor:
+    def stored(self, name: str) -> tuple[Stored, ...]:
+        """Return nothing: what is read for it is this model's own affair."""
+        return ()
+
+    def assemble(self, name: str, parts: Sequence[torch.Tensor], out: torch.Tensor | None = None) -> torch.Tensor:
         """Build a tensor, in the dtype that a folder would hold it in.
 
         Raises:
             DegenerateModel, MergeFailed: see `Builder.build`.
         """
         plan = self._plans[name]
-        out = torch.empty(plan.shape, dtype=plan.dtype)
+        if out is None or not out.is_cpu:
+            out = torch.empty(plan.shape, dtype=plan.dtype)
         self._builder.build(plan, out)
         return out
 
@@ -46,8 +51,7 @@ class PlannedModel(Model):
         """The tokenizer that the result takes."""
         return output_tokenizer(self.plan.recipe, self._parents)
 
-    @cached_property
-    def digest(self) -> str:
-        """SHA-256 over the recipe's fingerprint and the parents' digests."""
+    def _digest(self) -> str:
+        """Hash the recipe's fingerprint and the parents' digests."""
         parts = [self.plan.recipe.fingerprint, *(self._parents[ref].digest for ref in self.plan.recipe.inputs)]
         return hashlib.sha256("".join(parts).encode()).hexdigest()

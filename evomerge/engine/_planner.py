@@ -1,11 +1,10 @@
 """From a recipe and its opened parents to a plan. No tensor is read here."""
 
-from collections.abc import Iterator
-
 import torch
 
-from evomerge import methods
 from evomerge.checkpoint import Model, Parents, merged_config, set_vocabulary, untie
+from evomerge.engine._fit import check_order
+from evomerge.engine._no_effect import without_effect
 from evomerge.engine._plan import Plan, TensorPlan
 from evomerge.engine._planned import PlannedModel
 from evomerge.engine._tensor_planner import TensorPlanner
@@ -27,7 +26,7 @@ def make_plan(recipe: Recipe, parents: Parents) -> Plan:
     for name, inner in recipe.merges.items():
         parents.name(name, inner.fingerprint, lambda name=name, inner=inner: _model(name, inner, parents))  # type: ignore[misc]
     walk = Walk(recipe, parents)
-    _fail_on(walk.problems)
+    _fail_on([*_parts(recipe, parents), *walk.problems])
     words = vocabulary(recipe, parents)
     planner = TensorPlanner(recipe, parents, words.alignment)
     tensors = tuple(plan for place in walk.places() for plan in planner.plan(place))
@@ -38,8 +37,18 @@ def make_plan(recipe: Recipe, parents: Parents) -> Plan:
     layers = tuple(walk.layers())
     config = merged_config(parents[recipe.donor], [(parents[ref], index) for ref, index in layers], dtype)
     _fit_config(config, parents[recipe.donor], walk, words)
-    notes = (*_unused(recipe), *words.notes, *planner.notes)
+    check_order(config, [tensor.name for tensor in tensors], parents[recipe.donor], [index for _, index in layers])
+    notes = (*without_effect(recipe, tensors), *words.notes, *planner.notes)
     return Plan(recipe=recipe, tensors=tensors, layers=layers, dtype=dtype, config=config, notes=notes)
+
+
+def _parts(recipe: Recipe, parents: Parents) -> list[str]:
+    """Return the problem of layer ranges in a model that has two stacks of blocks."""
+    donor = parents[recipe.donor]
+    ranged = any(source.layers is not None for part in recipe.slices for source in part.sources)
+    if not (ranged and donor.config.get("is_encoder_decoder")):
+        return []
+    return [f"{donor.name} has an encoder and a decoder, so a layer_range is ambiguous; merge them whole, by models:"]
 
 
 def _model(name: str, recipe: Recipe, parents: Parents) -> Model:
@@ -72,16 +81,3 @@ def _fit_config(config: dict[str, object], donor: Model, walk: Walk, words: Voca
         set_vocabulary(config, words.alignment.size, words.source.config)
     elif words.source is not donor:
         set_vocabulary(config, int(words.source.text_config.get("vocab_size", 0)), words.source.config)
-
-
-def _unused(recipe: Recipe) -> Iterator[str]:
-    """Yield a line for each parameter the recipe sets that changes no number."""
-    method = methods.get(recipe.method)
-    given: set[str] = set(recipe.parameters) | set(recipe.module_parameters)
-    for part in recipe.slices:
-        given |= set(part.parameters)
-        for source in part.sources:
-            given |= set(source.parameters)
-    for parameter in method.parameters:
-        if not parameter.effect and parameter.name in given:
-            yield f"{parameter.name} is accepted but has no effect with {method.name} ({parameter.doc})"

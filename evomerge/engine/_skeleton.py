@@ -1,28 +1,28 @@
 """A transformers model without weights, ready to be pointed at tensors."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from evomerge.checkpoint import TensorInfo
+from evomerge.engine._empty import empty_model
 from evomerge.engine._plan import Plan
 from evomerge.engine._slots import Slot, slot_of, unfilled
+from evomerge.engine._spread import attach_hooks, spread
 from evomerge.errors import MergeFailed
 
 
 class Skeleton:
-    """The model object of one config. Its parameters hold nothing yet; its buffers are real."""
+    """The model object of one config. Its parameters hold nothing yet; its buffers are real.
 
-    def __init__(self, plan: Plan, device: torch.device):
-        """Make the model of the plan's config; its dtype is the plan's."""
-        from accelerate import init_empty_weights
-        from transformers import AutoConfig, AutoModelForCausalLM
+    devices: of each parameter.
+    """
 
-        config = AutoConfig.for_model(**plan.config)
-        with init_empty_weights(include_buffers=False):
-            self.model: Any = AutoModelForCausalLM.from_config(config, dtype=plan.dtype)
+    def __init__(self, plan: Plan, devices: Sequence[torch.device]):
+        """Make the model of the plan's config, in the plan's dtype; its blocks are spread over the devices."""
+        self.model: Any = empty_model(plan.config, plan.dtype)
         self.model.eval()
         self.model.tie_weights()
         self.family = str(plan.config.get("model_type"))
@@ -30,7 +30,11 @@ class Skeleton:
         self._shapes = {name: tensor.shape for name, tensor in named.items()}
         first: dict[int, str] = {}
         self._tied = {name: first.setdefault(id(tensor), name) for name, tensor in named.items()}
-        _hollow(self.model, device)
+        sizes = {name: tensor.numel() * tensor.element_size() for name, tensor in named.items()}
+        self.devices = spread(sizes, self._tied, devices)
+        _hollow(self.model, {id(named[name]): device for name, device in self.devices.items()}, devices[0])
+        if len(devices) > 1:
+            attach_hooks(self.model, self.devices, devices[0])
         self.parameters: Mapping[str, torch.Tensor] = _named(self.model)
         self._slots: dict[str, Slot | None] = {}
 
@@ -82,13 +86,17 @@ def _named(model: nn.Module) -> dict[str, torch.Tensor]:
     return named
 
 
-def _hollow(model: nn.Module, device: torch.device) -> None:
-    """Replace every parameter by an empty one on the device; a tied parameter stays one object."""
+def _hollow(model: nn.Module, devices: Mapping[int, torch.device], main: torch.device) -> None:
+    """Replace every parameter by an empty one on its device; a tied parameter stays one object.
+
+    devices: by id of the parameter. main: for buffers.
+    """
     hollow: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             if id(parameter) not in hollow:
-                hollow[id(parameter)] = nn.Parameter(parameter.new_empty(0, device=device), requires_grad=False)
+                empty = parameter.new_empty(0, device=devices[id(parameter)])
+                hollow[id(parameter)] = nn.Parameter(empty, requires_grad=False)
             module._parameters[name] = hollow[id(parameter)]
         for name, buffer in module.named_buffers(recurse=False):
-            module._buffers[name] = buffer.to(device)
+            module._buffers[name] = buffer.to(devices.get(id(buffer), main))

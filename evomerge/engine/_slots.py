@@ -12,7 +12,14 @@ import torch
 
 _EXPERT = re.compile(r"^(.*\.experts)\.(\d+)\.(w1|w2|w3|gate_proj|up_proj|down_proj)\.weight$")
 _HALF = {"w1": 0, "gate_proj": 0, "w3": 1, "up_proj": 1}  # of gate_up_proj (experts, 2 x inner, hidden)
-_RENAMED = ((".block_sparse_moe.", ".mlp."), ("embed_out.", "lm_head."))
+_RENAMED = (
+    (".block_sparse_moe.", ".mlp."),
+    ("embed_out.", "lm_head."),
+    (".block_sparse_moe.gate.", ".mlp.router."),  # Phi-3.5-MoE
+    (".input_linear.weight", ".experts.gate_up_proj"),  # Granite's mixtures
+    (".output_linear.weight", ".experts.down_proj"),
+    (".router.layer.", ".router."),
+)
 
 
 class Slot(NamedTuple):

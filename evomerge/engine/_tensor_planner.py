@@ -22,6 +22,7 @@ class TensorPlanner:
     def __init__(self, recipe: Recipe, parents: Parents, alignment: Alignment | None):
         self.recipe, self.parents, self.alignment = recipe, parents, alignment
         self.method: Method = methods.get(recipe.method)
+        self._found: dict[tuple[ModelRef, str], Origin | None] = parents.memo.setdefault("origins", {})
         self.problems: list[str] = []
         self.notes: list[str] = []
         dtype = recipe.out_dtype or recipe.dtype
@@ -55,8 +56,10 @@ class TensorPlanner:
             yield from self._merge(place, [pair for pair, _ in kept], [origin for _, origin in kept], base)
 
     def _find(self, model: ModelRef, name: str) -> Origin | None:
-        stored = self.parents[model].find(name)
-        return None if stored is None else Origin(model, stored)
+        if (model, name) not in self._found:
+            stored = self.parents[model].find(name)
+            self._found[model, name] = None if stored is None else Origin(model, stored)
+        return self._found[model, name]
 
     def _merge(
         self, place: Place, inputs: Sequence[tuple[Source, str]], models: Sequence[Origin], base: Origin | None
@@ -64,6 +67,8 @@ class TensorPlanner:
         """Yield the plan of a tensor that all given inputs have."""
         origins = [*([base] if base else []), *models]
         infos = [self.parents[origin.model].tensors[origin.tensor] for origin in origins]
+        if not self._same_kind(place.name, origins, infos):
+            return
         if not infos[0].dtype.is_floating_point:
             yield self._copy(place.name, models[0], infos[-len(models)], 1.0)
             return
@@ -91,6 +96,18 @@ class TensorPlanner:
             rows=rows,
             copied=self._is_copy(settings, models, dtype, rows) and place.gain == 1,
         )
+
+    def _same_kind(self, name: str, origins: Sequence[Origin], infos: Sequence[TensorInfo]) -> bool:
+        """Note a tensor that is whole numbers in one parent and weights in another: the former are codes or packed."""
+        for origin, info in zip(origins, infos, strict=True):
+            if info.dtype.is_floating_point != infos[0].dtype.is_floating_point:
+                kinds = [str(each.dtype).removeprefix("torch.") for each in (info, infos[0])]
+                self.problems.append(
+                    f"{name} is {kinds[0]} in {origin.model} but {kinds[1]} in {origins[0].model}; whole numbers "
+                    "are no weights, give a parent that is not quantised"
+                )
+                return False
+        return True
 
     def _is_copy(self, settings: Settings, models: Sequence[Origin], dtype: torch.dtype, rows: Rows | None) -> bool:
         """Tell whether the result is a stored tensor, bit for bit, so that nothing need be computed or kept."""

@@ -1,14 +1,15 @@
 """The result's tokenizer, and how the parents' rows are aligned to it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from evomerge.checkpoint import Model, Parents, Tokenizer, chat_template, is_vocabulary
+from evomerge.checkpoint import Model, NewToken, Parents, Tokenizer, chat_template, is_vocabulary
 from evomerge.engine._alignment import Alignment, align, orphans
 from evomerge.errors import MergeFailed
-from evomerge.recipe import ModelRef, Recipe
+from evomerge.recipe import ModelRef, Recipe, VocabularyRule
 
 SHOWN = 5  # tokens that one note lists
+PLAIN = (("lstrip", False), ("normalized", True), ("rstrip", False), ("single_word", False), ("special", False))
 
 
 class Vocabulary(NamedTuple):
@@ -29,13 +30,27 @@ def output_tokenizer(recipe: Recipe, parents: Parents) -> Tokenizer:
     Raises:
         MergeFailed: the recipe asks for a model that it does not merge, or a tokenizer cannot be read.
     """
-    source = _source(recipe, parents).tokenizer
-    if recipe.vocabulary is None or recipe.vocabulary.source != "union":
-        return source
-    union = source
-    for ref in recipe.inputs:
-        union = union.with_tokens(parents[ref].tokenizer.tokens_beyond(union.vocabulary))
-    return union
+    result, rule = _source(recipe, parents).tokenizer, recipe.vocabulary
+    if rule is None:
+        return result
+    if rule.source == "union":
+        for ref in recipe.merged:
+            result = result.joined_with(parents[ref].tokenizer, _height(parents[ref]))
+    return result.with_tokens(_asked_for(rule, result, parents))
+
+
+def _asked_for(rule: VocabularyRule, known: Tokenizer, parents: Parents) -> list[NewToken]:
+    """Return the tokens that the recipe has rules for and that are not there yet, matched as their model matches them.
+
+    A token that is new to its model too is matched as it stands.
+    """
+    found = []
+    for token, each in rule.tokens.items():
+        if token not in known.vocabulary:
+            donor = None if each.model is None else parents[each.model].tokenizer
+            own = donor.token(token) if donor and token in donor.vocabulary else NewToken(token)
+            found.append(own if own.flags else NewToken(token, PLAIN))
+    return found
 
 
 def vocabulary(recipe: Recipe, parents: Parents) -> Vocabulary:
@@ -96,10 +111,28 @@ def _vocabulary(recipe: Recipe, parents: Parents) -> Vocabulary:
     if same and not rule.tokens and all(heights[ref] == size for ref in merged):
         return Vocabulary(source, output, None, ())
     alignment = align(parents, merged, lenders, recipe.base, output, size, heights, rule.tokens)
+    notes = _notes(output, alignment, rule, known=frozenset().union(*(parents[r].tokenizer.vocabulary for r in merged)))
+    return Vocabulary(source, output, alignment, tuple(notes))
+
+
+def _notes(output: Tokenizer, alignment: Alignment, rule: VocabularyRule, known: frozenset[str]) -> Iterator[str]:
+    """Yield a line for tokens that a person may not expect. known: the tokens of the merged models."""
     empty = [t for t in orphans(alignment, output.vocabulary.items()) if t not in rule.tokens]
-    listed = ", ".join(repr(token) for token in empty[:SHOWN]) + (", ..." if len(empty) > SHOWN else "")
-    note = f"tokenizer: {len(empty)} tokens have a row in no model and get zeros ({listed})"
-    return Vocabulary(source, output, alignment, (note,) if empty else ())
+    if empty:
+        yield f"tokenizer: {len(empty)} tokens have a row in no model and get zeros ({_some(empty)})"
+    new = [token for token in rule.tokens if token not in known]
+    if new:
+        yield f"tokenizer.tokens: no model has {_some(new)}, so it is added to the vocabulary"
+    unread = output.never_read
+    if unread:
+        yield (
+            f"tokenizer: the union reads text as {output.name} does, which never leads to {len(unread)} of the tokens "
+            f"that other models add ({_some(unread)}); name a model as the source to read text its way"
+        )
+
+
+def _some(tokens: Sequence[str]) -> str:
+    return ", ".join(repr(token) for token in tokens[:SHOWN]) + (", ..." if len(tokens) > SHOWN else "")
 
 
 def _source(recipe: Recipe, parents: Parents) -> Model:

@@ -62,7 +62,7 @@ class Walk:
     def _check_depth(self) -> None:
         ranged = any(source.layers is not None for part in self.recipe.slices for source in part.sources)
         if ranged and not self.problems and not any(True for _ in self.layers()):
-            self.problems.append("the slices hold no layer at all; a model needs at least one")
+            self.problems.append("slices: hold no layer at all; a model needs at least one")
 
     def _check_gains(self) -> None:
         gains, family = self.recipe.gains, self.parents[self.recipe.donor].model_type
@@ -70,9 +70,13 @@ class Walk:
             return
         depth = len(list(self.layers()))
         if len(gains) != depth:
-            self.problems.append(f"evomerge.gains has {len(gains)} values, expected one for each of {depth} layers")
+            self.problems.append(f"evomerge.gains: found {len(gains)} values, expected one for each of {depth} layers")
         if family in SHIFTED_NORM_FAMILIES:
             self.problems.append(f"evomerge.gains cannot be applied to {family}: its norms add 1 to the stored weight")
+        if self.parents[self.recipe.donor].text_config.get("do_layer_norm_before") is False:
+            self.problems.append(
+                f"evomerge.gains cannot be applied to this {family}: it normalises the residual stream"
+            )
 
     def layers(self) -> Iterator[tuple[ModelRef, int]]:
         """Yield the (first source's model, block) behind each block of the result."""
@@ -105,7 +109,7 @@ class Walk:
                 part=part,
                 inputs=tuple((source, name) for source in part.sources),
                 base=None if base is None else (base, name),
-                t=0.0,
+                t=donor.layout.depth(name),
                 gain=1.0,
             )
 

@@ -4,37 +4,48 @@ Functions named by `!function` are carried as references and imported where they
 is no installed module cannot be pickled, and nothing of a task should run before the task has been accepted.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from evomerge.evaluate._code import code_of, module_of
 from evomerge.evaluate._request import Refused
 
 # Builders of `datasets` that read the files named in data_files; any other dataset_path is a repository or a folder.
 _FILE_BUILDERS = {"json", "csv", "parquet", "arrow", "text", "xml"}
 # "pandas" unpickles its files.
 _REFUSED_BUILDERS = {"pandas"}
+_SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionRef:
-    """`!function name` in a YAML of `folder`; built_in: the folder is relative to lm-eval's package."""
+    """`!function name` in a YAML of `folder`; built_in: the folder is relative to lm-eval's package.
+
+    code: of the user's own file, so that a worker needs no file; None = an installed module, or lm-eval's.
+    """
 
     folder: str
     name: str
     built_in: bool
+    code: str | None = None
 
     def load(self) -> Callable[..., Any]:
         """Import the function. Raises Refused when it is not there."""
         from evomerge.evaluate import _lm_eval
 
-        folder = _lm_eval.PACKAGE / self.folder if self.built_in else Path(self.folder)
+        folder = lm_eval_folder() / self.folder if self.built_in else Path(self.folder)
         try:
+            if self.code is not None:
+                found: Callable[..., Any] = getattr(module_of(str(self._file), self.code), self.name.rpartition(".")[2])
+                return found
             return _lm_eval.import_function(folder, self.name)
         except Exception as error:
             text = f"its !function {self.name} could not be loaded: {type(error).__name__}: {error}"
@@ -42,9 +53,23 @@ class FunctionRef:
 
     def digest(self) -> str:
         """Return the SHA-256 of the user's file that holds the function; of its name when the file is lm-eval's."""
-        path = Path(self.folder, *self.name.split(".")[:-1]).with_suffix(".py")
-        content = path.read_bytes() if not self.built_in and path.is_file() else self.name.encode()
-        return hashlib.sha256(content).hexdigest()
+        return hashlib.sha256((self.name if self.code is None else self.code).encode()).hexdigest()
+
+    @property
+    def _file(self) -> Path:
+        return Path(self.folder, *self.name.split(".")[:-1]).with_suffix(".py")
+
+    def carried(self) -> "FunctionRef":
+        """Return the same with the code of the user's file."""
+        return self if self.built_in else replace(self, code=code_of(self._file))
+
+
+@functools.cache
+def lm_eval_folder() -> Path:
+    """Return the folder of the package lm_eval, without importing it."""
+    spec = find_spec("lm_eval")
+    assert spec is not None and spec.submodule_search_locations  # a requirement of this program
+    return Path(spec.submodule_search_locations[0]).resolve()
 
 
 def read_config(path: Path, *, built_in: bool) -> dict[str, Any]:
@@ -52,11 +77,8 @@ def read_config(path: Path, *, built_in: bool) -> dict[str, Any]:
 
     Raises: Refused when a file cannot be read.
     """
-    from evomerge.evaluate import _lm_eval
-
-    package = _lm_eval.PACKAGE if built_in else None
     try:
-        return _read(path.resolve(), package, ())
+        return _read(path.resolve(), lm_eval_folder() if built_in else None, ())
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise Refused(f"its YAML cannot be read: {type(error).__name__}: {error}") from error
 
@@ -67,11 +89,11 @@ def _read(path: Path, package: Path | None, parents: tuple[Path, ...]) -> dict[s
         raise ValueError(f"{path.name} includes itself")
     folder = str(path.parent.relative_to(package)) if package else str(path.parent)
 
-    class Loader(yaml.SafeLoader):
+    class Loader(_SAFE):
         """Safe YAML plus !function."""
 
     def function(loader: yaml.Loader, node: yaml.ScalarNode) -> FunctionRef:
-        return FunctionRef(folder, str(loader.construct_scalar(node)), package is not None)
+        return FunctionRef(folder, str(loader.construct_scalar(node)), package is not None).carried()
 
     Loader.add_constructor("!function", function)
     content = yaml.load(path.read_text(encoding="utf-8"), Loader=Loader)

@@ -7,16 +7,21 @@ only to families that are known to take them (see `_family.py`). Log-softmax is 
 
 import copy
 import inspect
+from bisect import bisect_left
+from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 
+from evomerge.evaluate._attention import CausalBlocks, helps
 from evomerge.evaluate._family import sharing_of
+from evomerge.evaluate._inputs import is_spread
 from evomerge.evaluate._layout import Batch, Plan
 
 # Numbers turned to float32 at a time: what stays in a processor's cache, or keeps a GPU busy.
-_CHUNK = {"cpu": 2**19, "cuda": 2**25}
+_CHUNK = {"cpu": 2**18, "cuda": 2**25}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,7 @@ class Forward:
         self.sharing = sharing_of(model)
         known = inspect.signature(model.forward).parameters
         self._keeps = "logits_to_keep" in known
+        self._spread = is_spread(model)
         catches_all = any(p.kind is p.VAR_KEYWORD for p in known.values())
         self._fixed = {"use_cache": False} if catches_all or "use_cache" in known else {}
 
@@ -51,11 +57,13 @@ class Forward:
         greedy: list[torch.Tensor] = []
         for batch in plan.batches:
             self._score(batch, self._logits(batch, prefix), values, greedy)
+        value_N, greedy_N = torch.cat(values), torch.cat(greedy)
+        order_N = plan.order.to(value_N.device)
         # One transfer for the whole plan: a read-out per pair would wait for the device each time.
-        token_values, token_greedy = torch.cat(values).tolist(), torch.cat(greedy).tolist()
+        numbers, firsts = iter(value_N[order_N].tolist()), iter(greedy_N[order_N].tolist())
         return [
-            LogLikelihood(tokens=tuple(token_values[start:stop]), greedy=all(token_greedy[start:stop]))
-            for start, stop in plan.spans
+            LogLikelihood(tokens=tuple(islice(numbers, length)), greedy=all(list(islice(firsts, length))))
+            for length in plan.lengths
         ]
 
     def _read(self, ids_1P: torch.Tensor) -> Any:
@@ -69,36 +77,41 @@ class Forward:
         """Return the logits of a batch at the kept positions, or at all where the model cannot choose."""
         extra: dict[str, Any] = dict(self._fixed)
         if self._keeps:
-            extra["logits_to_keep"] = batch.keep
+            # It indexes hidden states on the last device of a spread model, where a tensor would be on the first.
+            extra["logits_to_keep"] = batch.keep.tolist() if self._spread else batch.keep
         if prefix is not None:
             extra |= {"past_key_values": _repeated(prefix, len(batch.ids)), "use_cache": True}
-        if batch.segments is not None:
-            seen = 0 if prefix is None else prefix.get_seq_length()
-            extra |= {
-                "attention_mask": _tree_mask(batch.segments, seen, self.model.dtype),
-                "position_ids": batch.positions,
-            }
-        return self.model(input_ids=batch.ids, **extra).logits
+        if batch.segments is None:
+            return self.model(input_ids=batch.ids, **extra).logits
+        seen = 0 if prefix is None else prefix.get_seq_length()
+        mask = _tree_mask(batch.segments, seen, self.model.dtype)
+        with CausalBlocks(mask) if helps(mask) else nullcontext():
+            return self.model(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, **extra).logits
 
     def _score(self, batch: Batch, logits_RKV: torch.Tensor, values: list[Any], greedy: list[Any]) -> None:
         """Append the log-likelihood of each of a batch's tokens, and whether it is the first choice."""
-        column_N = batch.column if self._keeps else batch.keep[batch.column]
-        step = max(1, _CHUNK.get(logits_RKV.device.type, 2**25) // logits_RKV.shape[-1])
-        for start in range(0, len(batch.target), step):
-            part = slice(start, start + step)
-            logits_NV = logits_RKV[batch.row[part], column_N[part]].float()
-            target_N = batch.target[part]
-            values.append(logits_NV.log_softmax(1).gather(1, target_N[:, None])[:, 0])
-            greedy.append(_first_choice(logits_NV, target_N))
+        device, vocabulary = logits_RKV.device, logits_RKV.shape[-1]
+        column_U = batch.column if self._keeps else batch.keep[batch.column]
+        place_U = (batch.row * logits_RKV.shape[1] + column_U).to(device)
+        logits_PV, target_N, of_N = logits_RKV.flatten(0, 1), batch.target.to(device), batch.of.to(device)
+        step = max(1, _CHUNK.get(device.type, 2**25) // vocabulary)
+        first = 0
+        for start in range(0, len(place_U), step):
+            logits_UV = logits_PV.index_select(0, place_U[start : start + step]).float()
+            last = bisect_left(batch.of_numbers, start + step)
+            place_N = of_N[first:last] - start
+            values.append(logits_UV.log_softmax(1)[place_N, target_N[first:last]])
+            greedy.append(_first_choice(logits_UV, place_N, target_N[first:last]))
+            first = last
 
 
-def _first_choice(logits_NV: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
+def _first_choice(logits_UV: torch.Tensor, place_N: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
     """Return whether each target is the argmax. On CPU the slow argmax is left to the few that reach the maximum."""
-    if logits_NV.device.type != "cpu":
-        return logits_NV.argmax(1) == target_N
-    first_N = logits_NV.gather(1, target_N[:, None])[:, 0] == logits_NV.amax(1)
+    if logits_UV.device.type != "cpu":
+        return logits_UV.argmax(1)[place_N] == target_N
+    first_N = logits_UV[place_N, target_N] == logits_UV.amax(1)[place_N]
     reaching = first_N.nonzero()[:, 0]
-    first_N[reaching] = logits_NV[reaching].argmax(1) == target_N[reaching]
+    first_N[reaching] = logits_UV[place_N[reaching]].argmax(1) == target_N[reaching]
     return first_N
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from evomerge.errors import did_you_mean
 from evomerge.evaluate._config import read_config
+from evomerge.evaluate._index import Index
 from evomerge.evaluate._request import Refused, UnknownName
 
 # Keys of a group's YAML that are its own; every other key overrides its tasks' settings.
@@ -46,34 +47,37 @@ class Group:
     aggregates: tuple[Aggregate, ...]
 
 
-def is_group(name: str, index: Any) -> bool:
+def is_group(name: str, index: Index) -> bool:
     """Return whether a name is a group or a tag. Raises UnknownName."""
     found = index.find(name)
     if found is None:
         raise UnknownName(name)
-    return found[0].kind.name in ("GROUP", "TAG")
+    return found[0].kind in ("group", "tag")
 
 
-def read_group(name: str, index: Any) -> Group:
-    """Return a group with its tasks. Raises Refused."""
-    entry, local = index.find(name)
-    config = {} if entry.kind.name == "TAG" else read_config(entry.yaml_path, built_in=not local)
+def read_group(name: str, index: Index) -> Group:
+    """Return a group with its tasks. Raises Refused, or UnknownName."""
+    found = index.find(name)
+    if found is None:
+        raise UnknownName(name)
+    entry, local = found
+    config = {} if entry.path is None else read_config(entry.path, built_in=not local)
     leaves: dict[str, Leaf] = {}
     for leaf in _members_of(name, index, {}, ()):
         leaves.setdefault(leaf.name, leaf)
     if not leaves:
-        raise Refused(f"it is a {entry.kind.name.lower()} without tasks")
+        raise Refused(f"it is a {entry.kind} without tasks")
     metadata = config.get("metadata")
     return Group(
         name=name,
-        kind=entry.kind.name.lower(),
+        kind=entry.kind,
         version=metadata.get("version") if isinstance(metadata, Mapping) else metadata,
         leaves=tuple(leaves.values()),
         aggregates=tuple(_aggregates(config.get("aggregate_metric_list"))),
     )
 
 
-def leaf_of(name: str, index: Any) -> Leaf:
+def leaf_of(name: str, index: Index) -> Leaf:
     """Return one task by name. Raises UnknownName or Refused."""
     return next(_members_of(name, index, {}, ()))
 
@@ -91,7 +95,7 @@ def _aggregates(listed: Any) -> Iterator[Aggregate]:
         )
 
 
-def _members_of(name: str, index: Any, overrides: Mapping[str, Any], parents: tuple[str, ...]) -> Iterator[Leaf]:
+def _members_of(name: str, index: Index, overrides: Mapping[str, Any], parents: tuple[str, ...]) -> Iterator[Leaf]:
     """Yield the tasks behind a name; settings of outer groups win over inner ones'."""
     if name in parents:
         raise Refused(f'the group "{name}" holds itself')
@@ -103,12 +107,12 @@ def _members_of(name: str, index: Any, overrides: Mapping[str, Any], parents: tu
             else (UnknownName(name))
         )
     entry, local = found
-    if entry.kind.name == "TAG":
-        for tagged in sorted(entry.tags):
+    if entry.path is None:
+        for tagged in sorted(entry.tagged):
             yield from _members_of(tagged, index, overrides, (*parents, name))
         return
-    config, folder = read_config(entry.yaml_path, built_in=not local), entry.yaml_path.parent if local else None
-    if entry.kind.name == "GROUP":
+    config, folder = read_config(entry.path, built_in=not local), entry.path.parent if local else None
+    if entry.kind == "group":
         yield from _listed(name, config, index, overrides, (*parents, name), folder)
     else:
         yield Leaf(name=name, config={**config, **overrides}, folder=folder)
@@ -117,7 +121,7 @@ def _members_of(name: str, index: Any, overrides: Mapping[str, Any], parents: tu
 def _listed(
     name: str,
     config: Mapping[str, Any],
-    index: Any,
+    index: Index,
     overrides: Mapping[str, Any],
     parents: tuple[str, ...],
     folder: Path | None,

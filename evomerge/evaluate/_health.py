@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from evomerge.errors import DegenerateModel
+from evomerge.evaluate._inputs import input_device
 
 _SAME = 1e-6  # log-likelihoods closer than this are equal
 _CERTAIN = -0.5  # a model that is sure of every token has equal values near 0; no uniform one is above log(1/2)
@@ -23,9 +24,8 @@ def check_logits(model: Any, token_ids: Sequence[int]) -> None:
     """
     import torch
 
-    device = next(model.parameters()).device
     with torch.inference_mode():
-        ids = torch.tensor([list(token_ids)], dtype=torch.long, device=device)
+        ids = torch.tensor([list(token_ids)], dtype=torch.long, device=input_device(model))
         logits = model(input_ids=ids).logits[0].float()  # (tokens, vocabulary)
         # A vocabulary padded with -inf is some models' own choice; NaN and +inf are nobody's.
         broken = logits.isnan().any() | logits.isposinf().any() | logits.isneginf().all(-1).any()

@@ -54,9 +54,10 @@ class TaskItems:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScorerItems:
-    """A plain Python scorer: the function's place, and the items of all pools by number (line of the JSONL file)."""
+    """A plain Python scorer: its file with the code, and the items of all pools by number (line of the JSONL file)."""
 
     path: str
+    code: str
     function: str
     direction: Literal["max", "min"]
     items: Mapping[int, Mapping[str, Any]]

@@ -9,10 +9,11 @@ Three savings, none of which changes an answer beyond rounding:
 
 Rows are sorted by length and cut into batches of at most `batch_size` rows and `max_tokens` tokens, padding and prefix
 included; one row may be longer. The layout depends on the questions and their order, never on what was scored before.
-Letters: R rows, W width of a row, P tokens of the prefix, K kept positions, N scored tokens, V vocabulary.
+Letters: R rows, W width of a row, P tokens of the prefix, K kept positions, U positions that something is predicted
+from, N scored tokens, V vocabulary.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,9 +60,10 @@ class Limits:
 class Batch:
     """One forward pass.
 
-    ids_RW. keep_K: positions whose logits are wanted. row_N, column_N: where in (R, K) each scored token's prediction
-    is. target_N: the scored tokens. positions_RW, segments_RW: of a batch with trees, else None; segment 0 is the
-    trunk, which every later token of the row sees, and the others are branches.
+    ids_RW. keep_K: positions whose logits are wanted. row_U, column_U: where in (R, K) predictions are taken from, each
+    once. target_N: the scored tokens, in the order of those places; of_N: which of them predicts each (the same as
+    numbers, so that a part of the places finds its tokens without asking the device). positions_RW, segments_RW: of a
+    batch with trees, else None; segment 0 is the trunk, which every later token of the row sees, the others branches.
     """
 
     ids: torch.Tensor
@@ -69,19 +71,24 @@ class Batch:
     row: torch.Tensor
     column: torch.Tensor
     target: torch.Tensor
+    of: torch.Tensor
+    of_numbers: Sequence[int]
     positions: torch.Tensor | None
     segments: torch.Tensor | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Batches for a fixed list of pairs; spans: (start, stop) of each pair among all scored tokens.
+    """Batches for a fixed list of pairs.
 
-    prefix_1P: what all rows begin with, or None. tokens: that go through the model, padding included.
+    order_N: for the scored tokens of all pairs in turn, where they stand among those of all batches. lengths: number of
+    tokens of each pair. prefix_1P: what all rows begin with, or None. tokens: that go through the model, padding
+    included.
     """
 
     batches: tuple[Batch, ...]
-    spans: tuple[tuple[int, int], ...]
+    order: torch.Tensor
+    lengths: tuple[int, ...]
     prefix: torch.Tensor | None
     tokens: int
 
@@ -118,19 +125,23 @@ def make_plan(pairs: Sequence[Pair], *, limits: Limits, sharing: Sharing, device
         rows = trees if _size(trees) <= (1 - _WORTH) * _size(rows) else rows
     rows.sort(key=lambda row: (-row.width, row.leaves[0].pairs[0]))
     batches: list[Batch] = []
-    spans: list[tuple[int, int]] = [(0, 0)] * len(pairs)
+    stands: list[list[int]] = [[] for _ in pairs]
     done = scored = 0
     while done < len(rows):
         chunk = rows[done : done + _fitting(rows[done].width, len(prefix), limits)]
-        batch, chunk_spans = _lay_out(chunk, len(prefix), pairs, device)
-        for number, first, last in chunk_spans:
-            spans[number] = (scored + first, scored + last)
+        batch, found = _lay_out(chunk, len(prefix), pairs, device)
+        for number, numbers in found.items():
+            stands[number] = [scored + one for one in numbers]
         scored += len(batch.target)
         done += len(chunk)
         batches.append(batch)
-    tokens = len(prefix) + sum(batch.ids.numel() for batch in batches)
-    ids = torch.tensor([prefix], dtype=torch.long, device=device) if prefix else None
-    return Plan(batches=tuple(batches), spans=tuple(spans), prefix=ids, tokens=tokens)
+    return Plan(
+        batches=tuple(batches),
+        order=torch.tensor([one for numbers in stands for one in numbers], dtype=torch.long, device=device),
+        lengths=tuple(map(len, stands)),
+        prefix=torch.tensor([prefix], dtype=torch.long, device=device) if prefix else None,
+        tokens=len(prefix) + sum(batch.ids.numel() for batch in batches),
+    )
 
 
 def _fits(inputs: Iterable[tuple[int, ...]], sharing: Sharing) -> bool:
@@ -190,26 +201,22 @@ def _trees(rows: Sequence[_Row]) -> list[_Row]:
 
 def _lay_out(
     rows: Sequence[_Row], prefix: int, pairs: Sequence[Pair], device: Any
-) -> tuple[Batch, list[tuple[int, int, int]]]:
-    """Return a batch of right-padded rows, and (pair, first, last) of its pairs among the batch's tokens."""
-    row_of: list[int] = []
-    place: list[int] = []
-    target: list[int] = []
-    spans = []
-    for index, row in enumerate(rows):
-        start = trunk = len(row.trunk)
-        for leaf in row.leaves:
-            # The leaf's input is the trunk and then the columns start, start + 1, ...
-            columns = [*range(trunk), *range(start, start + len(leaf.tokens))]
-            for number in leaf.pairs:
-                continuation = pairs[number].continuation
-                spans.append((number, len(target), len(target) + len(continuation)))
-                row_of += [index] * len(continuation)
-                place += columns[len(columns) - len(continuation) :]
-                target += continuation
-            start += len(leaf.tokens)
-    keep = sorted(set(place))
-    column = {one: i for i, one in enumerate(keep)}
+) -> tuple[Batch, dict[int, list[int]]]:
+    """Return a batch of right-padded rows, and pair -> where its tokens stand among the batch's scored ones."""
+    asked = [
+        (index, column, number, token)
+        for index, row in enumerate(rows)
+        for number, columns in _columns(row, pairs)
+        for column, token in zip(columns, pairs[number].continuation, strict=True)
+    ]
+    asked.sort(key=lambda one: one[:2])  # stable: the tokens of a pair stay in their order
+    stands: dict[int, list[int]] = {}
+    for place, (_, _, number, _) in enumerate(asked):
+        stands.setdefault(number, []).append(place)
+    keep = sorted({column for _, column, _, _ in asked})
+    kept = {column: i for i, column in enumerate(keep)}
+    places = {one: i for i, one in enumerate(dict.fromkeys((row, column) for row, column, _, _ in asked))}
+    of = [places[row, column] for row, column, _, _ in asked]
 
     def tensor(numbers: Any) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=device)
@@ -221,13 +228,26 @@ def _lay_out(
     batch = Batch(
         ids=tensor(ids),
         keep=tensor(keep),
-        row=tensor(row_of),
-        column=tensor([column[one] for one in place]),
-        target=tensor(target),
+        row=tensor([row for row, _ in places]),
+        column=tensor([kept[column] for _, column in places]),
+        target=tensor([token for _, _, _, token in asked]),
+        of=tensor(of),
+        of_numbers=of,
         positions=tensor([_padded(_positions(row, prefix), width) for row in rows]) if branched else None,
         segments=tensor([_padded(_segments(row), width) for row in rows]) if branched else None,
     )
-    return batch, spans
+    return batch, stands
+
+
+def _columns(row: _Row, pairs: Sequence[Pair]) -> Iterator[tuple[int, list[int]]]:
+    """Yield each pair of a row, and the columns from which the tokens of its continuation are predicted."""
+    start = trunk = len(row.trunk)
+    for leaf in row.leaves:
+        # The leaf's input is the trunk and then the columns start, start + 1, ...
+        columns = [*range(trunk), *range(start, start + len(leaf.tokens))]
+        for number in leaf.pairs:
+            yield number, columns[len(columns) - len(pairs[number].continuation) :]
+        start += len(leaf.tokens)
 
 
 def _padded(numbers: list[int], width: int) -> list[int]:

@@ -1,6 +1,6 @@
 """The one file that imports lm-eval, and imports it for good: load this module only inside functions.
 
-lm-eval 0.5 rewrites tasks and metrics; what we rely on is small and listed here: the task index and YAML loader,
+lm-eval 0.5 rewrites tasks and metrics; what we rely on is small and listed here: how a `!function` is imported,
 `ConfigurableTask` (documents, prompts, requests, `process_results`), the aggregation registry, and `HFLM` (how a
 prompt becomes tokens, and generation). Everything here is a thin door; policy lives in the other files.
 """
@@ -21,17 +21,16 @@ from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import AGGREGATION_REGISTRY
 from lm_eval.api.task import ConfigurableTask
-from lm_eval.tasks import TaskManager
-from lm_eval.tasks._yaml_loader import _import_func_in_yml, load_yaml
+from lm_eval.tasks._yaml_loader import _import_func_in_yml
 
 from evomerge.errors import DegenerateModel, EvomergeError
+from evomerge.evaluate._inputs import input_device
 from evomerge.evaluate._items import AnswerLimits
 
 _FEWEST_JUDGED = 8  # answers; of fewer, any share may be cut
 _SHORT = 32  # tokens; shorter answers may well fill their length
 
 VERSION: str = lm_eval.__version__
-PACKAGE = Path(lm_eval.__file__).parent
 
 # lm-eval compiles the Jinja template anew for every document (0.2 to 0.5 ms, 50 times the rendering); templates are
 # immutable, so one compilation serves all.
@@ -39,43 +38,6 @@ utils.env.from_string = functools.lru_cache(maxsize=1024)(utils.env.from_string)
 
 if "LMEVAL_LOG_LEVEL" not in os.environ:  # its warnings are about its own command line; ours are in `notes`
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-
-
-class Index:
-    """Task names known to lm-eval: those of a folder first, the built-in ones only when a name is not among them."""
-
-    def __init__(self, task_path: Path | None):
-        self.folder = task_path.resolve() if task_path else None
-        self._local: Mapping[str, Any] = {}
-        if self.folder:
-            self._local = TaskManager(include_path=str(self.folder), include_defaults=False).task_index
-
-    def find(self, name: str) -> tuple[Any, bool] | None:
-        """Return (entry, whether it is the user's own); entry has kind.name, yaml_path and tags. None = unknown."""
-        if name in self._local:
-            return self._local[name], True
-        entry = _built_in().get(name)
-        return (entry, False) if entry else None
-
-    def names(self) -> list[str]:
-        """Return every known name."""
-        return [*self._local, *_built_in()]
-
-    def unreadable(self) -> dict[str, str]:
-        """Return file -> error for the folder's YAML files that lm-eval skips in silence."""
-        errors = {}
-        for path in sorted(self.folder.glob("**/*.yaml")) if self.folder else ():
-            try:
-                load_yaml(path, resolve_func=False)  # imports nothing
-            except Exception as error:
-                errors[path.name] = f"{type(error).__name__}: {error}".splitlines()[0]
-        return errors
-
-
-@functools.cache
-def _built_in() -> Mapping[str, Any]:
-    """Return the index of the 14,000 built-in names (seconds)."""
-    return TaskManager().task_index
 
 
 def import_function(folder: Path, reference: str) -> Callable[..., Any]:
@@ -117,9 +79,11 @@ def chat_renderer(tokenizer: Any, template_arguments: Mapping[str, Any]) -> Call
 
 def new_language_model(model: Any, tokenizer: Any, *, batch_size: int, options: Mapping[str, Any]) -> "Any":
     """Wrap a live model for tokenisation and generation (see `_token_model`)."""
-    return _token_model()(
+    wrapped = _token_model()(
         pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32", **options
     )
+    wrapped._device = input_device(model)  # HFLM takes the first parameter's, wherever that lies
+    return wrapped
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from evomerge.errors import did_you_mean
 from evomerge.evaluate._group import Leaf, is_group, leaf_of, read_group
+from evomerge.evaluate._index import Index
 from evomerge.evaluate._options import Options
 from evomerge.evaluate._prepare_group import PreparedGroup, prepare_group
 from evomerge.evaluate._prepare_task import PreparedTask, Survey, prepare_task, survey_task
@@ -114,11 +115,9 @@ class Loader:
             raise Refused(self._unknown_text(name)) from None
 
     @property
-    def _index(self) -> Any:
-        """lm-eval's index of task names (importing lm-eval takes seconds, and scorers alone do not need it)."""
-        from evomerge.evaluate import _lm_eval
-
-        return self._once("index", lambda: _lm_eval.Index(self._task_path))
+    def _index(self) -> Index:
+        """The index of task names, made when a task is named: scorers alone do not need it."""
+        return self._once("index", lambda: Index(self._task_path))
 
     def _unknown_text(self, name: str) -> str:
         """Return what to say of a name that lm-eval does not know."""

@@ -1,6 +1,6 @@
 """What `prepare` returns: objectives, pools and items, built once and shipped to every worker."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,21 @@ class Prepared:
     _weights: Mapping[str, Mapping[int, float]]
     _model_options: Mapping[str, Any]
     _answer_limits: AnswerLimits
+
+    def tokens(self, tokenizer: Any, items: Mapping[str, Sequence[int]]) -> int:
+        """Return about how many tokens go through a model that scores these items once (well under a second).
+
+        What all prompts of a task begin with counts once, and so does a context that an item's choices share; models
+        of a family that cannot share them read more. Generated answers count as long as they may be. Items of Python
+        scorers count nothing: only their function knows what it asks.
+
+        Args:
+            tokenizer: of the model.
+            items: objective -> item numbers, as for `Scorer.score`; what two metrics of a task share counts once.
+        """
+        from evomerge.evaluate._cost import count_tokens
+
+        return count_tokens(self._sources, self._members, tokenizer, items)
 
     def scorer(self, model: Any, tokenizer: Any, *, batch_size: int) -> "Scorer":
         """Bind the items to a live model, whose weights may change in place between calls of `score`.

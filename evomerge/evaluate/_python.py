@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import importlib.util
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from evomerge.errors import EvomergeError, did_you_mean
+from evomerge.evaluate._code import code_of, module_of
 from evomerge.evaluate._items import ScorerItems
 from evomerge.evaluate._pools import SplitPlan, cut_pools, shuffled, without_repeats
 from evomerge.evaluate._request import PoolSizes, Refused
@@ -26,16 +26,12 @@ def parse_scorer(text: str) -> tuple[Path, str]:
     return Path(path), function
 
 
-def load_function(path: Path, function: str) -> Callable[..., Any]:
-    """Run the file and return its function. Raises Refused."""
-    if not path.is_file():
+def load_function(path: Path, function: str, code: str | None) -> Callable[..., Any]:
+    """Run a file's code and return its function. Raises Refused."""
+    if code is None:
         raise Refused(f"its file {path} is not there")
-    name = "evomerge_scorer_" + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # a .py file always has one
-    module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        module = module_of(str(path.resolve()), code)
     except Exception as error:
         raise Refused(f"its file {path} raised {type(error).__name__}: {error}") from error
     found = getattr(module, function, None)
@@ -74,7 +70,9 @@ def prepare_scorer(
     Raises: Refused.
     """
     path, function = parse_scorer(scorer)
-    load_function(path, function)
+    code = code_of(path)
+    load_function(path, function, code)
+    assert code is not None
     items = read_items(items_path)
     keys = [hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest() for item in items]
     kept = set(without_repeats({_SPLIT: keys})[_SPLIT])
@@ -85,14 +83,14 @@ def prepare_scorer(
     digests = {pool: hashlib.sha256("".join(keys[i] for i in pools[pool]).encode()).hexdigest() for pool in POOLS}
     facts = {
         "scorer": f"{path.name}:{function}",
-        "scorer_digest": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "scorer_digest": hashlib.sha256(code.encode()).hexdigest(),
         "documents": {_SPLIT: len(items)},
         "left_out": len(items) - len(kept),
         "splits": dict.fromkeys(POOLS, _SPLIT),
         "items_digest": digests,
     }
     chosen = {i: items[i] for pool in POOLS for i in pools[pool]}
-    packed = ScorerItems(path=str(path.resolve()), function=function, direction=direction, items=chosen)
+    packed = ScorerItems(path=str(path.resolve()), code=code, function=function, direction=direction, items=chosen)
     return packed, pools, facts
 
 
@@ -103,7 +101,7 @@ class BoundScorer:
         self.items = packed.items
         self._packed, self._model, self._tokenizer = packed, model, tokenizer
         try:
-            self._function = load_function(Path(packed.path), packed.function)
+            self._function = load_function(Path(packed.path), packed.function, packed.code)
         except Refused as refusal:
             raise EvomergeError(f"{packed.name}: {refusal}") from refusal
 

@@ -24,7 +24,9 @@ def isolated_randomness() -> Iterator[None]:
     random.seed(0)
     np.random.seed(1234)
     if torch:
-        torch.manual_seed(1234)
+        torch.default_generator.manual_seed(1234)  # torch.manual_seed prepares GPUs, too, which takes a millisecond
+    if torch and cuda:
+        torch.cuda.manual_seed_all(1234)
     try:
         yield
     finally:

@@ -1,14 +1,18 @@
 """The scorer of a worker: item numbers in, item scores out, for whatever weights the model holds now."""
 
 import copy
+import gc
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import torch
 
 from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.evaluate._bound import BoundTask
 from evomerge.evaluate._forward import Forward
 from evomerge.evaluate._health import check_logits
+from evomerge.evaluate._inputs import readable_tokens
 from evomerge.evaluate._items import AnswerLimits, ScorerItems, TaskItems
 from evomerge.evaluate._metrics import Measure
 from evomerge.evaluate._python import BoundScorer
@@ -41,10 +45,11 @@ class Scorer:
         if batch_size < 1:
             raise InvalidInput(f"batch_size is {batch_size}, expected at least 1")
         self.truncated: dict[str, tuple[int, int]] = {}
+        self._batch_size = batch_size
         self._members, self._measures, self._weights = members, measures, weights
         self._model, self._tokenizer = model, copy.deepcopy(tokenizer)
         self._sources: dict[str, BoundTask | BoundScorer] = {}
-        vocab_size = _rows(model, tokenizer)
+        vocab_size = readable_tokens(model, tokenizer)
         with isolated_randomness():
             tasks = {key: source for key, source in sources.items() if isinstance(source, TaskItems)}
             if tasks:
@@ -85,8 +90,18 @@ class Scorer:
 
         Returns: objective -> scores in the order of its numbers.
         Raises: DegenerateModel for non-finite or constant log-likelihoods; EvomergeError for an unknown objective or
-            item, and when task code or a scorer fails.
+            item, when task code or a scorer fails, and when a GPU's memory does not suffice.
         """
+        try:
+            return self._score(items)
+        except torch.OutOfMemoryError as error:
+            found = str(error).splitlines()[0]
+        # The error is gone here, and with it the frames that held the activations; what is free can go back.
+        gc.collect()
+        torch.cuda.empty_cache()
+        raise EvomergeError(f"the memory of the GPU is full; use a batch_size below {self._batch_size} ({found})")
+
+    def _score(self, items: Mapping[str, Sequence[int]]) -> dict[str, ItemScores]:
         uses: dict[str, list[_Use]] = {}
         for objective, ids in items.items():
             for source, use in self._divided(objective, ids):
@@ -176,9 +191,3 @@ def _weighted(
 ) -> ItemScores:
     """Turn numbers into values whose weights make every task of a group count the same."""
     return replace(_item_scores(name, measure, ids, results), weights=tuple(weights[i] for i in ids))
-
-
-def _rows(model: Any, tokenizer: Any) -> int:
-    """Return the number of tokens that a model can read."""
-    embedding = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
-    return embedding.weight.shape[0] if embedding is not None else len(tokenizer)

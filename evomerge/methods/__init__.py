@@ -7,7 +7,7 @@ files, models, layers, recipes and YAML.
 
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.methods._combination import LINEAR, SLERP, TASK_ARITHMETIC
-from evomerge.methods._merge import BLOCK, merge_into, working_dtype
+from evomerge.methods._merge import BLOCK, block_size, merge_into, working_dtype
 from evomerge.methods._model_stock import MODEL_STOCK
 from evomerge.methods._passthrough import PASSTHROUGH
 from evomerge.methods._ram import RAM, RAMPLUS_TL
@@ -16,7 +16,7 @@ from evomerge.methods._scratch import Scratch
 from evomerge.methods._sparse_methods import SPARSE
 from evomerge.methods._spec import Inputs, Method, Parameter, Settings, Value, Variant
 from evomerge.methods._sphere import KARCHER, MULTISLERP, NUSLERP
-from evomerge.methods._statistics import GRID, Statistics
+from evomerge.methods._statistics import GRID, Busy, Keeper, Statistics, load_kernels
 from evomerge.methods._swap import ARCEE_FUSION, NEARSWAP
 
 METHODS: dict[str, Method] = {
@@ -47,7 +47,9 @@ __all__ = [
     "BLOCK",
     "GRID",
     "METHODS",
+    "Busy",
     "Inputs",
+    "Keeper",
     "Method",
     "Parameter",
     "Scratch",
@@ -55,7 +57,9 @@ __all__ = [
     "Statistics",
     "Value",
     "Variant",
+    "block_size",
     "get",
+    "load_kernels",
     "merge_into",
     "working_dtype",
 ]

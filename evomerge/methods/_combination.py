@@ -50,7 +50,7 @@ def combine(out: torch.Tensor, block: Block, coefficients: Linear) -> None:
     if isinstance(coefficients, FibreCombination):
         _combine_fibres(out, block, coefficients)
         return
-    if _amplifies(block.base, coefficients):
+    if amplifies(block.base, coefficients):
         _combine_differences(out, block, coefficients)
         return
     tensors = [block.base, *block.models] if block.base is not None else list(block.models)
@@ -69,7 +69,7 @@ def combine(out: torch.Tensor, block: Block, coefficients: Linear) -> None:
 
 def fused(out: torch.Tensor, inputs: Inputs, coefficients: Linear, gain: float) -> bool | None:
     """Write the same sum in one compiled pass; None where there is none."""
-    if isinstance(coefficients, FibreCombination) or _amplifies(inputs.base, coefficients):
+    if isinstance(coefficients, FibreCombination) or amplifies(inputs.base, coefficients):
         return None
     terms = [*([] if inputs.base is None else [(inputs.base, coefficients.base)])]
     terms += zip(inputs.models, coefficients.models, strict=True)
@@ -82,7 +82,8 @@ def fused(out: torch.Tensor, inputs: Inputs, coefficients: Linear, gain: float) 
     return bool(code.combine(*where, factors, *_fused.address(out), out.numel(), gain))
 
 
-def _amplifies(base: torch.Tensor | None, coefficients: Combination) -> bool:
+def amplifies(base: torch.Tensor | None, coefficients: Combination) -> bool:
+    """Return whether coefficients are so large that task vectors are added up instead of tensors."""
     return base is not None and abs(coefficients.base) + sum(map(abs, coefficients.models)) > AMPLIFYING
 
 

@@ -7,6 +7,7 @@ import torch
 
 CHUNK = 1 << 20  # elements summed at a time, so that no block size or number of threads can change a sum
 RUN = 512  # elements summed first
+DEVICE_CHUNKS = 16  # chunks worked on at a time on a GPU, each summed for itself
 
 Axis = Literal["last", "first"]
 
@@ -14,28 +15,38 @@ Axis = Literal["last", "first"]
 def gram(models: Sequence[torch.Tensor], base: torch.Tensor | None) -> torch.Tensor:
     """Return (n, n) float64 of flat tensors: the base first if there is one, then the models as task vectors."""
     count = len(models) + (base is not None)
+    step = CHUNK * (1 if models[0].is_cpu else DEVICE_CHUNKS)
+    pairs = [(i, j) for i in range(count) for j in range(i, count)]
+    sums: list[list[torch.Tensor]] = [[] for _ in pairs]
+    for start in range(0, models[0].numel(), step):
+        rows = _rows([model[start : start + step] for model in models], base, slice(start, start + step))
+        for (i, j), found in zip(pairs, sums, strict=True):
+            found.append(_halve(rows[i] * rows[j]))
     total = torch.zeros(count, count, dtype=torch.float64)
-    for start in range(0, models[0].numel(), CHUNK):
-        rows = _rows([model[start : start + CHUNK] for model in models], base, slice(start, start + CHUNK))
-        for i, left in enumerate(rows):
-            for j in range(i, count):
-                total[i, j] += float(_halve(left * rows[j]))
+    for (i, j), found in zip(pairs, sums, strict=True):
+        for value in torch.cat(found).tolist() if found else ():
+            total[i, j] += value
     return total + total.triu(1).T
 
 
 def _halve(values: torch.Tensor) -> torch.Tensor:
-    """Return the sum of up to CHUNK values by halves: in runs of RUN, then over the runs.
+    """Return the sum of each CHUNK values by halves: in runs of RUN, then over the runs.
 
     The order is that of the compiled kernel, so that both give the same bits.
     """
     runs = -(-values.numel() // RUN)
-    padded = torch.nn.functional.pad(values, (0, runs * RUN - values.numel())).view(runs, RUN)
+    padded = _fill(values, runs * RUN).view(runs, RUN)
     for half in (RUN >> step for step in range(1, RUN.bit_length())):
         padded = padded[:, :half] + padded[:, half : 2 * half]
-    sums = torch.nn.functional.pad(padded[:, 0], (0, CHUNK // RUN - runs))
+    chunks = -(-runs // (CHUNK // RUN))
+    sums = _fill(padded[:, 0], chunks * (CHUNK // RUN)).view(chunks, -1)
     for half in (CHUNK // RUN >> step for step in range(1, (CHUNK // RUN).bit_length())):
-        sums = sums[:half] + sums[half : 2 * half]
-    return sums[0]
+        sums = sums[:, :half] + sums[:, half : 2 * half]
+    return sums[:, 0]
+
+
+def _fill(values: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.nn.functional.pad(values, (0, length - values.numel()))
 
 
 def _rows(models: Sequence[torch.Tensor], base: torch.Tensor | None, where: slice) -> list[torch.Tensor]:

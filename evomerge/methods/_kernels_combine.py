@@ -30,104 +30,128 @@ def combine(addresses: Array, kinds: Array, factors: Array, out: int, out_kind: 
     return finite
 
 
-# Tests for what to drop are written such that NaN is kept, as in the torch code.
+# What is left out is multiplied by 0, not replaced by it, so that NaN and infinity come through, as in the torch code.
 
 
 @compiled
-def _keep_large(tile: Array, origin: Array, threshold: float, ties: bool, vote: float) -> None:
-    """Turn model - base into vote * delta where |delta| > threshold (or equal, with `ties`), else 0."""
-    if ties:
-        for k in range(len(tile)):
-            delta = tile[k] - origin[k]
-            tile[k] = (np.float32(0) if abs(delta) < threshold else delta) * vote
-    else:
-        for k in range(len(tile)):
-            delta = tile[k] - origin[k]
-            tile[k] = (np.float32(0) if abs(delta) <= threshold else delta) * vote
+def _whole(tile: Array, origin: Array, length: int, vote: float, total: Array) -> None:
+    """Turn a tile of a model into vote * (model - base), and add it to `total`."""
+    for k in range(length):
+        value = (tile[k] - origin[k]) * vote
+        tile[k] = value
+        total[k] += value
 
 
 @compiled
-def _drop_large(tile: Array, threshold: float, ties: bool, vote: float) -> None:
-    """Set to 0 the deltas that `_keep_large` keeps, multiply the others by vote."""
-    if ties:
-        for k in range(len(tile)):
-            tile[k] = (tile[k] if abs(tile[k]) < threshold else np.float32(0)) * vote
-    else:
-        for k in range(len(tile)):
-            tile[k] = (tile[k] if abs(tile[k]) <= threshold else np.float32(0)) * vote
+def _largest(tile: Array, origin: Array, length: int, cut: tuple[float, int], vote: float, total: Array) -> None:
+    """Do what `_whole` does inside a cut (threshold, end of its ties, counted from the tile's start), elsewhere 0."""
+    threshold, end = cut[0], np.int32(min(max(cut[1], 0), length))
+    for k in range(length):
+        delta = tile[k] - origin[k]
+        size = abs(delta)
+        inside = (size > threshold) | ((size == threshold) & (np.int32(k) < end))
+        value = delta * (vote if inside else np.float32(0))
+        tile[k] = value
+        total[k] += value
+
+
+@compiled
+def _window(
+    tile: Array,
+    origin: Array,
+    length: int,
+    keep: tuple[float, int],
+    drop: tuple[float, int],
+    vote: float,
+    total: Array,
+) -> None:
+    """Do what `_largest` does, but 0 inside a second cut."""
+    low, low_end = keep[0], np.int32(min(max(keep[1], 0), length))
+    high, high_end = drop[0], np.int32(min(max(drop[1], 0), length))
+    for k in range(length):
+        delta = tile[k] - origin[k]
+        size = abs(delta)
+        inside = (size > low) | ((size == low) & (np.int32(k) < low_end))
+        dropped = (size > high) | ((size == high) & (np.int32(k) < high_end))
+        value = delta * (vote if inside & (not dropped) else np.float32(0))
+        tile[k] = value
+        total[k] += value
+
+
+@compiled
+def _random(tile: Array, origin: Array, length: int, bits: Array, below: int, vote: float, total: Array) -> None:
+    """Do what `_whole` does where the bits are < below, elsewhere 0."""
+    for k in range(length):
+        value = (tile[k] - origin[k]) * (vote if bits[k] < below else np.float32(0))
+        tile[k] = value
+        total[k] += value
 
 
 @compiled
 def _thin(
+    i: int,
     tile: Array,
     origin: Array,
-    bits: Array,
     start: int,
     length: int,
-    rule: Array,
+    rules: Array,
     numbers: Array,
     thresholds: Array,
     vote: float,
+    bits: Array,
+    total: Array,
 ) -> None:
-    """Turn one tile of a model into its thinned task vector times `vote`.
-
-    rule: [what, drop as well, end of kept ties, end of dropped ties]. numbers: [first key, second key, below].
-    """
-    if rule[0] == CUT:
-        first = np.float32(1) if rule[1] else vote
-        split = min(max(rule[2] - start, 0), length)
-        _keep_large(tile[:split], origin[:split], thresholds[0], True, first)
-        _keep_large(tile[split:length], origin[split:length], thresholds[0], False, first)
-        if rule[1]:
-            split = min(max(rule[3] - start, 0), length)
-            _drop_large(tile[:split], thresholds[1], True, vote)
-            _drop_large(tile[split:length], thresholds[1], False, vote)
-    elif rule[0] == RANDOM:
-        uniform(numbers[0], numbers[1], start, length, bits)
-        below = np.uint32(numbers[2])
-        for k in range(length):
-            tile[k] = (tile[k] - origin[k] if bits[k] < below else np.float32(0)) * vote
+    """Turn a tile of model `i` into its thinned task vector times `vote`, and add it to `total` (see `sparse`)."""
+    if rules[i, 0] == RANDOM:
+        uniform(numbers[i, 0], numbers[i, 1], start, length, bits)
+        _random(tile, origin, length, bits, np.uint32(numbers[i, 2]), vote, total)
+    elif rules[i, 0] == ALL:
+        _whole(tile, origin, length, vote, total)
+    elif rules[i, 1]:
+        low, high = (thresholds[i, 0], rules[i, 2] - start), (thresholds[i, 1], rules[i, 3] - start)
+        _window(tile, origin, length, low, high, vote, total)
     else:
-        for k in range(length):
-            tile[k] = (tile[k] - origin[k]) * vote
+        _largest(tile, origin, length, (thresholds[i, 0], rules[i, 2] - start), vote, total)
 
 
 @compiled
-def _add(tile: Array, length: int, total: Array) -> None:
+def _add_agreeing(tile: Array, total: Array, length: int, post: float, agreed: Array) -> None:
+    """Add post * tile to `agreed` where its sign is that of `total`; a total of 0 counts as positive."""
     for k in range(length):
-        total[k] += tile[k]
+        sign = np.float32(1) if total[k] >= 0 else np.float32(-1)
+        agreed[k] += (np.float32(0) if tile[k] * sign <= 0 else tile[k]) * post
 
 
 @compiled
-def _add_agreeing(tile: Array, sign: Array, length: int, post: float, total: Array) -> None:
+def _count_agreeing(
+    tile: Array, total: Array, length: int, post: float, weight: float, agreed: Array, weights: Array
+) -> None:
+    """Do what `_add_agreeing` does, and add up the weights of those that agree."""
     for k in range(length):
-        total[k] += (np.float32(0) if tile[k] * sign[k] <= 0 else tile[k]) * post
+        sign = np.float32(1) if total[k] >= 0 else np.float32(-1)
+        differs = tile[k] * sign <= 0
+        agreed[k] += (np.float32(0) if differs else tile[k]) * post
+        weights[k] += np.float32(0) if differs else weight
 
 
 @compiled
-def _add_weights(tile: Array, sign: Array, length: int, weight: float, divisor: Array) -> None:
+def _elect(deltas: Array, total: Array, length: int, factors: Array, mean: bool, work: Array) -> None:
+    """Replace `total`, the sum of the deltas, by the sum or mean of those whose sign agrees. work: (2, TILE)."""
+    agreed, weights = work[0], work[1]
     for k in range(length):
-        divisor[k] += np.float32(0) if tile[k] * sign[k] <= 0 else weight
-
-
-@compiled
-def _elect(deltas: Array, length: int, posts: Array, weights: Array, mean: bool, total: Array, work: Array) -> None:
-    """Sum the deltas whose sign agrees with the sign of their sum into `total`, which is 0. work: (2, TILE)."""
-    sign, divisor = work[0], work[1]
-    for k in range(length):
-        sign[k] = 0
-        divisor[k] = 0
+        agreed[k] = 0
+        weights[k] = 0
     for i in range(len(deltas)):
-        _add(deltas[i], length, sign)
-    for k in range(length):
-        sign[k] = np.float32(1) if sign[k] >= 0 else np.float32(-1)
-    for i in range(len(deltas)):
-        _add_agreeing(deltas[i], sign, length, posts[i], total)
         if mean:
-            _add_weights(deltas[i], sign, length, weights[i], divisor)
+            _count_agreeing(deltas[i], total, length, factors[1, i], factors[2, i], agreed, weights)
+        else:
+            _add_agreeing(deltas[i], total, length, factors[1, i], agreed)
     if mean:
         for k in range(length):
-            total[k] /= np.float32(1) if divisor[k] == 0 else divisor[k]
+            total[k] = agreed[k] / (np.float32(1) if weights[k] == 0 else weights[k])
+    else:
+        for k in range(length):
+            total[k] = agreed[k]
 
 
 @compiled
@@ -161,7 +185,8 @@ def sparse(
     """Write a sparse merge (`_sparse.Shares`); return whether it is finite.
 
     Args:
-        rules: (n, 4) int64, numbers: (n, 3) int64, thresholds: (n, 2) float32: see `_thin`.
+        rules: (n, 4) int64: what is kept, whether a second cut is dropped, where the ties of both end.
+        numbers: (n, 3) int64: the two keys and the bound of random bits. thresholds: (n, 2) float32 of the cuts.
         factors: (3, n) float32: vote, post and weight of each model.
         flags: [elect, disjoint mean]. scales: (3,) float32: divisor, lambda, gain.
     """
@@ -172,16 +197,14 @@ def sparse(
     for start in range(0, size, TILE):
         length = min(TILE, size - start)
         load(base, base_kind, start, length, origin)
-        for i in range(count):
-            load(addresses[i], kinds[i], start, length, deltas[i])
-            _thin(deltas[i], origin, bits, start, length, rules[i], numbers[i], thresholds[i], factors[0, i])
         for k in range(length):
             total[k] = 0
+        for i in range(count):
+            tile = deltas[i]
+            load(addresses[i], kinds[i], start, length, tile)
+            _thin(i, tile, origin, start, length, rules, numbers, thresholds, factors[0, i], bits, total)
         if flags[0]:
-            _elect(deltas, length, factors[1], factors[2], flags[1] != 0, total, work)
-        else:
-            for i in range(count):
-                _add(deltas[i], length, total)
+            _elect(deltas, total, length, factors, flags[1] != 0, work)
         _finish(total, origin, length, scales)
         finite &= store(out, out_kind, start, length, total)
     return finite

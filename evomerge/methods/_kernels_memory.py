@@ -1,6 +1,6 @@
 """Fused loops over memory, compiled by numba on first use: one pass from stored bytes to rounded bytes.
 
-Tensors come as addresses with a kind (BF16 or FP32), so that one compiled function serves any number of inputs of
+Tensors come as addresses with a kind (BF16, FP32 or FP16), so that one compiled function serves any number of inputs of
 any mixture. Each element goes through the same float32 operations in the same order as in the torch code beside the
 methods (no fused multiply-add, no reordering): results are equal bit for bit, which tests check.
 """
@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-BF16, FP32 = 0, 1
+BF16, FP32, FP16 = 0, 1, 2
 TILE = 512  # elements worked on at a time: a tile of every input stays in the first-level cache
 
 _SOURCES = hashlib.blake2b(
@@ -28,13 +29,14 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile on first call, keeping the machine code on disk where the disk allows it.
 
     numba finds stored code by a function's name and the date and size of its file, which miss a change in another
-    file that the function calls into; so the name is given a digest of all of them.
+    file that the function calls into; so the name is given a digest of all of them. Python's lock is not held, so that
+    the thread that writes a result goes on.
     """
     function.__qualname__ = f"{function.__qualname__}_{_SOURCES}"
     try:
-        return njit(cache=True)(function)
+        return njit(cache=True, nogil=True)(function)
     except RuntimeError:  # nowhere to write
-        return njit(function)
+        return njit(nogil=True)(function)
 
 
 @intrinsic
@@ -71,6 +73,22 @@ def as_bits(typing: Any, value: Any) -> Any:
     return types.uint32(types.float32), code
 
 
+@intrinsic
+def _from_half(typing: Any, bits: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), code
+
+
+@intrinsic
+def _to_half(typing: Any, value: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(arguments[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), code
+
+
 @compiled
 def load(address: int, kind: int, start: int, length: int, tile: Array) -> None:
     """Read `length` elements from position `start` into `tile`, (TILE,) float32."""
@@ -78,6 +96,10 @@ def load(address: int, kind: int, start: int, length: int, tile: Array) -> None:
         halves = carray(_pointer16(address + 2 * start), length)
         for k in range(length):
             tile[k] = _as_float(np.uint32(np.uint32(halves[k]) << np.uint32(16)))
+    elif kind == FP16:
+        halves = carray(_pointer16(address + 2 * start), length)
+        for k in range(length):
+            tile[k] = _from_half(halves[k])
     else:
         words = carray(_pointer32(address + 4 * start), length)
         for k in range(length):
@@ -99,6 +121,12 @@ def store(address: int, kind: int, start: int, length: int, tile: Array) -> bool
                 upper = np.uint32(0x7FC0)
             halves[k] = np.uint16(upper)
             bad |= np.uint32((upper & np.uint32(0x7F80)) == np.uint32(0x7F80))
+    elif kind == FP16:
+        halves = carray(_pointer16(address + 2 * start), length)
+        for k in range(length):
+            half = _to_half(tile[k])
+            halves[k] = half
+            bad |= np.uint32((half & np.uint16(0x7C00)) == np.uint16(0x7C00))
     else:
         words = carray(_pointer32(address + 4 * start), length)
         for k in range(length):

@@ -28,7 +28,7 @@ class _RAM(Arithmetic):
         epsilon = float(settings.shared("epsilon"))
         if not self.rescaled:
             return Activity(epsilon, (1.0,) * len(inputs.models))
-        counts = statistics.remember(("overlap", epsilon), lambda: _overlap(statistics, epsilon))
+        counts = statistics.lasting(f"overlap - {epsilon!r}", lambda: _overlap(statistics, epsilon)).tolist()
         r, alpha = float(settings.shared("r")), float(settings.shared("alpha"))
         ratios = [shared / max(unique, epsilon, SMALLEST) if shared else 0.0 for shared, unique in counts]
         return Activity(epsilon, tuple(1 + r * min(max(ratio, 0.0), alpha) for ratio in ratios))
@@ -58,8 +58,8 @@ def _active(delta: torch.Tensor, epsilon: float) -> torch.Tensor:
     return (delta.abs() <= epsilon).logical_not_()
 
 
-def _overlap(statistics: Statistics, epsilon: float) -> list[tuple[int, int]]:
-    """Return for each model how many of its active elements other models share, and how many are its alone."""
+def _overlap(statistics: Statistics, epsilon: float) -> torch.Tensor:
+    """Return (models, 2) float64: how many of a model's active elements others share, and how many are its alone."""
     counts = [(0, 0)] * statistics.count
     for start, end in chunks(statistics.size):
         active = [_active(statistics.delta(model, start, end), epsilon) for model in range(statistics.count)]
@@ -67,7 +67,7 @@ def _overlap(statistics: Statistics, epsilon: float) -> list[tuple[int, int]]:
         for model, here in enumerate(active):
             unique, every = int((here & (number == 1)).sum()), int(here.sum())
             counts[model] = (counts[model][0] + every - unique, counts[model][1] + unique)
-    return counts
+    return torch.tensor(counts, dtype=torch.float64)
 
 
 _EPSILON = Parameter(

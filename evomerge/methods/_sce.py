@@ -35,7 +35,7 @@ class _SCE(Arithmetic):
         topk = float(settings.shared("select_topk"))
         cut = None
         if topk < 1:
-            count = int(statistics.remember("varying", lambda: _varying(statistics)) * topk)
+            count = int(float(statistics.lasting("varying", lambda: _varying(statistics))) * topk)
             cut = statistics.remember(("variance", count), lambda: _cut(statistics, count))
         energies = statistics.remember(("energies", cut), lambda: _energies(statistics, cut))
         total = math.fsum(energies)
@@ -84,8 +84,9 @@ def _cut(statistics: Statistics, count: int) -> Cut:
     return select(lambda start, end: _variance(_deltas(statistics, start, end)), statistics.size, count)
 
 
-def _varying(statistics: Statistics) -> int:
-    return sum(int(_variance(_deltas(statistics, *where)).count_nonzero()) for where in chunks(statistics.size))
+def _varying(statistics: Statistics) -> torch.Tensor:
+    varying = (int(_variance(_deltas(statistics, *where)).count_nonzero()) for where in chunks(statistics.size))
+    return torch.tensor(sum(varying), dtype=torch.float64)
 
 
 def _select(deltas: list[torch.Tensor], cut: Cut, start: int) -> None:

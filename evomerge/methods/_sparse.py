@@ -200,36 +200,36 @@ def _verbatim(shares: Shares) -> int | None:
 
 
 def _thinned(block: Block, base: torch.Tensor, model: int, share: Share) -> torch.Tensor:
-    """Return a model's task vector over one block with what its share leaves out set to 0.
+    """Return a model's task vector over one block with what its share leaves out multiplied by 0.
 
-    Tests are written such that NaN is kept: a damaged parent must not vanish in a mask.
+    Multiplied, because NaN and infinity come through that: a damaged parent must not vanish in a mask.
     """
     delta = block.scratch.load(f"delta{model}", block.models[model]).sub_(base)
     length = delta.numel()
     if share.keep is not None:
         size = torch.abs(delta, out=block.scratch.buffer("size", length))
-        delta.masked_fill_(_outside(block, size, share.keep), 0)
+        delta.mul_(_inside(block, size, share.keep))
         if share.drop is not None:
-            delta.masked_fill_(_outside(block, size, share.drop).logical_not_(), 0)
+            delta.mul_(_inside(block, size, share.drop).logical_not_())
     elif share.address is not None:
         bits = _random.uniform_bits(share.address, block.start, length, delta.device)
         if share.ranking is None:
-            return delta.masked_fill_(bits >= share.below, 0)
+            return delta.mul_(bits < share.below)
         size = torch.abs(delta, out=block.scratch.buffer("size", length))
         below = _ranked.bonus(size, share.ranking).add_(share.below)
-        delta.masked_fill_(bits >= below, 0)
+        delta.mul_(bits < below)
         if share.inverse:
             delta.div_(below.clamp_(1, _ranked.ONE).to(delta.dtype).div_(_ranked.ONE))
     return delta
 
 
-def _outside(block: Block, size: torch.Tensor, cut: Cut) -> torch.Tensor:
-    """Return (n,) bool: which elements of a block a cut does not keep."""
-    drop = torch.le(size, cut.threshold, out=block.scratch.buffer("drop", size.numel(), torch.bool))
+def _inside(block: Block, size: torch.Tensor, cut: Cut) -> torch.Tensor:
+    """Return (n,) bool: which elements of a block a cut keeps."""
+    found = torch.gt(size, cut.threshold, out=block.scratch.buffer("inside", size.numel(), torch.bool))
     tied = min(size.numel(), cut.tie_end - block.start)
     if tied > 0:
-        torch.lt(size[:tied], cut.threshold, out=drop[:tied])
-    return drop
+        torch.ge(size[:tied], cut.threshold, out=found[:tied])
+    return found
 
 
 def _elect(

@@ -3,25 +3,75 @@
 Every sum has a fixed order or is exact, so no block size, number of threads or order of reading can change it.
 """
 
-from collections.abc import Hashable, Sequence
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
 
-from evomerge.methods import _fused, _gram, _random, _ranked, _selection
+from evomerge.methods import _device_statistics, _fused, _gram, _random, _ranked, _selection
 from evomerge.methods._selection import Cut
 
+T = TypeVar("T")
+
 GRID = 1024  # densities of a search are multiples of 1/GRID; one table then answers all of them
+ALIKE = 4  # lasting entries of one kind and model: more seeds or epsilons than these are worked out again
+_THRESHOLD, _TIES, _L1, _TIE_END = range(4)  # rows of a table of densities; the last is -1 until it is asked for
+
+
+def load_kernels() -> None:
+    """Load the compiled kernels now, as a process that merges does by itself after a while."""
+    _fused.kernels([torch.empty(_fused.WARM_UP)])
+
+
+class Busy(Exception):
+    """Another process is working out these statistics; there may be something else to do meanwhile."""
+
+
+class Keeper(Protocol):
+    """Keeps the lasting numbers of one set of tensors beyond the life of a process."""
+
+    def begin(self, known: dict[str, torch.Tensor]) -> None:
+        """Called before a number that is not known is computed: claim the work and add what has turned up since.
+
+        Raises:
+            Busy: somebody else is at it.
+        """
+        ...
+
+    def end(self, known: dict[str, torch.Tensor], changed: bool) -> None:
+        """Called after each merge: keep what is new, let others in. `changed`: whether anything is."""
+        ...
 
 
 class Statistics:
-    """Reductions over one set of tensors (a base and models of one shape), computed when first asked for."""
+    """Reductions over one set of tensors (a base and models of one shape), computed when first asked for.
 
-    def __init__(self, models: Sequence[torch.Tensor], base: torch.Tensor | None):
+    Lasting numbers, which cost a pass or more and are few whatever a search tries, stay as float64 tensors in main
+    memory; of the others the latest are remembered.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[torch.Tensor],
+        base: torch.Tensor | None,
+        *,
+        known: dict[str, torch.Tensor] | None = None,
+        keeper: Keeper | None = None,
+    ):
+        """Point at tensors.
+
+        Args:
+            known: lasting numbers of the same tensors. keeper: of those that will be worked out; with one, the table
+                of densities is made when the first is asked for, not the second.
+        """
         self.bind(models, base)
-        self._known: dict[Hashable, Any] = {}
-        self._asked: set[Hashable] = set()
+        self._lasting: dict[str, torch.Tensor] = {} if known is None else known
+        self._keeper, self._changed = keeper, False
+        self._passing: OrderedDict[Hashable, Any] = OrderedDict()
+        self._room = 16 + 8 * len(models)
+        self._asked: set[int] = set()
 
     def bind(self, models: Sequence[torch.Tensor], base: torch.Tensor | None) -> "Statistics":
         """Point at the same tensors read anew, keeping what was computed."""
@@ -29,6 +79,12 @@ class Statistics:
         self._models = [model.reshape(-1) for model in models]
         self._base = None if base is None else base.reshape(-1)
         return self
+
+    def settle(self) -> None:
+        """End a merge: what is new is kept, and others may work on these statistics."""
+        if self._keeper is not None:
+            self._keeper.end(self._lasting, self._changed)
+        self._changed = False
 
     def release(self) -> None:
         """Let go of the tensors, keep the numbers."""
@@ -44,15 +100,38 @@ class Statistics:
         """Number of models."""
         return len(self._models)
 
-    def remember(self, key: Hashable, compute: Any) -> Any:
-        """Return what is known under `key`, or what `compute()` returns."""
-        if key not in self._known:
-            self._known[key] = compute()
-        return self._known[key]
+    def lasting(self, key: str, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Return the float64 tensor that is known under `key`, or what `compute()` returns.
+
+        Args:
+            key: words, the first of which is the kind and the second, if there is one, the model or the like.
+        """
+        found = self._lasting.get(key)
+        if found is None:
+            kind = key.split()[:2]
+            if sum(each.split()[:2] == kind for each in self._lasting) >= ALIKE:
+                return self.remember(key, compute)
+            if self._keeper is not None:
+                self._keeper.begin(self._lasting)
+            if key not in self._lasting:
+                self._lasting[key] = compute().cpu()
+                self._changed = True
+            found = self._lasting[key]
+        return found
+
+    def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """Return what was computed for `key` not long ago, or what `compute()` returns."""
+        if key not in self._passing:
+            self._passing[key] = compute()
+            if len(self._passing) > self._room:
+                self._passing.popitem(last=False)
+        self._passing.move_to_end(key)
+        found: T = self._passing[key]
+        return found
 
     def gram(self) -> torch.Tensor:
         """Return the Gram matrix in float64, (n, n): base first if there is one, then the models as task vectors."""
-        return self.remember("gram", self._inner_products)
+        return self.lasting("gram", self._inner_products)
 
     def _inner_products(self) -> torch.Tensor:
         code = _fused.kernels([*self._models, *([] if self._base is None else [self._base])])
@@ -60,7 +139,7 @@ class Statistics:
 
     def fibre_gram(self, axis: _gram.Axis) -> torch.Tensor:
         """Return the Gram matrices of each row ("last") or column ("first") of the tensors, (groups, n, n) float64."""
-        return self.remember(("fibre_gram", axis), lambda: _gram.fibre_gram(self._models, self._base, self.shape, axis))
+        return self.lasting(f"fibre_gram {axis}", lambda: _gram.fibre_gram(self._models, self._base, self.shape, axis))
 
     def delta(self, model: int, start: int = 0, end: int | None = None) -> torch.Tensor:
         """Return a stretch of a model's task vector in working precision (float32; float64 for float64 tensors)."""
@@ -78,6 +157,9 @@ class Statistics:
 
     def _select(self, model: int, count: int) -> Cut:
         assert self._base is not None
+        if count > 0 and _device_statistics.serves(self._models[model], sorting=True):
+            threshold, _, _, end = _device_statistics.table(self.delta(model).abs_(), [count])[:, 0].tolist()
+            return Cut(threshold, int(end))
         code = _fused.kernels([self._base, self._models[model]]) if count > 0 else None
         found = _fused.select(code, self._base, self._models[model], count) if code else None
         return found or _selection.select(self._sizes(model), self.size, count)
@@ -92,6 +174,8 @@ class Statistics:
 
     def kept_l1(self, model: int, count: int) -> float:
         """Return the L1 norm of the `count` largest |delta| of a model."""
+        if count == self.size and f"table {model}" in self._lasting:
+            return float(self._lasting[f"table {model}"][_L1, -1])
         return self.remember(
             ("l1", model, count),
             lambda: _selection.kept_l1(self._sizes(model), self.size, self.cut(model, count)),
@@ -100,33 +184,47 @@ class Statistics:
     def magnitude(self, model: int, density: float) -> int:
         """Return how many elements a density keeps: int(density * n), at least 1; prepares `cut` and `kept_l1`.
 
-        The second density on the 1/1024 grid that is asked for computes a table that answers all others.
+        The second density on the 1/1024 grid that is asked for (with a keeper, the first) computes a table that
+        answers all others.
         """
         count = max(1, int(density * self.size))
         step = density * GRID
-        if step.is_integer() and ("cut", model, count) not in self._known:
-            asked = ("magnitude", model)
-            if asked in self._asked and self._models[model].dtype != torch.float64:
+        if step.is_integer() and ("cut", model, count) not in self._passing:
+            worth = self._keeper is not None or model in self._asked or f"table {model}" in self._lasting
+            if worth and self._models[model].dtype != torch.float64:
                 self._look_up(model, count, int(step))
-            self._asked.add(asked)
+            self._asked.add(model)
         return count
 
     def _look_up(self, model: int, count: int, step: int) -> None:
         """Answer `cut` and `kept_l1` of density step / GRID from the table of all of them."""
-        table = self.remember(("table", model), lambda: self._tabulate(model))
-        threshold = table.thresholds[step - 1]
-        self._known["cut", model, count] = Cut(threshold, self._tie_end(model, threshold, table.ties[step - 1]))
-        self._known["l1", model, count] = table.l1[step - 1]
+        table = self.lasting(f"table {model}", lambda: self._tabulate(model))
+        threshold, ties, l1, end = table[:, step - 1].tolist()
+        if end < 0:
+            end = self._tie_end(model, threshold, int(ties))
+            table[_TIE_END, step - 1] = end
+        self.remember(("cut", model, count), lambda: Cut(threshold, int(end)))
+        self.remember(("l1", model, count), lambda: l1)
 
-    def _tabulate(self, model: int) -> _selection.Table:
+    def _tabulate(self, model: int) -> torch.Tensor:
+        """Return (4, GRID) float64: threshold, ties, L1 norm and tie end, or -1 for it, of each density step / GRID."""
         size = self.size
-        return _selection.table(self._sizes(model), size, [max(1, size * step // GRID) for step in range(1, GRID + 1)])
+        counts = [max(1, size * step // GRID) for step in range(1, GRID + 1)]
+        if _device_statistics.serves(self._models[model], sorting=True):
+            return _device_statistics.table(self.delta(model).abs_(), counts)
+        assert self._base is not None
+        code = _fused.kernels([self._base, self._models[model]])
+        if code is not None:
+            return _fused.table(code, self._base, self._models[model], counts)
+        found = _selection.table(self._sizes(model), size, counts)
+        return torch.tensor([found.thresholds, found.ties, found.l1, [-1] * GRID], dtype=torch.float64)
 
     def random(self, model: int, density: float, address: tuple[int, int]) -> tuple[float, float]:
         """Return the L1 norms (kept, all) of a task vector under the random mask of that density and address."""
         step = density * GRID
         if step.is_integer():
-            sums = self.remember(("random", model, address), lambda: self._masked_sums(model, address, None))
+            key = f"random {model} {address[0]} {address[1]}"
+            sums = self.lasting(key, lambda: self._masked_sums(model, address, None))
             return float(sums[int(step)]), float(sums[GRID])
         cut = _random.cut(density)
         sums = self.remember(("random", model, address, density), lambda: self._masked_sums(model, address, cut))
@@ -137,6 +235,10 @@ class Statistics:
         assert self._base is not None
         buckets = GRID if cut is None else 2
         total = torch.zeros(buckets + 1, dtype=torch.float64)
+        if _device_statistics.serves(self._models[model]):
+            pieces = _selection.chunks(self.size, _device_statistics.PIECE)
+            total[1:] = _device_statistics.norms((self._masked(model, address, cut, *each) for each in pieces), buckets)
+            return total.cumsum(0)
         code = _fused.kernels([self._base, self._models[model]])
         for start, end in _selection.chunks(self.size):
             if code is None:
@@ -151,11 +253,17 @@ class Statistics:
     def _masked_chunk(
         self, model: int, address: tuple[int, int], cut: int | None, start: int, end: int
     ) -> torch.Tensor:
-        """Return the L1 norms of one stretch by random bits: in GRID equal ranges, or below `cut` and not."""
-        delta = self.delta(model, start, end).abs_()
-        bits = _random.uniform_bits(address, start, end - start, delta.device)
-        which = bits >> (_random.BITS - 10) if cut is None else (bits >= cut).long()  # 2^10 = GRID ranges
-        return torch.bincount(which.cpu(), weights=delta.double().cpu(), minlength=GRID if cut is None else 2)
+        """Return the L1 norms of one stretch by random bits, as `_masked` groups them."""
+        size, which = self._masked(model, address, cut, start, end)
+        return torch.bincount(which.cpu(), weights=size.double().cpu(), minlength=GRID if cut is None else 2)
+
+    def _masked(
+        self, model: int, address: tuple[int, int], cut: int | None, start: int, end: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return |delta| of one stretch, and its groups by random bits: GRID equal ranges, or below `cut` and not."""
+        size = self.delta(model, start, end).abs_()
+        bits = _random.uniform_bits(address, start, end - start, size.device)
+        return size, bits >> (_random.BITS - 10) if cut is None else (bits >= cut).long()  # 2^10 = GRID ranges
 
     def ranked(
         self, model: int, density: float, ranking: _ranked.Ranking, address: tuple[int, int]
@@ -163,8 +271,9 @@ class Statistics:
         """Return the L1 norms (kept, all) of a task vector under DELLA's mask of that density, epsilon and address."""
         step = density * GRID
         if step.is_integer():
-            key = ("ranked", model, ranking, address)
-            sums = self.remember(key, lambda: self._ranked_sums(model, ranking, address, range(1, GRID + 1)))
+            rule = f"{ranking.length} {ranking.run} {ranking.epsilon!r} {address[0]} {address[1]}"
+            every = range(1, GRID + 1)
+            sums = self.lasting(f"ranked {model} {rule}", lambda: self._ranked_sums(model, ranking, address, every))
             return float(sums[int(step) - 1]), float(sums[-1])
         alone = ("ranked", model, ranking, address, density)
         sums = self.remember(alone, lambda: self._ranked_sums(model, ranking, address, [density * GRID]))
@@ -174,13 +283,21 @@ class Statistics:
         self, model: int, ranking: _ranked.Ranking, address: tuple[int, int], steps: Sequence[float]
     ) -> torch.Tensor:
         """Return (len(steps) + 1,) float64: the L1 norms that densities step / GRID keep, rising; the whole norm."""
-        cuts = torch.tensor([_random.cut(step / GRID) for step in steps])
-        sums = torch.zeros(len(steps) + 1, dtype=torch.float64)
-        length = ranking.unit * max(1, _selection.CHUNK // ranking.unit)
-        for start, end in _selection.chunks(self.size, length):
+        cuts = torch.tensor([_random.cut(step / GRID) for step in steps], device=self._models[model].device)
+
+        def ranks(start: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
             size = self.delta(model, start, end).abs_()
             bits = _random.uniform_bits(address, start, end - start, size.device)
-            needed = (bits - _ranked.bonus(size, ranking)).cpu()  # kept by a density whose cut is above this
-            which = torch.searchsorted(cuts, needed, right=True)
-            sums += torch.bincount(which, weights=size.double().cpu(), minlength=sums.numel())
+            needed = bits - _ranked.bonus(size, ranking)  # kept by a density whose cut is above this
+            return size, torch.searchsorted(cuts, needed, right=True)
+
+        exact = _device_statistics.serves(self._models[model])
+        length = _device_statistics.PIECE if exact else _selection.CHUNK
+        pieces = _selection.chunks(self.size, ranking.unit * max(1, length // ranking.unit))
+        if exact:
+            return _device_statistics.norms((ranks(*each) for each in pieces), len(steps) + 1).cumsum(0)
+        sums = torch.zeros(len(steps) + 1, dtype=torch.float64)
+        for each in pieces:
+            size, which = ranks(*each)
+            sums += torch.bincount(which.cpu(), weights=size.double().cpu(), minlength=sums.numel())
         return sums.cumsum(0)

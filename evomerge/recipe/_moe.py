@@ -6,15 +6,34 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from evomerge.errors import InvalidFile, Problem
 from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._yaml import check, read_yaml
 
 GateMode = Literal["hidden", "cheap_embed", "random", "uniform_random"]
-MoeFamily = Literal["mixtral", "qwen2_moe", "qwen3_moe"]
+FAMILIES = {"mixtral": "mixtral", "qwen2_moe": "qwen moe", "qwen3_moe": "qwen3 moe"}  # -> mergekit-moe's name for it
 PROMPTED: tuple[GateMode, ...] = ("hidden", "cheap_embed")
+
+
+def families_named(asked: str) -> tuple[str, ...]:
+    """Return the families that `architecture:` may mean: one by its name, or all whose mergekit-moe name begins so.
+
+    Raises:
+        ValueError: none.
+    """
+    found = tuple(name for name, label in FAMILIES.items() if asked == name or label.startswith(asked.lower()))
+    if not found or not asked:
+        advice = "; its outputs need code from the hub, mixtral takes the same models" if "deepseek" in asked else ""
+        raise ValueError(f'found "{asked}", expected one of {", ".join(FAMILIES)}{advice}')
+    return found
+
+
+def _checked(asked: str) -> str:
+    families_named(asked)
+    return asked
+
 
 _Ref = Annotated[ModelRef, BeforeValidator(ModelRef.parse)]
 _Prompts = Annotated[list[str], BeforeValidator(lambda given: [] if given is None else given)]
@@ -49,7 +68,12 @@ class MoeEntry(_Strict):
     gate_mode: GateMode = "hidden"
     dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
     experts_per_token: int = Field(2, ge=1)
-    architecture: MoeFamily | None = None
+    architecture: Annotated[str, AfterValidator(_checked)] | None = None
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families that the file allows; which of them it is follows from the models."""
+        return families_named(self.architecture) if self.architecture else tuple(FAMILIES)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from evomerge.recipe._parameters import Setting, values_in
 from evomerge.recipe._reference import ModelRef, looks_local
 from evomerge.recipe._schema import ModuleEntry, RecipeEntry
 
+WHOLE = "default"  # mergekit's name for the only part of a language model
 CHAT_TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
 
 
@@ -24,10 +25,11 @@ def problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
     if len(given) != 1:
         yield Problem(where, "needs exactly one of models: and slices: (or modules: around them)")
         return
-    if entry.modules and len(entry.modules) > 1:
-        names = ", ".join(entry.modules)
+    if entry.modules and [*entry.modules] != [WHOLE]:
         yield Problem(
-            f"{where}: modules", f"found {names}; models of several parts (vision and language) cannot be merged"
+            f"{where}: modules",
+            f"found {', '.join(entry.modules)}, expected only {WHOLE}, the whole of a language model; parts of a model "
+            "(vision and text, encoder and decoder) cannot be merged one by one, only together by models:",
         )
         return
     body, place = body_of(entry), f"{where}: "
@@ -58,6 +60,7 @@ class _Input:
 
     place: str
     model: ModelRef
+    layers: tuple[int, int] | None
     parameters: Mapping[str, Setting]
 
 
@@ -74,7 +77,7 @@ class _Group:
 def _groups(entry: RecipeEntry, place: str) -> list[_Group]:
     body = body_of(entry)
     if body.models:
-        inputs = tuple(_Input(f"{place}models.{i}", m.model, m.parameters) for i, m in enumerate(body.models))
+        inputs = tuple(_Input(f"{place}models.{i}", m.model, None, m.parameters) for i, m in enumerate(body.models))
         return [_Group(f"{place}models", entry.base_model, {}, inputs)]
     return [
         _Group(
@@ -82,7 +85,7 @@ def _groups(entry: RecipeEntry, place: str) -> list[_Group]:
             part.base_model or entry.base_model,
             part.parameters,
             tuple(
-                _Input(f"{place}slices.{i}.sources.{j}", source.model, source.parameters)
+                _Input(f"{place}slices.{i}.sources.{j}", source.model, source.layer_range, source.parameters)
                 for j, source in enumerate(part.sources)
             ),
         )
@@ -103,6 +106,9 @@ def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str, plac
             expected = f"exactly {low}" if low == high else f"at least {low}"
             besides = " besides the base" if method.base == "required" else ""
             yield Problem(group.place, f"{method.name} takes {expected} model(s){besides}, found {len(others)}")
+        for i, each in enumerate(group.inputs):
+            if (each.model, each.layers) in [(other.model, other.layers) for other in group.inputs[:i]]:
+                yield Problem(each.place, f"{each.model} is listed twice; give it once, with the sum of the weights")
     for i, part in enumerate(body_of(entry).slices or []):
         lengths = {source.layer_range[1] - source.layer_range[0] for source in part.sources}
         for j, source in enumerate(part.sources):
@@ -186,11 +192,14 @@ def _setting_problems(
         yield Problem(
             place, f"{name} is one value for the whole merge; put it under the recipe's or slice's parameters"
         )
+    plain = not isinstance(setting, list | Mapping)
     for value in values_in(setting):
         if parameter.kind != "flag" and isinstance(value, bool):
             yield Problem(place, f"found {value}, expected a number")
         elif not math.isfinite(value):
             yield Problem(place, f"found {value}, expected a finite number")
+        elif parameter.kind == "flag" and not isinstance(value, bool) and (value not in (0, 1) or not plain):
+            yield Problem(place, f"found {value}, expected true or false")
         elif parameter.kind == "integer" and value != int(value):
             yield Problem(place, f"found {value}, expected a whole number")
         elif not parameter.low <= float(value) <= parameter.high:

@@ -259,8 +259,8 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, Mapping):
         said = {str(key): _canonical(each) for key, each in value.items() if key != "parents_in"}
         return {key: each for key, each in said.items() if each is not None and each != {}}
-    if isinstance(value, list | tuple):
-        return [_canonical(each) for each in value]
+    if isinstance(value, list | tuple):  # of numbers, mostly, for every candidate
+        return [each if each.__class__ is float else _canonical(each) for each in value]
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from evomerge.recipe._shown import shown
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ModelRef:
@@ -27,7 +29,9 @@ class ModelRef:
             return cls._from_string(value)
         if isinstance(value, Mapping):
             return cls._from_mapping(value)
-        raise ValueError(f"found {value!r}, expected a model: a path or hub id, or a mapping with model: and lora:")
+        raise ValueError(
+            f"found {shown(value)}, expected a model: a path or hub id, or a mapping with model: and lora:"
+        )
 
     @classmethod
     def _from_string(cls, text: str) -> "ModelRef":
@@ -43,16 +47,35 @@ class ModelRef:
 
     @classmethod
     def _from_mapping(cls, value: Mapping[str, Any]) -> "ModelRef":
-        unknown = set(value) - {"model", "lora", "path", "revision"}
-        if unknown:
-            raise ValueError(f'unknown key "{sorted(unknown)[0]}" in a model; known are model, lora, path, revision')
-        if "path" in value:
-            return cls(str(value["path"]), value.get("revision"))
+        """Read {model:, lora:}, whose parts are places, or a place alone."""
         if "model" not in value:
-            raise ValueError("a model given as a mapping needs model: or path:")
-        inner = cls.parse(value["model"])
-        lora = value.get("lora")
-        return cls(inner.path, inner.revision, None if lora is None else cls.parse(lora))
+            return cls._from_place(value)
+        if value.get("override_architecture") is not None:
+            raise ValueError("override_architecture has no use here: tensors are matched by their names; leave it out")
+        unknown = sorted(map(str, set(value) - {"model", "lora", "override_architecture"}))
+        if unknown:
+            raise ValueError(f'unknown key "{unknown[0]}" in a model; known are model, lora; path, revision')
+        inner, lora = cls._from_place(value["model"]), value.get("lora")
+        return cls(inner.path, inner.revision, None if lora is None else cls._from_place(lora))
+
+    @classmethod
+    def _from_place(cls, value: Any) -> "ModelRef":
+        """Read path[@revision], in which "+" is part of the path, or {path:, revision:}."""
+        if isinstance(value, str):
+            if not value.strip() or value.count("@") > 1:
+                raise ValueError(f'found "{value}", expected path or path@revision; "@" in a path: write {{path: ...}}')
+            return cls(*_split(value))
+        if not isinstance(value, Mapping):
+            raise ValueError(f"found {shown(value)}, expected path@revision, or a mapping with path: and revision:")
+        unknown = sorted(map(str, set(value) - {"path", "revision"}))
+        if unknown:
+            raise ValueError(f'unknown key "{unknown[0]}" in a model; known are model, lora; path, revision')
+        path, revision = value.get("path"), value.get("revision")
+        if not isinstance(path, str) or not path.strip():
+            raise ValueError("a model given as a mapping needs model: or path:, a text")
+        if revision is not None and not isinstance(revision, str):
+            raise ValueError(f"found revision: {shown(revision)}, expected a text; put it in quotes")
+        return cls(path, revision)
 
     def __str__(self) -> str:
         return self.pin + (f"+{self.lora}" if self.lora else "")
@@ -66,8 +89,10 @@ class ModelRef:
         """Return what a YAML file says for it: the string where that is unambiguous, else the mapping."""
         if ModelRef._parses_back(self):
             return str(self)
-        inner = {"path": self.path, **({"revision": self.revision} if self.revision else {})}
-        return {"model": inner, **({"lora": self.lora.plain()} if self.lora else {})}
+        return {"model": self._place(), **({"lora": self.lora._place()} if self.lora else {})}
+
+    def _place(self) -> dict[str, str]:
+        return {"path": self.path, **({"revision": self.revision} if self.revision else {})}
 
     @staticmethod
     def _parses_back(ref: "ModelRef") -> bool:

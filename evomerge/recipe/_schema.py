@@ -62,7 +62,11 @@ Ref = Annotated[ModelRef, BeforeValidator(ModelRef.parse), WithJsonSchema(_REF_S
 Origin = Annotated[str | ModelRef, BeforeValidator(read_source), WithJsonSchema(_REF_SCHEMA)]
 Token = Annotated[TokenRule, BeforeValidator(read_token), WithJsonSchema(_TOKEN_SCHEMA)]
 DTYPES = ("bfloat16", "float16", "float32", "float64")
-Dtype = Literal["bfloat16", "float16", "float32", "float64"]
+Dtype = Annotated[
+    Literal["bfloat16", "float16", "float32", "float64"],
+    BeforeValidator(lambda given: given.removeprefix("torch.") if isinstance(given, str) else given),
+]
+_or_nothing = BeforeValidator(lambda given: {} if given is None else given)  # a key with nothing behind it
 
 
 class _Strict(BaseModel):
@@ -70,7 +74,7 @@ class _Strict(BaseModel):
 
 
 SettingField = Annotated[Any, BeforeValidator(read_setting), WithJsonSchema(_SETTING_SCHEMA)]
-Parameters = dict[str, SettingField]
+Parameters = Annotated[dict[str, SettingField], _or_nothing]
 
 
 class ModelEntry(_Strict):
@@ -89,10 +93,11 @@ class SourceEntry(_Strict):
 
 
 class SliceEntry(_Strict):
-    """One output slice; slices are stacked in order."""
+    """One output slice; slices are stacked in order. residual_weight: of old files; has no effect."""
 
     sources: list[SourceEntry] = Field(min_length=1)
     base_model: Ref | None = None
+    residual_weight: float | None = None
     parameters: Parameters = Field(default_factory=dict)
 
 
@@ -108,7 +113,7 @@ class TokenizerEntry(_Strict):
     """Where the output's tokenizer comes from."""
 
     source: Origin = "union"
-    tokens: dict[str, Token] = Field(default_factory=dict)
+    tokens: Annotated[dict[str, Token], _or_nothing] = Field(default_factory=dict)
     pad_to_multiple_of: int | None = Field(None, ge=1)
 
 
@@ -143,7 +148,7 @@ class RecipeEntry(_Strict):
     tokenizer_source: Origin | None = None
     tokenizer: TokenizerEntry | None = None
     chat_template: str | None = None
-    evomerge: ExtensionEntry = Field(default_factory=ExtensionEntry)
+    evomerge: Annotated[ExtensionEntry, _or_nothing] = Field(default_factory=ExtensionEntry)
 
 
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:

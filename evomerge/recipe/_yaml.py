@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from evomerge.errors import InvalidInput, Problem, did_you_mean
+from evomerge.recipe._shown import shown
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -83,7 +84,7 @@ def check(model: type[BaseModel], data: Any, where: str) -> Checked:
     every problem of a file at once.
     """
     if not isinstance(data, Mapping):
-        return Checked(None, [Problem(where, f"found {_shown(data)}, expected a mapping of keys to values")])
+        return Checked(None, [Problem(where, f"found {shown(data)}, expected a mapping of keys to values")])
     remaining = deepcopy(dict(data))
     problems: list[Problem] = []
     for _ in range(_PASSES):
@@ -134,7 +135,7 @@ def _sentence(model: type[BaseModel], error: Any, location: list[Any]) -> str:
     if kind == "value_error":
         return str(error["ctx"]["error"])
     message = error["msg"][0].lower() + error["msg"][1:]
-    return f"found {_shown(given)}, {message}"
+    return f"found {shown(given)}, {message}"
 
 
 def _fields_at(model: type[BaseModel], location: list[Any]) -> list[str]:
@@ -164,8 +165,3 @@ def _model_inside(annotation: Any) -> Any:
         if inside is not None:
             return inside
     return None
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

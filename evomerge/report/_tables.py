@@ -81,6 +81,8 @@ def status_lines(run: Run, summary: Summary) -> list[str]:
         lines.append(
             f"best so far: candidate {summary.best[0]} with {summary.best[1]:.3f} (adjusted for item difficulty)"
         )
+    if summary.busy is not None:
+        lines.append(f"workers were busy with candidates {100 * summary.busy:.0f}% of the search's time")
     if summary.failures:
         lines.append("failed: " + ", ".join(f"{kind} {count}" for kind, count in summary.failures.items()))
     if summary.state == "done" and run.verdict is not None:

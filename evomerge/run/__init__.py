@@ -6,13 +6,14 @@ progress looks (see `Observer`) and how its result is rendered or exported.
 
 from evomerge.run._driver import search
 from evomerge.run._fitness import fitness, metric, shown, values_of
-from evomerge.run._inspect import Setup, inspect, inspect_data, needs
+from evomerge.run._inspect import inspect, inspect_data
 from evomerge.run._jobs import Executor, Job, Outcome, WorkerSetup
 from evomerge.run._ledger import Ledger
 from evomerge.run._progress import Observer, Progress, Silent
-from evomerge.run._run import LEDGER, Run, Summary
+from evomerge.run._run import LEDGER, Run, Summary, utilisation
 from evomerge.run._scoring import CandidateScorer
 from evomerge.run._search_file import SearchEntry, search_schema
+from evomerge.run._setup import Setup, needs
 from evomerge.run._soup import Greedy, Soup, SoupStep, check_ingredients, cook, greedy_soup, soup_document
 from evomerge.run._soup_card import soup_sections
 
@@ -47,5 +48,6 @@ __all__ = [
     "shown",
     "soup_document",
     "soup_sections",
+    "utilisation",
     "values_of",
 ]

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -16,10 +17,11 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from evomerge.engine import Share
 from evomerge.errors import InvalidFile, InvalidInput, Problem
 from evomerge.recipe import read_yaml
 from evomerge.run._inline import InlineExecutor
-from evomerge.run._inspect import Setup, inspect_data
+from evomerge.run._inspect import inspect_data
 from evomerge.run._jobs import Executor, WorkerSetup
 from evomerge.run._ledger import Ledger
 from evomerge.run._loop import SearchLoop
@@ -27,6 +29,7 @@ from evomerge.run._progress import Observer, Progress, Silent
 from evomerge.run._proof import Proof
 from evomerge.run._run import LEDGER, OWNER, Run, owner_of
 from evomerge.run._search_file import FREE_KEYS, overridden
+from evomerge.run._setup import Setup
 
 RESERVE = 1.2  # the proof is given this much more time than it is expected to take
 PACKAGES = ("evomerge", "torch", "transformers", "safetensors", "lm_eval", "cma", "cmaes", "optuna", "ray", "numpy")
@@ -70,7 +73,7 @@ def search(
         ledger = _open_ledger(setup, out)
         try:
             if ledger.meta("state") != "done":
-                _run(setup, ledger, observer, stop, executor or _executor)
+                _run(setup, ledger, observer, stop, executor or partial(_executor, say=observer.say))
         finally:
             ledger.close()
     return Run(out)
@@ -112,13 +115,13 @@ def _deadline(setup: Setup, loop: SearchLoop) -> Callable[[], float | None]:
         if hours is None:
             return None
         pace = loop.seconds_per_item
-        reserve = 0.0 if pace is None else RESERVE * pace * items / max(1, setup.entry.workers.count)
+        reserve = 0.0 if pace is None else RESERVE * pace * items / max(1, loop.executor.workers)
         return max(0.0, hours * 3600 - reserve)
 
     return deadline
 
 
-def _executor(setup: Setup) -> Executor:
+def _executor(setup: Setup, say: Callable[[str], None] = lambda line: None) -> Executor:
     workers = setup.entry.workers
     shared = WorkerSetup(
         parents=setup.refs,
@@ -128,12 +131,17 @@ def _executor(setup: Setup) -> Executor:
         threads=workers.threads,
         device="cuda" if workers.gpus else "cpu",
         commits=setup.parents.commits,
+        digests={str(ref): setup.parents[ref].digest for ref in setup.refs},
+        places=setup.parents.places,
+        share=Share(device=min(1.0, workers.gpus or 1.0), host=1 / max(1, workers.count)),
     )
     if workers.count == 0:
         return InlineExecutor(shared)
     from evomerge.run._ray import RayExecutor
 
-    return RayExecutor(shared, count=workers.count, gpus=workers.gpus, address=workers.address, timeout=workers.timeout)
+    return RayExecutor(
+        shared, count=workers.count, gpus=workers.gpus, address=workers.address, timeout=workers.timeout, say=say
+    )
 
 
 # -- the run folder ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,11 @@ class InlineExecutor:
         """One job at a time."""
         return 0 if self._job else 1
 
+    @property
+    def workers(self) -> int:
+        """This process."""
+        return 1
+
     def submit(self, job: Job) -> None:
         """Remember the job."""
         assert self._job is None

@@ -1,106 +1,20 @@
 """Everything that can be known of a search before it runs: parents, space, tasks, optimiser; every problem at once."""
 
-import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import psutil
+from typing import Any
 
 from evomerge.checkpoint import Model, Parents, open_model
 from evomerge.engine import make_plan, output_tokenizer
-from evomerge.errors import EvomergeError, InvalidFile, InvalidInput, Problem, RefusedForSafety
+from evomerge.errors import InvalidFile, InvalidInput, Problem
 from evomerge.evaluate import PoolSizes, Prepared, TaskRequest, prepare
-from evomerge.recipe import ModelRef, Recipe, check, load_recipe, parse_recipe, read_yaml
-from evomerge.records import Objective, ParentSummary
-from evomerge.run._fitness import inner, metric
-from evomerge.run._search_file import RelativeFloor, SearchEntry, TaskEntry, overridden, resolve
+from evomerge.recipe import ModelRef, check, load_recipe, parse_recipe, read_yaml
+from evomerge.run._findings import Findings
+from evomerge.run._floors import relative_floors
+from evomerge.run._search_file import SearchEntry, TaskEntry, overridden, resolve
+from evomerge.run._setup import Setup
 from evomerge.search import resolve_auto, validate_options
 from evomerge.space import Reference, Space, build_space, read_space, references
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
-    """A checked search, ready to run. data: the search file as plain data, overrides included."""
-
-    where: str
-    folder: Path
-    data: Mapping[str, Any]
-    entry: SearchEntry
-    parents: Parents
-    base: ParentSummary | None
-    models: tuple[ParentSummary, ...]
-    space: Space
-    space_data: Mapping[str, Any]
-    prepared: Prepared
-    optimizer: str
-    optimizer_options: Mapping[str, Any]
-    references: tuple[Reference, ...]
-    relative_floors: Mapping[str, tuple[str, float]]
-    notes: tuple[str, ...]
-
-    @property
-    def objectives(self) -> tuple[Objective, ...]:
-        """What the search is for."""
-        return self.prepared.objectives
-
-    @property
-    def refs(self) -> tuple[ModelRef, ...]:
-        """All parents, the base first."""
-        entry = self.entry.parents
-        return (*([entry.base] if entry.base else []), *entry.models)
-
-    def recipe(self, document: Mapping[str, Any]) -> Recipe:
-        """Parse a document whose parents are named as in the search file."""
-        return parse_recipe(document, root=self.folder)
-
-    def identity(self) -> dict[str, Any]:
-        """Return what a score depends on: a run may be resumed only while all of it stays the same."""
-        kept = {key: value for key, value in self.entry.model_dump(mode="json").items() if key in _SCORE_KEYS}
-        return {
-            **kept,
-            "parents": {str(ref): self.parents[ref].digest for ref in self.refs},
-            "space": self.space_data,
-            "tasks": {name: dict(facts) for name, facts in self.prepared.facts.items()},
-            "weights": {o.name: [o.weight, o.scale, o.floor] for o in self.objectives},
-            "relative_floors": dict(self.relative_floors),
-            "optimizer": {"name": self.optimizer, **self.optimizer_options},
-            "start": [reference.document for reference in self.references if reference.kind == "control"],
-            "batch_size": self.entry.workers.batch_size,
-            "device": "cuda" if self.entry.workers.gpus else "cpu",
-        }
-
-
-_SCORE_KEYS = ("lm_eval", "pools", "subset", "proof", "allow_test_split", "seed")
-
-
-@dataclass
-class _Findings:
-    """Collects problems while going on with whatever can still be checked."""
-
-    where: str
-    problems: list[Problem] = field(default_factory=list)
-    unsafe: RefusedForSafety | None = None
-
-    def attempt(self, place: str, action: Callable[[], T]) -> T | None:
-        """Return what the action returns, or None after noting why it failed."""
-        try:
-            return action()
-        except InvalidFile as error:
-            self.problems += error.problems
-        except RefusedForSafety as error:
-            self.unsafe = error
-            self.problems.append(Problem(f"{self.where}: {place}", str(error)))
-        except EvomergeError as error:
-            self.problems += [Problem(f"{self.where}: {place}", line) for line in str(error).splitlines()]
-        return None
-
-    def add(self, place: str, text: str) -> None:
-        """Note one problem."""
-        self.problems.append(Problem(f"{self.where}: {place}", text))
 
 
 def inspect(path: Path, **overrides: Any) -> Setup:
@@ -118,7 +32,7 @@ def inspect(path: Path, **overrides: Any) -> Setup:
 def inspect_data(data: Mapping[str, Any], *, where: str, folder: Path) -> Setup:
     """Check a search file's plain data (see `inspect`)."""
     entry, problems = check(SearchEntry, data, where)
-    findings = _Findings(where, problems)
+    findings = Findings(where, problems)
     if entry is None:
         raise InvalidFile(problems)
     opened = _open_parents(entry, folder, findings)
@@ -135,10 +49,11 @@ def inspect_data(data: Mapping[str, Any], *, where: str, folder: Path) -> Setup:
     if space is not None:
         findings.problems += _optimizer_problems(entry, space, where)
     starts = [r for r in (_start_reference(text, folder, findings) for text in entry.start) if r is not None]
-    floors = _relative_floors(entry, prepared, findings)
+    floors = relative_floors(entry, prepared, findings)
     commits = {ref.pin: model.commit for ref, model in opened.items() if model.commit}
     parents = Parents(list(opened), folder, commits) if same and space is not None else None
-    if space is not None and parents is not None:
+    refs = [entry.parents.base, *entry.parents.models]
+    if space is not None and parents is not None and len(set(refs)) == len(refs):  # a repeat would be told twice
         _check_buildable(space, parents, starts, folder, findings)
     if findings.problems:
         if findings.unsafe is not None and len(findings.problems) == 1:
@@ -167,7 +82,7 @@ def inspect_data(data: Mapping[str, Any], *, where: str, folder: Path) -> Setup:
     )
 
 
-def _open_parents(entry: SearchEntry, folder: Path, findings: _Findings) -> dict[ModelRef, Model]:
+def _open_parents(entry: SearchEntry, folder: Path, findings: Findings) -> dict[ModelRef, Model]:
     refs = [("base", entry.parents.base)] if entry.parents.base else []
     refs += [(f"models.{i}", ref) for i, ref in enumerate(entry.parents.models)]
     opened: dict[ModelRef, Model] = {}
@@ -182,7 +97,7 @@ def _open_parents(entry: SearchEntry, folder: Path, findings: _Findings) -> dict
     return opened
 
 
-def _check_same_shape(opened: Mapping[ModelRef, Model], findings: _Findings) -> bool:
+def _check_same_shape(opened: Mapping[ModelRef, Model], findings: Findings) -> bool:
     """Note parents that cannot be merged with the first; a difference in size is one problem, not one per tensor."""
     models = list(opened.values())
     fits = True
@@ -200,7 +115,7 @@ def _check_same_shape(opened: Mapping[ModelRef, Model], findings: _Findings) -> 
     return fits
 
 
-def _prepare(entry: SearchEntry, folder: Path, findings: _Findings, models: Sequence[Model]) -> Prepared | None:
+def _prepare(entry: SearchEntry, folder: Path, findings: Findings, models: Sequence[Model]) -> Prepared | None:
     where = findings.where
     pools = PoolSizes(search=entry.pools.search, select=entry.pools.select, report=entry.pools.report)
     if entry.subset.size > entry.pools.search:
@@ -258,32 +173,13 @@ def _optimizer_problems(entry: SearchEntry, space: Space, where: str) -> list[Pr
     return [Problem(f"{where}: optimizer", sentence) for sentence in sentences]
 
 
-def _start_reference(text: str, folder: Path, findings: _Findings) -> Reference | None:
+def _start_reference(text: str, folder: Path, findings: Findings) -> Reference | None:
     recipe = findings.attempt("start", lambda: load_recipe(resolve(folder, text)))
     return None if recipe is None else Reference(text, "control", dict(recipe.document))
 
 
-def _relative_floors(
-    entry: SearchEntry, prepared: Prepared | None, findings: _Findings
-) -> dict[str, tuple[str, float]]:
-    """Return objective -> (parent, distance in the metric's units) of floors that hang on a parent's own score."""
-    found: dict[str, tuple[str, float]] = {}
-    names = [str(ref) for ref in (entry.parents.base, *entry.parents.models) if ref is not None]
-    for i, task in enumerate(entry.tasks):
-        if not isinstance(task.floor, RelativeFloor):
-            continue
-        matches = [name for name in names if task.floor.parent in (name, Path(name).name)]
-        if len(matches) != 1:
-            findings.add(
-                f"tasks.{i}.floor.parent", f'"{task.floor.parent}" is not one of the parents ({", ".join(names)})'
-            )
-        elif prepared is not None:
-            found[prepared.objectives[i].name] = (matches[0], task.floor.minus)
-    return found
-
-
 def _check_buildable(
-    space: Space, parents: Parents, starts: Sequence[Reference], folder: Path, findings: _Findings
+    space: Space, parents: Parents, starts: Sequence[Reference], folder: Path, findings: Findings
 ) -> None:
     """Plan the space's own start and the user's start recipes: most mistakes show there, before any time is spent."""
     documents = [("space", space.decode(space.start)), *(("start", start.document) for start in starts)]
@@ -304,28 +200,3 @@ def _notes(models: Any) -> list[str]:
     return (
         [f"no licence is stated for {', '.join(unknown)}; the result's licence is for you to settle"] if unknown else []
     )
-
-
-def needs(setup: Setup) -> dict[str, int]:
-    """Return bytes of memory the workers need and bytes free, and bytes of disk free at the working directory."""
-    size = max(setup.parents[ref].size_bytes for ref in setup.refs)
-    workers = max(1, setup.entry.workers.count)
-    return {
-        "memory_needed": workers * (size + 700_000_000) + sum(setup.parents[ref].size_bytes for ref in setup.refs),
-        "memory_free": psutil.virtual_memory().available,
-        "disk_free": shutil.disk_usage(Path.cwd()).free,
-    }
-
-
-def floors_of(setup: Setup, parent_scores: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Return objective -> inner floor. parent_scores: parent -> objective -> inner value, for relative floors."""
-    found = {o.name: inner(o, o.floor) for o in setup.objectives if o.floor is not None}
-    for objective in setup.objectives:
-        if objective.name in setup.relative_floors:
-            parent, minus = setup.relative_floors[objective.name]
-            if parent in parent_scores:
-                shown = metric(objective, parent_scores[parent][objective.name])
-                found[objective.name] = inner(
-                    objective, shown - minus if objective.direction == "max" else shown + minus
-                )
-    return found

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from evomerge.engine import Share
 from evomerge.evaluate import Prepared
 from evomerge.recipe import ModelRef
 from evomerge.records import Failure, ItemScores, Pool
@@ -35,7 +36,9 @@ class Outcome:
 class WorkerSetup:
     """Everything a worker needs to start: where the parents are and what to score. Can be pickled.
 
-    commits: of the hub that the parents' names stand for, so that every worker opens the same.
+    commits: of the hub that the parents' names stand for, so that every worker opens the same. digests: of the
+    parents by name, with which workers keep statistics on disk; without, they keep none. share: of a machine's memory
+    that one worker may take. places: name of a parent or adapter -> its folder.
     """
 
     parents: tuple[ModelRef, ...]
@@ -45,6 +48,9 @@ class WorkerSetup:
     threads: int
     device: str
     commits: Mapping[str, str] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    share: Share = field(default_factory=Share)
+    places: Mapping[str, Path] = field(default_factory=dict)
 
 
 class Executor(Protocol):
@@ -53,6 +59,11 @@ class Executor(Protocol):
     @property
     def free(self) -> int:
         """How many more jobs may be submitted now."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """How many workers are up. While there are none, jobs wait for one to come."""
         ...
 
     def submit(self, job: Job) -> None:

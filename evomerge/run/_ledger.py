@@ -147,7 +147,7 @@ class Ledger:
                 generation,
                 subset,
                 number,
-                None if point is None else json.dumps(asdict(point)),
+                None if point is None else json.dumps(_plain_point(point)),
                 json.dumps(recipe),
                 fingerprint,
                 same_as,
@@ -181,15 +181,25 @@ class Ledger:
 
     def add_scores(self, candidate: int, pool: Pool, scores: Scores, items: Mapping[str, ItemScores]) -> None:
         """Record one pool's scores and items of a candidate; a pool is scored once."""
-        for name, score in scores.items():
-            self._db.execute(
-                "INSERT INTO score VALUES (?, ?, ?, ?, ?, ?)",
-                (candidate, pool, name, score.value, score.stderr, score.n),
-            )
-        for name, each in items.items():
-            extras = (None if extra is None else json.dumps(extra) for extra in (each.weights, each.soft))
-            row = (candidate, pool, name, json.dumps(each.ids), json.dumps(each.values), *extras)
-            self._db.execute("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        self._db.executemany(
+            "INSERT INTO score VALUES (?, ?, ?, ?, ?, ?)",
+            [(candidate, pool, name, score.value, score.stderr, score.n) for name, score in scores.items()],
+        )
+        self._db.executemany(
+            "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    candidate,
+                    pool,
+                    name,
+                    json.dumps(each.ids),
+                    json.dumps(each.values),
+                    None if each.weights is None else json.dumps(each.weights),
+                    None if each.soft is None else json.dumps(each.soft),
+                )
+                for name, each in items.items()
+            ],
+        )
 
     def tell(self, candidate: int, number: int, values: Sequence[float] | None) -> None:
         """Record what the optimiser is about to be told."""
@@ -275,6 +285,10 @@ def _candidate(row: Sequence[Any], scores: Mapping[Pool, Scores]) -> Candidate:
         seconds=seconds,
         worker=worker,
     )
+
+
+def _plain_point(point: Point) -> dict[str, Any]:
+    return {"reals": point.reals, "integers": point.integers, "categories": point.categories}
 
 
 def _point(plain: Mapping[str, Any]) -> Point:

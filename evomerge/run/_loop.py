@@ -1,27 +1,31 @@
 """The search itself: keep every worker busy, record every result before the optimiser hears of it."""
 
+import gc
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
-from evomerge.errors import EvomergeError
 from evomerge.recipe import fingerprint_of
-from evomerge.records import Candidate, Failure, ItemScores, Scores
+from evomerge.records import Candidate, Scores
+from evomerge.run._busy import Busy
 from evomerge.run._fitness import fitness, scores_of, values_of, vector
-from evomerge.run._inspect import Setup, floors_of
 from evomerge.run._jobs import Executor, Job, Outcome
 from evomerge.run._ledger import Ledger
 from evomerge.run._progress import Observer
 from evomerge.run._replay import restored_optimizer
-from evomerge.run._standings import Standings
+from evomerge.run._setup import Setup
+from evomerge.run._standings import effects_of, handicap
 from evomerge.run._subsets import WHOLE, Subsets
+from evomerge.run._tally import Tally
 from evomerge.run._watch import Watch
 from evomerge.search import OPTIMIZERS
 
+ASKS = 4  # new candidates committed together before their workers start; such a commit need not reach the disk
+LATEST = 256  # candidates whose items tell how hard a new subset is; more would only take more time
 WAIT_SECONDS = 0.5  # longest sleep before the budget and Ctrl-C are looked at again
 BATCH = 16  # results committed together: few enough that freed workers need not wait, enough to share the commit
-HOPELESS = 30  # failures in a row after which the machine, not the candidates, must be at fault
 
 
 class SearchLoop:
@@ -46,33 +50,22 @@ class SearchLoop:
         self._before = float(ledger.meta("seconds", 0.0))
         self._queue: deque[Job] = deque()
         self._running: set[int] = set()
-        self._known: dict[int, Candidate] = {}
-        self._table: dict[int, Mapping[str, ItemScores]] = {}
-        self._numbers: dict[int, int] = {}  # candidate -> the optimiser's number of it
         self._handicaps: dict[int, dict[str, float]] = {}
-        self._done = 0  # finished candidates
-        self._items = 0
-        self._busy = 0.0  # seconds that workers spent on scored candidates
-        self._failures: dict[str, int] = {}
-        self._in_a_row = 0
+        self._busy = Busy(ledger.meta("busy", {}))
+        self.tally = Tally(setup)
         self._watch = Watch(setup, observer, clock)
 
     # -- starting and resuming -----------------------------------------------------------------------------------
 
     def restore(self) -> None:
         """Bring the queues to where the ledger says the run stands."""
-        self._known = {each.id: each for each in self.ledger.candidates()}
-        self._numbers = {step.candidate: step.number for step in self.ledger.steps() if step.kind == "ask"}
-        items = self.ledger.items("search")
-        for each in self._known.values():
-            if each.state != "running":
-                self._count(each, items.get(each.id))
-        self._watch.already = self._done
+        self.tally.read(self.ledger)
+        self._watch.already = self.tally.done
         self._handicaps = {int(subset): found for subset, found in self.ledger.meta("handicaps", {}).items()}
-        if not self._known:
+        if not self.tally.known:
             self._add_references()
-        waiting = [each for each in self._known.values() if each.state == "running" and each.kind != "mean"]
-        self._queue.extend(self._job(each) for each in waiting)
+        running = [each for each in self.tally.known.values() if each.state == "running" and each.kind != "mean"]
+        self._queue.extend(self._job(each) for each in running)
 
     def _add_references(self) -> None:
         with self.ledger.transaction():
@@ -85,28 +78,32 @@ class SearchLoop:
                     recipe=reference.document,
                     fingerprint=self.setup.recipe(reference.document).fingerprint,
                 )
-        self._known = {each.id: each for each in self.ledger.candidates()}
+        self.tally.known = {each.id: each for each in self.ledger.candidates()}
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
     def run(self, deadline: Callable[[], float | None]) -> None:
         """Search until the budget is spent, deadline() (seconds of the run) has passed or stop() says so."""
+        with _short_collections():
+            self._run(deadline)
+
+    def _run(self, deadline: Callable[[], float | None]) -> None:
         while True:
             self._fill(deadline)
-            if not self._running:
+            if not self._running and (self._stop() or (not self._queue and self._spent(deadline))):
                 return
+            if self._stop() and not self.executor.workers:
+                return  # what is asked for stays so in the ledger; waiting for workers to come up could take for ever
             results = self.executor.wait(WAIT_SECONDS)
+            self._busy.tick(self.seconds, self.executor.workers)
             for start in range(0, len(results), BATCH):
                 freed = results[start : start + BATCH]
                 self._record(freed)
                 self._fill(deadline, len(freed))  # the others' workers get theirs when their results are told
             self._watch.show(
-                self._known,
-                self._table,
-                self.floors,
-                done=self._done,
+                self.tally,
                 running=len(self._running),
-                failures=self._failures,
+                workers=self.executor.workers,
                 seconds=self.seconds,
                 end=deadline(),
             )
@@ -115,7 +112,7 @@ class SearchLoop:
         """Give free workers (at most `most`) a job: queued ones first, then new candidates while the budget lasts."""
         left = self.executor.free if most is None else min(most, self.executor.free)
         while left > 0 and not self._stop():
-            count = min(left, BATCH)
+            count = min(left, ASKS)
             jobs = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
             repeats: list[tuple[Job, Outcome]] = []
             with self.ledger.transaction(results=False):  # one commit for all: hundreds of workers can ask at once
@@ -129,6 +126,8 @@ class SearchLoop:
                 return
             self._record(repeats)
             left -= len(jobs)
+            if jobs:
+                self._busy.begin(self.seconds)
             for job in jobs:
                 self._running.add(job.candidate)
                 self.executor.submit(job)
@@ -138,14 +137,14 @@ class SearchLoop:
         end = deadline()
         if end is not None and self.seconds >= end:
             return True
-        if budget.candidates is not None and len(self._numbers) >= budget.candidates:
+        if budget.candidates is not None and len(self.tally.numbers) >= budget.candidates:
             return True
-        return budget.items is not None and self._items >= budget.items
+        return budget.items is not None and self.tally.items >= budget.items
 
     @property
     def seconds_per_item(self) -> float | None:
         """Seconds that scoring one item took on average (of one worker), or None before anything was scored."""
-        return self._busy / self._items if self._items else None
+        return self.tally.busy / self.tally.items if self.tally.items else None
 
     @property
     def seconds(self) -> float:
@@ -180,10 +179,10 @@ class SearchLoop:
             recipe=document,
             state="running",
         )
-        self._known[candidate], self._numbers[candidate] = added, proposal.number
+        self.tally.ask(added, proposal.number)
         if twin is None:
             return self._job(added), None
-        copied = Outcome(items=self._table[twin], failure=None, seconds=0.0, worker=f"same as {twin}", attempts=0)
+        copied = Outcome(items=self.tally.table[twin], failure=None, seconds=0.0, worker=f"same as {twin}", attempts=0)
         return self._job(added), copied
 
     def _job(self, candidate: Candidate) -> Job:
@@ -199,15 +198,17 @@ class SearchLoop:
         finished = []
         with self.ledger.transaction():
             for job, outcome in results:
-                candidate = self._known[job.candidate]
+                self._busy.spent(outcome.seconds)
+                candidate = self.tally.known[job.candidate]
                 scores = scores_of(outcome.items) if outcome.items is not None else None
                 finished.append((candidate, outcome, scores, self._write(candidate, outcome, scores)))
             if self._handicaps:  # estimated once, so a resumed run must not estimate them anew from more scores
                 self.ledger.set_meta("handicaps", {str(subset): found for subset, found in self._handicaps.items()})
             self.ledger.set_meta("seconds", self.seconds)
+            self.ledger.set_meta("busy", self._busy.plain())
         for candidate, outcome, scores, values in finished:
-            if candidate.id in self._numbers:
-                self.optimizer.tell(self._numbers[candidate.id], values)
+            if candidate.id in self.tally.numbers:
+                self.optimizer.tell(self.tally.numbers[candidate.id], values)
             self._remember(candidate, outcome, scores)
 
     def _write(self, candidate: Candidate, outcome: Outcome, scores: Scores | None) -> tuple[float, ...] | None:
@@ -222,8 +223,8 @@ class SearchLoop:
         )
         if scores is not None and outcome.items is not None:
             self.ledger.add_scores(candidate.id, "search", scores, outcome.items)
-        if candidate.id in self._numbers:
-            self.ledger.tell(candidate.id, self._numbers[candidate.id], values)
+        if candidate.id in self.tally.numbers:
+            self.ledger.tell(candidate.id, self.tally.numbers[candidate.id], values)
         return values
 
     def _told(self, candidate: Candidate, scores: Scores | None) -> tuple[float, ...] | None:
@@ -234,7 +235,7 @@ class SearchLoop:
         if not OPTIMIZERS[self.optimizer.name].scalar:
             for name, handicap in self._handicap(candidate).items():
                 values[name] += handicap
-        floors = self.floors()
+        floors = self.tally.floors
         if self.optimizer.objectives == 1:
             return (fitness(self.setup.objectives, values, floors),)
         return vector(self.setup.objectives, values, floors)
@@ -242,51 +243,37 @@ class SearchLoop:
     def _handicap(self, candidate: Candidate) -> dict[str, float]:
         """Return the subset's handicap, estimated once, when its first candidate comes back."""
         if candidate.subset not in self._handicaps:
-            standings = Standings(self.setup.objectives, self._table, {})
-            self._handicaps[candidate.subset] = standings.handicap(self.subsets.items(candidate.subset))
+            table = self.tally.table
+            told = [*(each for each in table if self.tally.known[each].subset == WHOLE), *sorted(table)[-LATEST:]]
+            known = {each: table[each] for each in told}
+            effects = effects_of(self.setup.objectives, known)
+            self._handicaps[candidate.subset] = handicap(effects, self.subsets.items(candidate.subset))
         return self._handicaps[candidate.subset]
-
-    def floors(self) -> dict[str, float]:
-        """Return the floors that are known by now; those that hang on a parent need its scores."""
-        parents = {
-            each.name: values_of(each.scores["search"])
-            for each in self._known.values()
-            if each.kind == "parent" and "search" in each.scores
-        }
-        return floors_of(self.setup, parents)
 
     def _remember(self, candidate: Candidate, outcome: Outcome, scores: Scores | None) -> None:
         self._running.discard(candidate.id)
-        self._known[candidate.id] = replace(
+        finished = replace(
             candidate,
             state=outcome.failure.kind if outcome.failure else "scored",
             failure=outcome.failure,
             seconds=outcome.seconds,
             scores={"search": scores} if scores is not None else {},
         )
-        self._count(self._known[candidate.id], outcome.items)
-        self._count_failures(candidate, outcome.failure)
+        self.tally.finish(finished, outcome.items)
         if scores is not None:
-            value = fitness(self.setup.objectives, values_of(scores), self.floors())
+            value = fitness(self.setup.objectives, values_of(scores), self.tally.floors)
             self._watch.last = f"{candidate.name} {value:.3f} in {outcome.seconds:.1f} s"
         elif outcome.failure is not None:
             self._watch.last = f"{candidate.name} {outcome.failure.kind}: {outcome.failure.reason}"
             self.observer.say(self._watch.last)
+        self.tally.despair(outcome.failure, self.optimizer.generation_size)
 
-    def _count_failures(self, candidate: Candidate, failure: Failure | None) -> None:
-        self._in_a_row = 0 if failure is None else self._in_a_row + 1
-        if failure is not None and self._in_a_row >= max(HOPELESS, 2 * self.optimizer.generation_size):
-            raise EvomergeError(
-                f"{self._in_a_row} candidates in a row failed, so something else than the candidates is wrong; "
-                f"the last reason: {failure.reason}"
-            )
 
-    def _count(self, candidate: Candidate, items: Mapping[str, ItemScores] | None) -> None:
-        """Keep the sums that budgets and the view ask for many times a second."""
-        if items is not None:
-            self._table[candidate.id] = items
-            self._items += sum(len(scores.ids) for scores in items.values())
-            self._busy += candidate.seconds or 0.0
-        self._done += candidate.id in self._numbers
-        if candidate.failure is not None:
-            self._failures[candidate.failure.kind] = self._failures.get(candidate.failure.kind, 0) + 1
+@contextmanager
+def _short_collections() -> Iterator[None]:
+    """Keep what is loaded by now out of garbage collections: with torch and lm-eval, each takes a fifth of a second."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -8,11 +8,12 @@ from typing import Any
 from evomerge.errors import NothingScored
 from evomerge.records import Candidate, Kind, Pool
 from evomerge.run._fitness import factor, fitness, scores_of, shortfall, values_of
-from evomerge.run._inspect import Setup, floors_of
+from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._jobs import Executor, Job, Outcome
 from evomerge.run._ledger import Ledger
 from evomerge.run._loop import WAIT_SECONDS, SearchLoop
 from evomerge.run._progress import Observer, Phase, Progress
+from evomerge.run._setup import Setup
 from evomerge.run._standings import Standings
 from evomerge.search import Optimizer
 from evomerge.stats import Comparison, Verdict, paired_interval, verdict
@@ -63,7 +64,7 @@ class Proof:
         searched = [each.id for each in self.ledger.candidates(kinds=["candidate"]) if each.state == "scored"]
         if not searched:
             raise NothingScored(f"{self.ledger.path.parent}: no candidate could be scored; see `evomerge front --all`")
-        standings = Standings(self.setup.objectives, self.ledger.items("search"), self._loop.floors())
+        standings = Standings(self.setup.objectives, self.ledger.items("search"), self._loop.tally.floors)
         count = self.setup.entry.proof.finalists
         best = standings.ranked(searched)
         front = standings.ranked(standings.front(searched))[:count]
@@ -109,7 +110,7 @@ class Proof:
                 document = known[todo[0]].recipe
                 self.executor.submit(Job(candidate=todo.popleft(), pool=pool, document=document, items=items))
                 running += 1
-            if not running:
+            if self._stop() and not (running and self.executor.workers):
                 return False
             for job, outcome in self.executor.wait(WAIT_SECONDS):
                 self._record(known[job.candidate], job, outcome)
@@ -121,7 +122,7 @@ class Proof:
                     done=done,
                     planned=planned,
                     running=running,
-                    workers=self.setup.entry.workers.count or 1,
+                    workers=self.executor.workers,
                     seconds=self._loop.seconds,
                     seconds_left=spent / done * (planned - done) if done else None,
                 )
@@ -157,8 +158,7 @@ class Proof:
         scored = {c.id: c for c in self.ledger.candidates() if "select" in c.scores}
         objectives = self.setup.objectives
         values = {each: values_of(candidate.scores["select"]) for each, candidate in scored.items()}
-        parents = {c.name: values[c.id] for c in scored.values() if c.kind == "parent"}
-        floors = floors_of(self.setup, parents)
+        floors = floors_of(objectives, self.setup.relative_floors, parent_scores(scored.values(), "select"))
         means = {each: fitness(objectives, values[each], {}) for each in scored}
         eligible = [c.id for c in scored.values() if c.kind in ("candidate", "mean")]
         if not eligible:

@@ -1,9 +1,9 @@
 """A fresh optimiser brought to where the ledger's asks and tells left the old one."""
 
 from evomerge.records import Point
-from evomerge.run._inspect import Setup
 from evomerge.run._ledger import Ledger
 from evomerge.run._progress import Observer
+from evomerge.run._setup import Setup
 from evomerge.search import Optimizer, create
 
 

@@ -1,7 +1,7 @@
 """Reading a run: what the ledger says, from any process, while the run goes on or years later."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,9 @@ from evomerge.engine import make_plan
 from evomerge.errors import InvalidInput
 from evomerge.recipe import Recipe, parse_recipe
 from evomerge.records import Candidate, ItemScores, Objective, Pool
+from evomerge.run._busy import share
 from evomerge.run._fitness import fitness, values_of
+from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._ledger import Ledger, reading
 from evomerge.run._shares import shares
 from evomerge.run._standings import Standings
@@ -23,7 +25,7 @@ State = Literal["searching", "proving", "done"]
 
 
 class Summary(NamedTuple):
-    """Where a run stands. failures: kind -> count. owner: the process working on it, or None."""
+    """Where a run stands. failures: kind -> count. owner: process working on it, or None. busy: see `utilisation`."""
 
     state: State
     owner: str | None
@@ -32,6 +34,7 @@ class Summary(NamedTuple):
     budget: Mapping[str, Any]
     failures: Mapping[str, int]
     seconds: float
+    busy: float | None
     best: tuple[int, float] | None
     front: int
 
@@ -105,9 +108,10 @@ class Run:
     def front(self) -> list[Candidate]:
         """The candidates that no other dominates: by select scores once they exist, else by adjusted search scores."""
         chosen = self._ledger.meta("front")
-        known = {each.id: each for each in self.candidates()}
+        candidates = self.candidates()
+        known = {each.id: each for each in candidates}
         if chosen is None:
-            standings = self.standings()
+            standings = self._standings(candidates)
             chosen = standings.front(list(standings.values))
         with reading(self._ledger.path):
             return [known[each] for each in chosen]
@@ -127,9 +131,14 @@ class Run:
         return list(self._ledger.meta("finalists", []))
 
     def standings(self) -> Standings:
-        """Return search scores made comparable across subsets."""
+        """Return search scores made comparable across subsets; whoever misses a floor ranks behind."""
+        return self._standings(self.candidates())
+
+    def _standings(self, candidates: Sequence[Candidate]) -> Standings:
         with reading(self._ledger.path):
-            return Standings(self.objectives, self._ledger.items("search"), {})
+            relative = self._ledger.meta("identity", {}).get("relative_floors", {})
+            floors = floors_of(self.objectives, relative, parent_scores(candidates, "search"))
+            return Standings(self.objectives, self._ledger.items("search"), floors)
 
     def mean_score(self, candidate: Candidate, pool: Pool) -> float | None:
         """Return the weighted mean of the objectives on one pool, or None if it was not scored there."""
@@ -144,7 +153,7 @@ class Run:
         for each in candidates:
             if each.failure is not None:
                 failures[each.failure.kind] = failures.get(each.failure.kind, 0) + 1
-        standings = self.standings()
+        standings = self._standings(candidates)
         ranked = standings.ranked([each.id for each in searched])
         return Summary(
             state=self.state,
@@ -154,9 +163,18 @@ class Run:
             budget=self._ledger.meta("search").get("budget", {}),
             failures=failures,
             seconds=float(self._ledger.meta("seconds", 0.0)),
+            busy=utilisation(self),
             best=(ranked[0], standings.fitness(ranked[0])) if ranked else None,
             front=len(standings.front(list(standings.values))),
         )
+
+
+def utilisation(run: Run) -> float | None:
+    """Return the share of its workers' time that a search spent on candidates, from the first to the last of them.
+
+    Workers count while they are up, the proof does not count. None: nothing was scored, or by an older evomerge.
+    """
+    return share(run.fact("busy"))
 
 
 def owner_of(run: Path) -> str | None:

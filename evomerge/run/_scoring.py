@@ -2,13 +2,16 @@
 
 import gc
 import math
+import os
+import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any
 
 from evomerge.checkpoint import Parents
-from evomerge.engine import LiveModel, make_plan
-from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput, MergeFailed
+from evomerge.engine import LiveModel, make_plan, self_check
+from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput, MergeFailed, SelfCheckFailed
 from evomerge.recipe import parse_recipe
 from evomerge.records import Failure, FailureKind
 from evomerge.run._fitness import scores_of
@@ -23,7 +26,10 @@ class CandidateScorer:
 
         torch.set_num_threads(setup.threads)
         self.setup, self.name = setup, name
-        self._live = LiveModel(Parents(setup.parents, setup.root, setup.commits), device=setup.device)
+        parents = Parents(setup.parents, setup.root, setup.commits, setup.digests, setup.places)
+        cache = cache_folder() / "statistics" if setup.digests else None
+        self._live = LiveModel(parents, device=setup.device, cache=cache, share=setup.share)
+        self._checked = False
         self._scorers: dict[tuple[int, int], Any] = {}
 
     def ready(self) -> None:
@@ -31,10 +37,16 @@ class CandidateScorer:
         from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
     def score(self, job: Job, batch_size: int | None = None) -> Outcome:
-        """Score a job; every exception becomes a failure of the candidate."""
+        """Score a job; every exception becomes a failure of the candidate, but for one:
+
+        Raises:
+            SelfCheckFailed: this machine makes wrong models. That is no candidate's fault, and ends the run.
+        """
         started = time.perf_counter()
         try:
             items, failure = self._score(job, batch_size or self.setup.batch_size), None
+        except SelfCheckFailed:
+            raise
         except DegenerateModel as error:
             items, failure = None, _failure("degenerate", error)
         except (MergeFailed, InvalidInput) as error:
@@ -48,6 +60,7 @@ class CandidateScorer:
     def _score(self, job: Job, batch_size: int) -> Any:
         plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
         self._live.apply(plan)
+        self._checked = self._checked or self_check(self._live, plan, self.name)
         key = (id(self._live.model), batch_size)
         if key not in self._scorers:
             bound = self.setup.prepared.scorer(self._live.model, self._live.tokenizer, batch_size=batch_size)
@@ -57,6 +70,18 @@ class CandidateScorer:
             if not math.isfinite(score.value) or not math.isfinite(score.stderr):
                 raise EvomergeError(f"{name}: its values are too large to average")
         return items
+
+
+def cache_folder() -> Path:
+    """Return where this machine's user keeps what can be worked out again: $EVOMERGE_CACHE, else the system's place."""
+    if os.environ.get("EVOMERGE_CACHE"):
+        return Path(os.environ["EVOMERGE_CACHE"]).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "evomerge"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "evomerge" / "Cache"
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "evomerge"
 
 
 def _failure(kind: FailureKind, error: BaseException, detail: str = "") -> Failure:

@@ -8,6 +8,7 @@ import numpy as np
 from evomerge.records import Pool
 
 WHOLE = -1  # the subset number of the whole search pool
+KEPT = 64  # drawn subsets: hundreds of workers are in as many as twenty generations at once
 
 
 class Subsets:
@@ -15,16 +16,21 @@ class Subsets:
 
     def __init__(self, pools: Mapping[str, Mapping[Pool, Sequence[int]]], size: int, policy: str, seed: int):
         self._pools, self._size, self._policy, self._seed = pools, size, policy, seed
+        self._drawn: dict[int, dict[str, tuple[int, ...]]] = {}
 
     def number(self, generation: int) -> int:
         """Return the number of the subset that a generation is scored on."""
         return generation if self._policy == "rotate" else 0
 
-    def items(self, number: int) -> dict[str, tuple[int, ...]]:
+    def items(self, number: int) -> Mapping[str, tuple[int, ...]]:
         """Return objective -> sorted item ids of a subset; WHOLE is the whole search pool."""
-        if number == WHOLE:
-            return self.pool("search")
-        return {name: self._draw(name, number) for name in self._pools}
+        if number not in self._drawn:
+            while len(self._drawn) >= KEPT:
+                self._drawn.pop(next(iter(self._drawn)))
+            self._drawn[number] = (
+                self.pool("search") if number == WHOLE else {name: self._draw(name, number) for name in self._pools}
+            )
+        return self._drawn[number]
 
     def _draw(self, name: str, number: int) -> tuple[int, ...]:
         ids = self._pools[name]["search"]

@@ -1,14 +1,15 @@
 """What the search loop shows: who leads, what failed, how long it will take."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
-from evomerge.records import Candidate, ItemScores
-from evomerge.run._inspect import Setup
 from evomerge.run._progress import Observer, Progress
+from evomerge.run._setup import Setup
 from evomerge.run._standings import Standings
+from evomerge.run._tally import Tally
 
-REFRESH_SHARE = 0.02  # of the time that may go into finding the front and the best to show
+REFRESH_SHARE = 0.005  # of the time that may go into finding the front and the best: all workers may be kept waiting
+SEEK_SHARE = 0.1  # the same, until there is one
 
 
 class Leaders(NamedTuple):
@@ -29,51 +30,35 @@ class Watch:
         self.already = 0  # candidates that earlier sessions finished
         self.last = ""
 
-    def show(
-        self,
-        known: Mapping[int, Candidate],
-        table: Mapping[int, Mapping[str, ItemScores]],
-        floors: Callable[[], Mapping[str, float]],
-        *,
-        done: int,
-        running: int,
-        failures: Mapping[str, int],
-        seconds: float,
-        end: float | None,
-    ) -> None:
+    def show(self, tally: Tally, *, running: int, workers: int, seconds: float, end: float | None) -> None:
         """Report how the search stands. end: seconds of the run at which the search must stop, or None."""
         now = self._clock()
         if now >= self._leaders.until:
-            self._leaders = self._find_leaders(known, table, floors(), now)
+            self._leaders = self._find_leaders(tally, now)
         budget = self._setup.entry.budget.candidates
         self._observer.update(
             Progress(
                 phase="searching",
-                done=done,
+                done=tally.done,
                 planned=budget,
                 running=running,
-                workers=self._setup.entry.workers.count or 1,
+                workers=workers,
                 best=self._leaders.best,
                 front=self._leaders.front,
-                failures=failures,
+                failures=tally.failures,
                 seconds=seconds,
-                seconds_left=self._left(done, budget, None if end is None else max(0.0, end - seconds)),
+                seconds_left=self._left(tally.done, budget, None if end is None else max(0.0, end - seconds)),
                 last=self.last,
             )
         )
 
-    def _find_leaders(
-        self,
-        known: Mapping[int, Candidate],
-        table: Mapping[int, Mapping[str, ItemScores]],
-        floors: Mapping[str, float],
-        now: float,
-    ) -> Leaders:
-        standings = Standings(self._setup.objectives, table, floors)
-        ranked = standings.ranked([each for each in standings.values if known[each].kind == "candidate"])
+    def _find_leaders(self, tally: Tally, now: float) -> Leaders:
+        standings = Standings(self._setup.objectives, tally.table, tally.floors)
+        ranked = standings.ranked([each for each in standings.values if tally.known[each].kind == "candidate"])
         best = (ranked[0], standings.fitness(ranked[0])) if ranked else None
         front = len(standings.front(list(standings.values)))
-        return Leaders(best, front, now + (self._clock() - now) / REFRESH_SHARE)
+        share = REFRESH_SHARE if best else SEEK_SHARE
+        return Leaders(best, front, now + (self._clock() - now) / share)
 
     def _left(self, done: int, budget: int | None, until_end: float | None) -> float | None:
         """Return the expected seconds until the search ends (the proof comes after)."""

@@ -31,7 +31,22 @@ def front(values: Sequence[Sequence[float] | None]) -> list[int]:
     finite = np.flatnonzero(np.isfinite(points_PO).all(axis=1))
     indices = [present[position] for position in finite]
     points_PO = points_PO[finite]
-    return [index for index, point in zip(indices, points_PO, strict=True) if not _dominated(point, points_PO)]
+    return [indices[position] for position in _front(points_PO)]
+
+
+def _front(points_PO: _Points) -> list[int]:
+    """Return the positions of the non-dominated points, in their order.
+
+    Whoever dominates a point comes before it in falling lexicographic order, so each is compared with the front of
+    those before it alone.
+    """
+    kept: list[int] = []
+    kept_PO = np.empty_like(points_PO)
+    for position in np.lexsort(-points_PO.T[::-1]) if points_PO.size else range(len(points_PO)):
+        if not _dominated(points_PO[position], kept_PO[: len(kept)]):
+            kept_PO[len(kept)] = points_PO[position]
+            kept.append(int(position))
+    return sorted(kept)
 
 
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:

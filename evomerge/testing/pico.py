@@ -47,7 +47,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 128,
     },
 }
-ENCODERS = {"bert"}
+ENCODERS = {"bert", "distilbert", "electra", "modernbert", "roberta"}
+ENCODER_DECODERS = {"bart", "t5"}
 
 
 def write_pico(
@@ -56,16 +57,16 @@ def write_pico(
     """Write a random pico model with a character tokenizer and return its folder.
 
     near: start from that pico model's weights and add a small random task vector, as a fine-tune would.
-    config: overrides of the family's config values.
+    config: overrides of the family's config values; a family that is in no table here starts from Llama's.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM
+    from transformers import AutoConfig
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     generator = torch.Generator().manual_seed(seed)
-    settings = AutoConfig.for_model(family, **{**FAMILIES[family], **config})
-    kind = AutoModelForMaskedLM if family in ENCODERS else AutoModelForCausalLM
+    settings = AutoConfig.for_model(family, **{**FAMILIES.get(family, _LLAMA_LIKE), **config})
+    kind = auto_class(family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = kind.from_config(settings, dtype=torch.float32)
@@ -78,6 +79,15 @@ def write_pico(
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     character_tokenizer().save_pretrained(folder)
     return folder
+
+
+def auto_class(family: str) -> Any:
+    """Return the auto class of transformers that loads a family."""
+    import transformers
+
+    if family in ENCODERS:
+        return transformers.AutoModelForMaskedLM
+    return transformers.AutoModelForSeq2SeqLM if family in ENCODER_DECODERS else transformers.AutoModelForCausalLM
 
 
 def character_tokenizer() -> Any:

@@ -109,8 +109,8 @@ def test_only_the_tensor_that_is_read_is_computed(tmp_path: Path, monkeypatch: p
         ModelRef.parse(f"{base}+{tmp_path / 'adapter'}")
     ]
     read: list[str] = []
-    original = Checkpoint.tensor
-    monkeypatch.setattr(Checkpoint, "tensor", lambda self, name: read.append(name) or original(self, name))
+    original = Checkpoint.stored
+    monkeypatch.setattr(Checkpoint, "stored", lambda self, name: read.append(name) or original(self, name))
     model.tensor("model.layers.1.self_attn.q_proj.weight")
     assert read == ["model.layers.1.self_attn.q_proj.weight"]
     assert model.digest != Checkpoint(base, "base").digest

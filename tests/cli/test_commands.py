@@ -48,6 +48,17 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     assert seconds < 5  # the promise of 0.3 s is measured in benchmarks, not on a loaded test machine
 
 
+def test_a_merge_imports_no_more_than_it_needs() -> None:
+    code = (
+        "import sys; import evomerge.cli.merge\n"
+        "from evomerge._merging import merge\n"
+        "heavy = {'ray', 'lm_eval', 'transformers', 'huggingface_hub', 'numba', 'scipy', 'evomerge.run'}\n"
+        "sys.exit(f'loaded {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("verb", list(VERBS))
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     result = run(verb, "--help")

@@ -92,7 +92,7 @@ def test_what_cannot_be_planned_is_a_sentence(pico: dict[str, Path], tmp_path: P
         (linear(pico, {"filter": "mlp", "value": 1}, 1), f"weight of {pico['one']} has no value for"),
         (stack(pico, ("one", 0, 4)), "has 3 layers, layer_range [0, 4] asks for more"),
         (stack(pico, ("one", 0, 0), ("two", 0, 0)), "hold no layer at all"),
-        (stack(pico, ("one", 0, 3), evomerge={"gains": [1, 2]}), "gains has 2 values, expected one for each of 3"),
+        (stack(pico, ("one", 0, 3), evomerge={"gains": [1, 2]}), "gains: found 2 values, expected one for each of 3"),
     ]
     for document, sentence in cases:
         with pytest.raises(MergeFailed) as caught:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -85,3 +86,62 @@ def test_other_ids_are_noted(tmp_path: Path) -> None:
     (note,) = vocabulary_notes([opened(base), opened(other)])
     assert "other has 2 tokens under other ids than base and 1 of its own" in note
     assert vocabulary_notes([opened(base), opened(base)]) == []
+
+
+def checked(document: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """Return what `check --json` says of a recipe."""
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(document))
+    result = CliRunner().invoke(command, [str(path), "--json"])
+    assert result.exit_code == 0, result.output
+    found: dict[str, Any] = json.loads(result.output)["facts"]
+    return found
+
+
+def arithmetic(base: Path | str, *models: Path | str, **rest: Any) -> dict[str, Any]:
+    entries = [{"model": str(model), "parameters": {"weight": 0.5}} for model in models]
+    return {"merge_method": "task_arithmetic", "base_model": str(base), "models": entries, **rest}
+
+
+def test_a_parent_with_an_adapter(tmp_path: Path) -> None:
+    """The adapter is its whole task vector."""
+    from evomerge import extract_lora
+
+    base = write_pico(tmp_path / "base", 0)
+    extract_lora(moved(base, tmp_path / "child", 0.05), base, tmp_path / "lora", rank=64)
+    facts = checked(arithmetic(base, f"{base}+{tmp_path / 'lora'}"), tmp_path)
+    assert len(facts["parents"]) == 2
+    (line,) = facts["kinship"]
+    assert line.startswith(f"{base}+{tmp_path / 'lora'}: task vector 4.") or "task vector 5." in line
+    assert facts["notes"] == []
+
+
+def test_a_merge_as_a_parent(tmp_path: Path) -> None:
+    """Inner merges are looked at as well, each against its own base."""
+    base, other = write_pico(tmp_path / "base", 0), write_pico(tmp_path / "other", 9)
+    near = moved(base, tmp_path / "near", 0.02)
+    inner = arithmetic(base, near, other)
+    facts = checked(arithmetic(base, "inner", evomerge={"merges": {"inner": inner}}), tmp_path)
+    assert [line.partition(": task vector")[0] for line in facts["kinship"]] == ["inner", str(near), str(other)]
+    strangers = [note for note in facts["notes"] if "does not descend" in note]
+    assert [note.partition(" does not")[0] for note in strangers] == ["inner", str(other)]  # half of one is a stranger
+
+
+def test_other_vocabulary_sizes_are_left_out_of_the_comparison(tmp_path: Path) -> None:
+    base = write_pico(tmp_path / "base", 0)
+    longer = write_pico(tmp_path / "longer", 0, vocab_size=80)
+    tensors, old = load_file(longer / "model.safetensors"), load_file(base / "model.safetensors")
+    same = {name: old[name] * 1.01 if tensor.shape == old[name].shape else tensor for name, tensor in tensors.items()}
+    save_file(same, longer / "model.safetensors", {"format": "pt"})
+    facts = checked(arithmetic(base, longer, tokenizer={"source": "base"}), tmp_path)
+    (line,) = facts["kinship"]
+    assert "task vector 1.00% of the base's size, cosine 1.0000" in line
+
+
+def test_below_the_resolution_in_a_recipe(tmp_path: Path) -> None:
+    """What decides is the dtype of the result."""
+    base = write_pico(tmp_path / "base", 0)
+    document = arithmetic(base, moved(base, tmp_path / "child", 1e-4), out_dtype="bfloat16")
+    (note,) = checked(document, tmp_path)["notes"]
+    assert "below the resolution of bfloat16; set dtype: float32" in note
+    assert checked(document | {"out_dtype": "float32"}, tmp_path)["notes"] == []

@@ -65,15 +65,18 @@ def test_a_mixtral_of_equal_experts_is_the_dense_model(family: Any, parent: str,
     torch.testing.assert_close(logits(tmp_path / "out"), logits(models["base"]), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("parent", ["qwen2", "qwen3"])
+@pytest.mark.parametrize("parent", ["qwen2", "qwen3", "llama", "mistral"])
 def test_a_qwen_mixture_of_equal_experts_is_the_dense_model(family: Any, parent: str, tmp_path: Path) -> None:
-    """Qwen2-MoE adds the shared expert's output, so that is scaled to nothing here."""
+    """Qwen2-MoE adds the shared expert's output, so that is scaled to nothing here; its attention always has biases."""
     models = family(parent)
-    more = {"shared_experts": shared(models, residual_scale=0.0)} if parent == "qwen2" else {}
-    moe(config(models, "base", "base", **more), tmp_path / "out")
-    names = set(load_file(tmp_path / "out" / WEIGHTS))
-    assert "model.layers.2.mlp.experts.1.down_proj.weight" in names
-    assert ("model.layers.0.mlp.shared_expert_gate.weight" in names) == (parent == "qwen2")
+    more = {} if parent == "qwen3" else {"shared_experts": shared(models, residual_scale=0.0)}
+    plan = moe(config(models, "base", "base", **more), tmp_path / "out")
+    assert plan.family.name == ("qwen3_moe" if parent == "qwen3" else "qwen2_moe")
+    written = load_file(tmp_path / "out" / WEIGHTS)
+    assert "model.layers.2.mlp.experts.1.down_proj.weight" in written
+    assert ("model.layers.0.mlp.shared_expert_gate.weight" in written) == (parent != "qwen3")
+    if parent in ("llama", "mistral"):
+        assert not written["model.layers.2.self_attn.k_proj.bias"].any()
     torch.testing.assert_close(logits(tmp_path / "out"), logits(models["base"]), atol=1e-4, rtol=1e-4)
 
 
@@ -111,7 +114,7 @@ def test_gates_point_where_prompts_lead(family: Any) -> None:
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
 
     def last(prompt: str, block: int) -> torch.Tensor:
-        ids = torch.tensor([tokenizer(prompt)["input_ids"]])
+        ids = torch.tensor([tokenizer("<s>" + prompt)["input_ids"]])
         with torch.inference_mode():
             state: torch.Tensor = model(ids, output_hidden_states=True).hidden_states[block][0, -1]
         return state
@@ -121,10 +124,16 @@ def test_gates_point_where_prompts_lead(family: Any) -> None:
         torch.testing.assert_close(gates[block, 0], direction / direction.norm())
         torch.testing.assert_close(gates[block, 1], last("hello you", block) / last("hello you", block).norm())
     rows = load_file(folder / WEIGHTS)["model.embed_tokens.weight"]
-    mean = rows[torch.tensor(tokenizer("hello you")["input_ids"])].mean(0)
+
+    def summed(*prompts: str) -> torch.Tensor:
+        ids = [i for prompt in prompts for i in tokenizer("<s>" + prompt)["input_ids"]]
+        return torch.nn.functional.normalize(rows[torch.tensor(ids)].sum(0), dim=0)
+
     cheap = make_gates(base, experts, "cheap_embed", seed=0)
     assert cheap.shape == gates.shape == (3, 2, 32)
-    torch.testing.assert_close(cheap[2, 1], mean / mean.norm())
+    torch.testing.assert_close(cheap[2, 1], summed("hello you"))
+    direction = summed("1+2=", "3*4") - summed("abc")
+    torch.testing.assert_close(cheap[2, 0], direction / direction.norm())
     uniform = make_gates(base, experts, "uniform_random", seed=0)
     assert 0.9 / 32**0.5 < float(uniform.abs().max()) <= 1 / 32**0.5
 
@@ -185,8 +194,13 @@ def test_nothing_is_left_behind_by_what_cannot_be(family: Any, tmp_path: Path) -
         (config(mixed, "t1", "w"), InvalidInput, r"up_proj.weight is \[64, 32\] in"),
         (config(mixed, "t1", "b"), DegenerateModel, "experts.1.w3.weight is not finite"),
         (config(qwen, "t1", "t2"), InvalidInput, "shared_experts: is missing"),
-        (config(llama, "t1", "t2", shared_experts=shared(llama)), InvalidInput, "mixtral .* has none"),
-        (config(llama, "t1", "t2", architecture="qwen2_moe"), InvalidInput, "makes a mixtral"),
+        (
+            config(llama, "t1", "t2", architecture="mixtral", shared_experts=shared(llama)),
+            InvalidInput,
+            "mixtral has none",
+        ),
+        (config(llama, "t1", "t2", architecture="qwen2_moe"), InvalidInput, "qwen2_moe needs one"),
+        (config(llama, "t1", "t2", architecture="Qwen3"), InvalidInput, "makes a mixtral or qwen2_moe"),
         (same, InvalidInput, "lead to the same states"),
     ]
     before = sorted(path.name for path in tmp_path.iterdir())
@@ -196,6 +210,35 @@ def test_nothing_is_left_behind_by_what_cannot_be(family: Any, tmp_path: Path) -
     with pytest.raises(InvalidInput, match="exists already"):
         moe(config(llama, "t1", "t2"), broken)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_prompts_that_end_alike_leave_a_block_undecided(family: Any, tmp_path: Path) -> None:
+    """What enters the first block at a prompt's last token is that token's embedding, whatever came before."""
+    models = family("llama")
+    document = config(models, "t1", "t2")
+    document["experts"][0] |= {"positive_prompts": ["1+2=?"], "negative_prompts": ["abc?"]}
+    plan = moe(document, tmp_path / "one")
+    gates = [load_file(tmp_path / "one" / WEIGHTS)[f"model.layers.{i}.block_sparse_moe.gate.weight"] for i in (0, 1)]
+    assert not gates[0][0].any()
+    assert float(gates[1][0].norm()) == pytest.approx(1)
+    assert not plan.notes
+    document["experts"][0] |= {"positive_prompts": ["1+2=?"], "negative_prompts": []}
+    document["experts"][1] |= {"positive_prompts": ["abc?"], "negative_prompts": []}
+    assert any("in block 0 two experts" in note for note in moe(document, tmp_path / "two").notes)
+    document["experts"][0]["positive_prompts"] = ["abc?"]
+    assert any("in every block two experts" in note for note in moe(document, tmp_path / "three").notes)
+
+
+def test_architectures_by_their_mergekit_names(family: Any) -> None:
+    models = family("llama")
+    for asked, expected in (
+        ("qwen", ("qwen2_moe", "qwen3_moe")),
+        ("Mixtral", ("mixtral",)),
+        ("qwen2_moe", ("qwen2_moe",)),
+    ):
+        assert parse_moe(config(models, "t1", "t2", architecture=asked)).entry.families == expected
+    with pytest.raises(InvalidFile, match=r'architecture: found "deepseek", .* mixtral takes the same models'):
+        parse_moe(config(models, "t1", "t2", architecture="deepseek"))
 
 
 def test_the_folder_says_what_it_is(family: Any, tmp_path: Path) -> None:

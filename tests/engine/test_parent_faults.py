@@ -38,6 +38,15 @@ def make_hole(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + content[8 + size :] + b"\0" * 64)
 
 
+def leave_unwritten(folder: Path) -> None:
+    """Leave a hole in the file, as an interrupted download does that reserved the file's space."""
+    content = (folder / WEIGHTS).read_bytes()
+    with (folder / WEIGHTS).open("wb") as file:
+        file.write(content[: 1 << 15])
+        file.seek(1 << 16)
+        file.write(content[1 << 16 :])
+
+
 def bad_header(folder: Path) -> None:
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes((2**40).to_bytes(8, "little") + content[8:])
@@ -53,6 +62,11 @@ def extra_tensor(folder: Path) -> None:
 
 def other_shape(folder: Path) -> None:
     rewrite(folder, lambda tensors: tensors.update({"model.norm.weight": torch.ones(31)}))
+
+
+def whole_numbers(folder: Path) -> None:
+    name = "model.layers.1.mlp.up_proj.weight"
+    rewrite(folder, lambda tensors: tensors.update({name: torch.ones(tensors[name].shape, dtype=torch.int8)}))
 
 
 def put_nan(folder: Path) -> None:
@@ -86,6 +100,12 @@ def pickle_only(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
 
 
+def quantise(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def no_config(folder: Path) -> None:
     (folder / "config.json").unlink()
 
@@ -93,10 +113,12 @@ def no_config(folder: Path) -> None:
 FAULTS: dict[Callable[[Path], None], tuple[type[EvomergeError], str]] = {
     truncate: (InvalidInput, "is damaged or not a safetensors file"),
     make_hole: (InvalidInput, "is damaged or not a safetensors file"),
+    leave_unwritten: (InvalidInput, "was never written (the file has holes)"),
     bad_header: (InvalidInput, "is damaged or not a safetensors file"),
     lose_tensor: (InvalidInput, "has no tensor model.layers.1.mlp.up_proj.weight"),
     extra_tensor: (InvalidInput, "has no tensor model.layers.1.mlp.new_proj.weight"),
     other_shape: (InvalidInput, "model.norm.weight is 31 in"),
+    whole_numbers: (InvalidInput, "is int8 in"),
     put_nan: (DegenerateModel, "holds NaN or infinity already"),
     put_infinity: (DegenerateModel, "lm_head.weight is not finite"),
     promise_tensor: (InvalidInput, "says model.missing.weight is in"),
@@ -104,6 +126,7 @@ FAULTS: dict[Callable[[Path], None], tuple[type[EvomergeError], str]] = {
     leave_folder: (RefusedForSafety, "expected a .safetensors file beside it"),
     twice: (InvalidInput, "stands in"),
     pickle_only: (RefusedForSafety, "a pickle"),
+    quantise: (InvalidInput, "is quantised (gptq)"),
     no_config: (InvalidInput, "config.json is missing"),
 }
 
@@ -119,7 +142,7 @@ def test_a_faulty_parent_is_named_and_nothing_is_left(
     kind, words = FAULTS[fault]
     parameters = {"linear": {"weight": 1}, "ties": {"weight": 1, "density": 0.5}, "passthrough": {}}[method]
     names = [bad] if method == "passthrough" else [base, bad]
-    if method == "passthrough" and fault in (lose_tensor, extra_tensor, other_shape):
+    if method == "passthrough" and fault in (lose_tensor, extra_tensor, other_shape, whole_numbers):
         pytest.skip("alone, such a parent is only another model")
     document = {
         "merge_method": method,

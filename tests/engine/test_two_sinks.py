@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from evomerge.checkpoint import Parents
-from evomerge.engine import LiveModel, make_plan, write_folder
+from evomerge.engine import Builder, LiveModel, make_plan, write_folder
 from evomerge.recipe import parse_recipe
 
 MERGES = {
@@ -103,7 +103,7 @@ def test_unchanged_tensors_are_not_rebuilt(pico: dict[str, Path], monkeypatch: p
     live = LiveModel(parents)
     live.apply(make_plan(recipe, parents))
     built = []
-    monkeypatch.setattr(live._builder, "build", lambda plan, out: built.append(plan.name))
+    monkeypatch.setattr(Builder, "build", lambda self, plan, out: built.append(plan.name))
     other = parse_recipe(recipe_for("task_arithmetic", pico, {"weight": [0.1, 0.5, 0.8]}))
     live.apply(make_plan(other, parents))
     assert built

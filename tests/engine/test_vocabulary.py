@@ -153,16 +153,44 @@ def test_rules_for_single_tokens(parents: Any, tmp_path: Path) -> None:
     torch.testing.assert_close(found[5], (base[5] + one[4] + two[5]) / 3)
 
 
-def test_a_rule_for_an_unknown_token_is_refused(parents: Any, tmp_path: Path) -> None:
-    rules = {"blu": {"source": {"kind": "zero"}}}
+@pytest.mark.parametrize("source", ["union", "base"])
+def test_a_rule_for_a_new_token_adds_it(source: str, parents: Any, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    _, one, _ = (table(parent) for parent in parents)
+    rules = {
+        "<new>": {"source": {"kind": "model_token", "model": str(parents[1]), "token": "blue"}},
+        "<tool>": {"source": str(parents[1])},
+        "<zero>": {"source": {"kind": "zero"}},
+    }
+    document = recipe(source, *parents, tokens=rules)
+    out = merge(document, tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    new, tool, zero = tokenizer("<new><tool><zero>")["input_ids"]
+    assert tokenizer.convert_ids_to_tokens([new, tool, zero]) == ["<new>", "<tool>", "<zero>"]
+    assert tokenizer.decode([new, tool], skip_special_tokens=True) == "<new>", "matched as its model matches it"
+    torch.testing.assert_close(table(out)[new], one[6])
+    torch.testing.assert_close(table(out)[tool], one[7])
+    assert not table(out)[zero].any()
+    assert table(out).shape[0] == len(tokenizer) == (11 if source == "union" else 9)
+    parsed = parse_recipe(document)
+    notes = make_plan(parsed, Parents(parsed.models)).notes
+    assert any("no model has '<new>', '<zero>', so it is added" in note for note in notes)
+
+
+def test_a_rule_that_names_no_token_is_refused(parents: Any, tmp_path: Path) -> None:
+    rules = {"<new>": {"source": {"kind": "model_token", "model": str(parents[1]), "token": "blu"}}}
     with pytest.raises(InvalidInput, match='Did you mean "blue"'):
         merge(recipe("union", *parents, tokens=rules), tmp_path / "out")
+    with pytest.raises(InvalidInput, match=r'"cyan" is no token of .*one.s tokenizer'):
+        merge(recipe("union", *parents, tokens={"cyan": {"source": str(parents[1])}}), tmp_path / "out")
 
 
 def test_rows_are_padded_to_a_multiple(parents: Any, tmp_path: Path) -> None:
     out = merge(recipe("union", *parents, pad_to_multiple_of=8), tmp_path / "out")
     assert table(out).shape == (16, WIDTH)
-    assert table(out)[9:].abs().max() == 0
+    expected = table(out)[:9].mean(0).expand(7, WIDTH)
+    torch.testing.assert_close(table(out)[9:], expected)  # of a linear merge: the mean of the models' means
     assert json.loads((out / "config.json").read_text())["vocab_size"] == 16
 
 

@@ -129,10 +129,7 @@ def test_two_metrics_of_a_group_share_items_and_passes(folder, model, tokenizer,
         ),
     ],
 )
-def test_refusals(folder, monkeypatch, config, request_, sizes, text):
-    from evomerge.evaluate import _lm_eval
-
-    monkeypatch.setattr(_lm_eval, "_built_in", dict)
+def test_refusals(folder, config, request_, sizes, text):
     write_group(folder, "some", **config)
     pools = PoolSizes(search=sizes[0], select=sizes[1], report=sizes[2])
     with pytest.raises(InvalidFile, match=text):

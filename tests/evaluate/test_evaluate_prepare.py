@@ -40,10 +40,7 @@ def test_only_one_file_imports_lm_eval():
     assert [path.name for path in folder.rglob("*.py") if naming.search(path.read_text())] == ["_lm_eval.py"]
 
 
-def test_every_problem_at_once(write_task, monkeypatch):
-    from evomerge.evaluate import _lm_eval
-
-    monkeypatch.setattr(_lm_eval, "_built_in", dict)  # the built-in index takes seconds
+def test_every_problem_at_once(write_task):
     folder = write_task("mc", ROWS, **CHOICE)
     write_task("unsafe", ROWS, **CHOICE, unsafe_code=True)
     write_task("lost", ROWS, **CHOICE | {"dataset_kwargs": {"data_files": {"test": "nowhere.jsonl"}}})
@@ -77,10 +74,7 @@ def test_every_problem_at_once(write_task, monkeypatch):
     assert len(found) == 12
 
 
-def test_refused_tasks_run_no_code(write_task, tmp_path, monkeypatch):
-    from evomerge.evaluate import _lm_eval
-
-    monkeypatch.setattr(_lm_eval, "_built_in", dict)
+def test_refused_tasks_run_no_code(write_task, tmp_path):
     folder = write_task("mc", ROWS, **CHOICE)
     (folder / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ndef f(doc): return 'x'\n")
     text = (folder / "mc.yaml").read_text()

@@ -1,6 +1,8 @@
 """Scoring a live model: determinism, broken models, global random numbers, generation limits."""
 
+import gc
 import random
+import weakref
 
 import numpy as np
 import pytest
@@ -211,3 +213,44 @@ def test_bfloat16_log_likelihoods_are_not_rounded_to_bfloat16(folder, model, tok
     prepared, scorer = bound(folder, model.to(torch.bfloat16), tokenizer, "mc")
     soft = scorer.score({"mc": prepared.pools["mc"]["search"]})["mc"].soft
     assert any(float(torch.tensor(value).bfloat16()) != value for value in soft)
+
+
+def test_a_full_gpu_is_an_error_that_holds_no_memory(folder, model, tokenizer, monkeypatch):
+    prepared, scorer = bound(folder, model, tokenizer, "mc", batch_size=7)
+    items = {"mc": prepared.pools["mc"]["search"]}
+    first = scorer.score(items)
+    held = []
+
+    def full(**_):
+        activations = torch.zeros(8)
+        held.append(weakref.ref(activations))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB\nand more")
+
+    monkeypatch.setattr(model, "forward", full)
+    with pytest.raises(
+        EvomergeError, match=r"use a batch_size below 7 \(CUDA out of memory\. Tried .* 2\.00 GiB\)"
+    ) as e:
+        scorer.score(items)
+    assert len(held) == 1 and held[0]() is None  # though the error is still in hand
+    assert e.value.__context__ is None
+    monkeypatch.undo()
+    assert scorer.score(items) == first
+
+
+def test_scoring_again_and_again_keeps_nothing(folder, model, tokenizer):
+    """After every item has been seen and the plans kept are as many as may be, no tensor and no object stays behind."""
+    prepared, scorer = bound(folder, model, tokenizer, "mc", "gen")
+    pools = {name: [i for pool in prepared.pools[name].values() for i in pool] for name in ("mc", "gen")}
+    rng = random.Random(0)
+
+    def candidates(count):
+        for _ in range(count):  # every candidate has a subset of its own
+            scorer.score({name: rng.sample(ids, 6) for name, ids in pools.items()})
+        gc.collect()
+        tensors = sum(issubclass(type(one), torch.Tensor) for one in gc.get_objects())
+        return tensors, len(gc.get_objects())
+
+    scorer.score(pools)
+    first, second = candidates(30), candidates(30)
+    assert abs(second[0] - first[0]) <= 60  # one plan may have a batch more than another
+    assert second[1] < 1.01 * first[1]

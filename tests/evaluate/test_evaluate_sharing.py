@@ -163,3 +163,49 @@ def test_few_shot_scores_in_bfloat16_are_as_good_as_plain_ones(write_task, model
     tokens = [next(iter(one._sources["fs"]._plans.values())).tokens for one in (scorer, plain_scorer)]
     assert tokens[0] < 0.2 * tokens[1]
     assert error(shared) < 2 * error(plain) + 1e-3
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "qwen3", "opt", "phi3"])
+def test_attention_in_blocks_of_wide_trees(family, monkeypatch):
+    """Blocks of queries see the keys up to their end: with and without a prefix, with and without grouped heads."""
+    from evomerge.evaluate import _attention
+
+    rng = random.Random(2)
+    pairs = []
+    for i in range(4):
+        context = tuple(rng.randrange(3, 119) for _ in range(30 + i))
+        pairs += [Pair(context=context, continuation=tuple(rng.choices(range(3, 119), k=25 + j))) for j in range(4)]
+    shots = tuple(rng.randrange(3, 119) for _ in range(20))
+    few_shot = [Pair(context=shots + one.context, continuation=one.continuation) for one in pairs]
+    calls = []
+    in_blocks = _attention._in_blocks
+    monkeypatch.setattr(_attention, "_in_blocks", lambda *args, **kw: calls.append(1) or in_blocks(*args, **kw))
+    forward = Forward(tiny(family))
+    for asked in (pairs, few_shot):
+        calls.clear()
+        plan = make_plan(asked, limits=LIMITS, sharing=forward.sharing, device="cpu")
+        assert (plan.prefix is not None) == (asked is few_shot)
+        assert plan.batches[0].ids.shape[1] > 120
+        plain = make_plan(asked, limits=LIMITS, sharing=Sharing(), device="cpu")
+        found = forward.run(plan)
+        assert len(calls) == (0 if forward.model.config._attn_implementation == "eager" else 2 * len(plan.batches))
+        assert distance(found, forward.run(plain)) < 1e-5
+
+
+def test_a_spread_model_gets_its_positions_without_a_device():
+    """On several devices no tensor may say which logits to keep: it would lie on the first, the states on the last."""
+    model = tiny("llama")
+    forward = Forward(model)
+    plan = make_plan(questions(), limits=LIMITS, sharing=forward.sharing, device="cpu")
+    expected = forward.run(plan)
+    seen = []
+    own = model.forward
+
+    def watched(**kwargs: Any) -> Any:
+        seen.append(kwargs["logits_to_keep"])
+        return own(**kwargs)
+
+    model.forward = watched
+    forward._spread = True
+    assert forward.run(plan) == expected
+    assert len(seen) == 1 + len(plan.batches) and all(isinstance(one, list | int) for one in seen)

@@ -26,7 +26,7 @@ def in_torch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def bits(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.view(torch.int16 if tensor.dtype == torch.bfloat16 else torch.int32)
+    return tensor.view(torch.int16 if tensor.element_size() == 2 else torch.int32)
 
 
 def example(name: str, dtype: torch.dtype, variant: int) -> Case:
@@ -56,7 +56,7 @@ def example(name: str, dtype: torch.dtype, variant: int) -> Case:
 
 
 @pytest.mark.parametrize("variant", [0, 1])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("name", FUSED)
 def test_same_bytes_as_torch(name: str, dtype: torch.dtype, variant: int, compiled: pytest.MonkeyPatch) -> None:
     merge = example(name, dtype, variant)
@@ -78,7 +78,7 @@ def test_kernels_notice_what_is_not_finite(compiled: pytest.MonkeyPatch) -> None
         assert not bool(torch.isfinite(out).all())
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
 @pytest.mark.parametrize("size", [1, 5, 1000, 16_384, 16_385, 300_000])
 def test_selection_by_sample_is_exact(size: int, dtype: torch.dtype, compiled: pytest.MonkeyPatch) -> None:
     generator = torch.Generator().manual_seed(size)
@@ -130,3 +130,44 @@ def test_masked_norms_are_the_same(density: float, compiled: pytest.MonkeyPatch)
     fused = Statistics(merge.models, merge.base).random(0, density, (123, 456))
     in_torch(compiled)
     assert fused == Statistics(merge.models, merge.base).random(0, density, (123, 456))
+
+
+def test_every_half_is_read_and_written_as_torch_does(compiled: pytest.MonkeyPatch) -> None:
+    """All 65536 patterns of float16, and float32 values on both sides of every rounding border."""
+    half = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(torch.float16)
+    half = half[half.isfinite()]
+    code = _fused.kernels([half])
+    single = half.float()
+    beside = torch.cat([torch.nextafter(single, single.new_tensor(to)) for to in (-1e9, 1e9)])
+    between = (single[1:] + single[:-1]) / 2
+    for source, target in (
+        (half, torch.float32),
+        (single, torch.float16),
+        (beside, torch.float16),
+        (between, torch.float16),
+    ):
+        out = torch.empty(source.shape, dtype=target)
+        where = (*_fused.addresses([source]), torch.ones(1).numpy(), *_fused.address(out))
+        code.combine(*where, out.numel(), 1.0)
+        assert torch.equal(bits(out), bits(source.to(target)))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["ties", "dare_ties", "dare_linear", "breadcrumbs", "breadcrumbs_ties", "della"])
+@pytest.mark.parametrize("fused", [True, False])
+def test_damage_does_not_vanish_in_a_mask(name: str, bad: float, fused: bool, compiled: pytest.MonkeyPatch) -> None:
+    """Wherever the one bad element lies, kept or left out, the result is not finite."""
+    from evomerge import methods
+
+    if not fused:
+        in_torch(compiled)
+    known = {p.name for p in METHODS[name].parameters}
+    own = {key: value for key, value in {"weight": 1.0, "density": 0.3, "gamma": 0.2}.items() if key in known}
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(40, 50, generator=generator)
+    for position in range(0, 2000, 97):
+        model = base + torch.randn(40, 50, generator=generator)
+        model.view(-1)[position] = bad
+        merge = case(name, [model], base, [own])
+        out = torch.empty(40, 50)
+        assert not methods.merge_into(out, merge.method, merge.inputs(), merge.settings())

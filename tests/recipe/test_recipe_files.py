@@ -202,6 +202,17 @@ def test_all_problems_come_at_once() -> None:
         assert place in problems, problems
 
 
+@pytest.mark.parametrize("key", ["models", "base_model", "parameters", "tokenizer", "nonsense", "slices"])
+def test_nested_aliases_do_not_unfold(key: str, tmp_path: Path) -> None:
+    """Ten levels of ten would be ten thousand million values."""
+    levels = [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]" for i in range(1, 11)]
+    path = tmp_path / "r.yaml"
+    path.write_text("l0: &l0 [x]\n" + "\n".join(levels) + f"\nmerge_method: linear\n{key}: *l10\n")
+    with pytest.raises(InvalidFile) as caught:
+        load_recipe(path)
+    assert len(str(caught.value)) < 10_000
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -243,6 +254,9 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
         ({"model": "org/name@v1", "lora": "lora"}, ("org/name", "v1", "lora")),
         ({"model": {"path": "a+b@c", "revision": "v"}}, ("a+b@c", "v", None)),
         ({"path": "a@b"}, ("a@b", None, None)),
+        ({"model": "a+b@v1"}, ("a+b", "v1", None)),  # in a mapping "+" belongs to the path, as with mergekit
+        ({"model": "a", "lora": {"path": "l+m", "revision": "v"}}, ("a", None, "l+m@v")),
+        ({"model": "a", "lora": None, "override_architecture": None}, ("a", None, None)),
     ],
 )
 def test_the_forms_of_a_models_name(form: Any, expected: tuple[Any, ...]) -> None:
@@ -252,7 +266,12 @@ def test_the_forms_of_a_models_name(form: Any, expected: tuple[Any, ...]) -> Non
     assert ModelRef.parse(yaml.safe_load(yaml.safe_dump(ref.plain()))) == ref
 
 
-@pytest.mark.parametrize("form", ["", "a+b+c", "a@b@c", 3, None, ["a"], {"lora": "x"}, {"model": "a", "laro": "b"}])
+@pytest.mark.parametrize(
+    "form",
+    ["", "a+b+c", "a@b@c", 3, None, ["a"], {"lora": "x"}, {"model": "a", "laro": "b"}, {"path": None},
+     {"path": "a", 1: 2}, {"path": "a", "model": "b"}, {"path": "a", "revision": 1}, {"model": "a@b@c"},
+     {"model": "a", "override_architecture": "X"}, {"model": {"model": "a"}}, {"model": "a", "lora": ["b"]}],
+)  # fmt: skip
 def test_what_is_no_model(form: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         ModelRef.parse(form)

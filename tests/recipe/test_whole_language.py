@@ -60,17 +60,21 @@ def test_a_modules_parameters_stand_between_slice_and_recipe(pico: dict[str, Pat
         torch.testing.assert_close(found[key], expected)
 
 
-def test_several_modules_are_refused_in_one_sentence() -> None:
+@pytest.mark.parametrize("names", [("encoder", "decoder"), ("text_decoder",)])
+def test_parts_of_a_model_are_refused_in_one_sentence(names: tuple[str, ...]) -> None:
     inner = {"models": [{"model": "a/a", "parameters": {"weight": 1}}]}
-    found = problems({"merge_method": "linear", "modules": {"vision": inner, "text": inner}})
-    assert found == ["r: modules: found vision, text; models of several parts (vision and language) cannot be merged"]
+    found = problems({"merge_method": "linear", "modules": dict.fromkeys(names, inner)})
+    assert len(found) == 1
+    assert found[0].startswith(f"r: modules: found {', '.join(names)}, expected only default")
 
 
 def test_problems_inside_a_module_say_where() -> None:
     inner = {"models": [{"model": "a/a", "parameters": {"wieght": 1}}]}
-    found = problems({"merge_method": "linear", "modules": {"text": inner}})
-    assert "r: modules.text.models.0.parameters.wieght" in found[0]
-    assert problems({"merge_method": "linear", "modules": {"text": {}}})[0].startswith("r: modules.text: needs exactly")
+    found = problems({"merge_method": "linear", "modules": {"default": inner}})
+    assert "r: modules.default.models.0.parameters.wieght" in found[0]
+    assert problems({"merge_method": "linear", "modules": {"default": {}}})[0].startswith(
+        "r: modules.default: needs exactly"
+    )
     expected = "r: needs exactly one of models: and slices: (or modules: around them)"
     assert problems({"merge_method": "linear"}) == [expected]
 
@@ -208,6 +212,36 @@ def test_a_slices_own_base(pico: dict[str, Path], tmp_path: Path) -> None:
     out = load_file(merge(document, tmp_path / "out") / "model.safetensors")
     for key, name in (("model.layers.0.mlp.up_proj.weight", "two"), ("model.layers.1.mlp.up_proj.weight", "three")):
         assert torch.equal(out[key], load_file(pico[name] / "model.safetensors")[key].float())
+
+
+def test_keys_with_nothing_behind_them_say_nothing() -> None:
+    plain = linear("x/y")
+    empty = {**linear("x/y", parameters=None, tokenizer=None, base_model=None, slices=None, evomerge=None, dtype=None)}
+    assert parse_recipe(empty).fingerprint == parse_recipe(plain).fingerprint
+    sources = [{"model": "x/y", "layer_range": [0, 1], "parameters": None}]
+    parse_recipe({"merge_method": "passthrough", "slices": [{"sources": sources, "parameters": None}]})
+    parse_recipe(linear("x/y", tokenizer={"tokens": None, "pad_to_multiple_of": None}))
+
+
+def test_a_model_is_listed_once() -> None:
+    assert problems(linear("x/y", "x/y")) == [
+        "r: models.1: x/y is listed twice; give it once, with the sum of the weights"
+    ]
+    ranges = [{"model": "x/y", "layer_range": [i, i + 2], "parameters": {"weight": 1}} for i in (0, 1)]
+    parse_recipe({"merge_method": "linear", "slices": [{"sources": ranges}]})
+
+
+def test_dtypes_by_torchs_name_too() -> None:
+    recipe = parse_recipe(linear("x/y", dtype="torch.bfloat16", out_dtype="torch.float16"))
+    assert (recipe.dtype, recipe.out_dtype) == ("bfloat16", "float16")
+
+
+@pytest.mark.parametrize("value", [0.5, 2, [1, 0], [{"filter": "mlp", "value": 1}, {"value": 0}]])
+def test_a_flag_is_no_number(value: Any) -> None:
+    """A list of numbers would be a gradient, and half a flag means nothing."""
+    assert "expected true or false" in problems(linear("x/y", parameters={"normalize": value}))[0]
+    for good in (0, 1.0, True, [True, False], [{"filter": "mlp", "value": [True, False]}, {"value": False}]):
+        parse_recipe(linear("x/y", parameters={"normalize": good}))
 
 
 # merges of merges

@@ -13,7 +13,7 @@ from pico_search import rows, task, write_search
 
 from evomerge.errors import EvomergeError
 from evomerge.run import Progress, Run, Silent, search
-from evomerge.run._ray import _connect
+from evomerge.run._cluster import connect
 
 pytestmark = pytest.mark.ray
 
@@ -93,7 +93,7 @@ def workers() -> list[psutil.Process]:
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            if "ray::CandidateScorer" in " ".join(process.cmdline()):
+            if "ray::RayWorker" in " ".join(process.cmdline()):
                 found.append(process)
         except psutil.Error:
             continue
@@ -201,10 +201,10 @@ def test_joining_ray_keeps_the_signal_handlers() -> None:
     try:
         signal.signal(signal.SIGTERM, lambda number, frame: None)
         ours = signal.getsignal(signal.SIGTERM)
-        _connect(FakeRay, None, cpus=1)
+        connect(FakeRay, None, cpus=1)
         assert signal.getsignal(signal.SIGTERM) is ours
         with pytest.raises(EvomergeError, match=r"joined \(no such cluster\); workers.count: 0 runs without"):
-            _connect(FakeRay, "nowhere", cpus=1)
+            connect(FakeRay, "nowhere", cpus=1)
         assert signal.getsignal(signal.SIGTERM) is ours
     finally:
         signal.signal(signal.SIGTERM, mine)

@@ -11,8 +11,8 @@ from evomerge.errors import InvalidFile
 from evomerge.records import ItemScores, Objective
 from evomerge.run import Run, fitness, metric, search, values_of
 from evomerge.run._fitness import factor, inner, scaled, shortfall, vector
-from evomerge.run._inspect import floors_of
-from evomerge.run._standings import Standings
+from evomerge.run._floors import floors_of
+from evomerge.run._standings import Standings, effects_of, handicap
 
 TWO = [task(), task("otherness")]
 
@@ -64,11 +64,6 @@ def test_a_missed_floor_costs_more_than_the_rest_can_earn() -> None:
     assert vector(both, low, floors) == pytest.approx((0.3, 0.8))
 
 
-class FakeSetup:
-    def __init__(self, objectives: list[Objective], relative: dict[str, tuple[str, float]]):
-        self.objectives, self.relative_floors = objectives, relative
-
-
 def test_floors_hang_in_the_metrics_own_units() -> None:
     objectives = [
         objective("acc", floor=0.4),
@@ -79,10 +74,10 @@ def test_floors_hang_in_the_metrics_own_units() -> None:
     ]
     parents = {"p": {"acc": 0.9, "err": -0.1, "near": 0.8, "far": -0.2, "ppl": -math.log(10)}}
     relative = {name: ("p", minus) for name, minus in (("near", 0.05), ("far", 0.05), ("ppl", 1.0))}
-    floors = floors_of(FakeSetup(objectives, relative), parents)  # type: ignore[arg-type]
+    floors = floors_of(objectives, relative, parents)
     shown = {each.name: metric(each, floors[each.name]) for each in objectives}
     assert shown == pytest.approx({"acc": 0.4, "err": 0.3, "near": 0.75, "far": 0.25, "ppl": 11.0})
-    assert set(floors_of(FakeSetup(objectives, relative), {})) == {"acc", "err"}  # type: ignore[arg-type]
+    assert set(floors_of(objectives, relative, {})) == {"acc", "err"}
 
 
 def items(ids: range, right: set[int]) -> dict[str, ItemScores]:
@@ -103,9 +98,9 @@ def test_standings_rank_candidates_of_hard_and_easy_subsets() -> None:
     assert raw[2] > raw[3]
     assert standings.ranked([0, 2, 3]) == [3, 0, 2]
     assert standings.ranked([1, 99]) == [1], "unknown candidates have no rank"
-    handicap = standings.handicap({"a": range(50, 100)})["a"]
-    easier = standings.handicap({"a": range(50)})["a"]
-    assert easier < 0 < handicap
+    effects = effects_of([objective()], table)
+    harder, easier = (handicap(effects, {"a": half})["a"] for half in (range(50, 100), range(50)))
+    assert easier < 0 < harder
 
 
 def test_the_front_of_given_values() -> None:

@@ -1,0 +1,161 @@
+"""How long a search will take to make one candidate in memory, from a short measurement."""
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from evomerge import methods
+from evomerge.checkpoint import Parents
+from evomerge.engine._plan import Origin, Plan, TensorPlan
+from evomerge.engine._residence import Residence, Share, Tier, tier_of, visible
+from evomerge.methods import Inputs, Scratch, Statistics
+
+SAMPLE = 1 << 21  # elements of a large tensor that are merged
+LARGE = 2  # how many of those
+REPEATS = 3
+READ_BYTES = 32 << 20  # read once to see how fast the disk, or the way to the GPU, is
+
+
+class Estimate(NamedTuple):
+    """tier: where the parents would be. seconds: to make one candidate whose every tensor changed, statistics known;
+    what is read from files or main memory meanwhile included."""
+
+    tier: Tier
+    seconds: float
+
+
+def estimate(parents: Parents, plan: Plan, device: str = "cpu", share: Share | None = None) -> Estimate:
+    """Merge a few stretches of the plan's tensors and scale up; takes a second or two, and little memory.
+
+    Args:
+        plan: a typical candidate of the search. device, share: as for `LiveModel`.
+
+    Raises:
+        MergeFailed, DegenerateModel: the plan cannot be built.
+    """
+    devices = visible(parents, device, share)
+    tier = tier_of(parents, devices, share)
+    merged = sorted((each for each in plan.tensors if not each.copied), key=lambda each: each.info.size_bytes)
+    if not merged:
+        return Estimate(tier, 0.0)
+    if sum(map(_elements, merged)) * len(_origins(merged[0])) > 1 << 20:  # worth it within a few candidates
+        methods.load_kernels()
+    sample = _Sample(parents, devices[0])
+    small = _elements(merged[0]), sample.seconds(merged[0])
+    large = [(min(SAMPLE, _elements(each)), sample.seconds(each)) for each in merged[-LARGE:]]
+    elements, seconds = (sum(column) for column in zip(*large, strict=True))
+    rate = max(0.0, seconds - len(large) * small[1]) / max(1, elements - len(large) * small[0])
+    overhead = max(0.0, small[1] - rate * small[0])
+    arithmetic = sum(overhead + rate * _elements(each) for each in merged) + sample.computing(merged)
+    travelling = _travel_seconds(parents, merged, tier, devices[0])
+    together = max(arithmetic, travelling) if tier in ("pinned", "streamed") else arithmetic + travelling
+    return Estimate(tier, together)
+
+
+class _Sample:
+    """Times merges of stretches: the first rows of each input, up to SAMPLE elements."""
+
+    def __init__(self, parents: Parents, device: torch.device):
+        self.parents, self.device = parents, device
+        self._residence = Residence("mapped", device)
+        self._scratch: dict[torch.dtype, Scratch] = {}
+
+    def seconds(self, plan: TensorPlan) -> float:
+        """Return the seconds that merging one stretch takes, its statistics known."""
+        rows = max(1, SAMPLE // max(1, _elements(plan) // max(1, plan.shape[0]))) if plan.shape else 1
+        models = [self._stretch(origin, rows) for origin in plan.models]
+        base = None if plan.base is None else self._stretch(plan.base, rows)
+        names = [str(origin.model) for origin in plan.models]
+        inputs = Inputs(models=models, base=base, tensor=plan.name, parents=names, seed=plan.seed)
+        work = methods.working_dtype(inputs)
+        scratch = self._scratch.setdefault(work, Scratch(methods.block_size(self.device), work, self.device))
+        statistics = Statistics(models, base)
+        out = torch.empty(models[0].shape, dtype=plan.dtype, device=self.device)
+
+        def merge() -> None:
+            methods.merge_into(
+                out,
+                methods.get(plan.method),
+                inputs,
+                plan.settings,
+                statistics=statistics,
+                gain=plan.gain,
+                scratch=scratch,
+            )
+
+        merge()
+        return _least_seconds(merge, self.device)
+
+    def computing(self, plans: Sequence[TensorPlan]) -> float:
+        """Return the seconds that tensors take which are in no file, such as those of an adapter."""
+        origins = [(origin, plan) for plan in plans for origin in _origins(plan) if self._is_computed(origin)]
+        if not origins:
+            return 0.0
+        origin, plan = max(origins, key=lambda pair: _elements(pair[1]))
+        model = self.parents[origin.model]
+        parts = [self._residence.tensor(stored) for stored in model.stored(origin.tensor)]
+        seconds = _least_seconds(lambda: model.assemble(origin.tensor, parts), self.device, repeats=1)
+        return seconds / max(1, _elements(plan)) * sum(_elements(each) for _, each in origins)
+
+    def _stretch(self, origin: Origin, rows: int) -> torch.Tensor:
+        """Return the first rows of a parent's tensor; of a computed one, of a stand-in."""
+        model = self.parents[origin.model]
+        info = model.tensors[origin.tensor]
+        if self._is_computed(origin) and not model.stored(origin.tensor):
+            shape = (min(rows, info.shape[0]), *info.shape[1:]) if info.shape else ()
+            return torch.zeros(shape, dtype=info.dtype, device=self.device)
+        whole = model.stored(origin.tensor)[0].read()
+        return (whole[:rows] if whole.ndim else whole).to(self.device, info.dtype)
+
+    def _is_computed(self, origin: Origin) -> bool:
+        return self.parents[origin.model].is_computed(origin.tensor)
+
+
+def _travel_seconds(parents: Parents, plans: Sequence[TensorPlan], tier: Tier, device: torch.device) -> float:
+    """Return the seconds in which all that the plans read reaches the processor that merges it."""
+    if tier == "device" or (tier == "mapped" and device.type == "cpu"):
+        return 0.0
+    origins = {origin for plan in plans for origin in _origins(plan)}
+    stored = {each for origin in origins for each in parents[origin.model].stored(origin.tensor)}
+    total = sum(each.size_bytes for each in stored)
+    if tier == "streamed":
+        largest = max(stored, key=lambda each: each.size_bytes)
+        return total / _disk_rate(largest.file)
+    here = torch.empty(READ_BYTES, dtype=torch.uint8, pin_memory=tier == "pinned")
+    there = torch.empty(READ_BYTES, dtype=torch.uint8, device=device)
+    return total / READ_BYTES * _least_seconds(lambda: there.copy_(here), device)
+
+
+def _disk_rate(file: Path) -> float:
+    """Return the bytes per second at which a part of a file that is in no cache is read."""
+    with file.open("rb", buffering=0) as stream:
+        middle = max(0, (os.fstat(stream.fileno()).st_size - READ_BYTES) // 2)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(stream.fileno(), middle, READ_BYTES, os.POSIX_FADV_DONTNEED)
+        stream.seek(middle)
+        started = time.perf_counter()
+        count = len(stream.read(READ_BYTES))
+        return max(1, count) / max(1e-6, time.perf_counter() - started)
+
+
+def _least_seconds(action: Callable[[], object], device: torch.device, repeats: int = REPEATS) -> float:
+    found = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        action()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        found.append(time.perf_counter() - started)
+    return min(found)
+
+
+def _elements(plan: TensorPlan) -> int:
+    return plan.info.size_bytes // plan.dtype.itemsize
+
+
+def _origins(plan: TensorPlan) -> list[Origin]:
+    return [*([plan.base] if plan.base else []), *plan.models]

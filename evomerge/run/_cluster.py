@@ -1,0 +1,71 @@
+"""Joining Ray, and saying what a cluster lacks."""
+
+import logging
+import os
+import signal
+import threading
+from typing import Any
+
+from evomerge.errors import EvomergeError
+
+
+def connect(ray: Any, address: str | None, cpus: int) -> None:
+    """Join the cluster at an address, or start one of this machine alone that counts so many processors.
+
+    Raises:
+        EvomergeError: there is no cluster there.
+    """
+    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if address is None:
+        options |= {"num_cpus": cpus, "include_dashboard": False}
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(address=address, **options)
+    except Exception as error:  # Ray raises many kinds; all mean that there is no cluster
+        raise EvomergeError(
+            f"Ray cannot be started or joined ({first_line(error)}); workers.count: 0 runs without"
+        ) from error
+    finally:
+        # ray.init makes SIGTERM an immediate exit; here it is a wish to stop in good order
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+
+
+def address_of(given: str | None) -> str | None:
+    """Return the address to join: as given, else that of the environment, which Ray would follow anyway."""
+    return given or os.environ.get("RAY_ADDRESS") or None
+
+
+def room(ray: Any, threads: int, gpus: float) -> str:
+    """Say what a worker needs and what is free, as the end of a sentence."""
+    free, there = ray.available_resources(), ray.cluster_resources()
+
+    def counted(cpus: float, cards: float) -> str:
+        return f"{cpus:g} CPU" + (f" and {cards:g} GPU" if gpus else "")
+
+    return (
+        f"each needs {counted(threads, gpus)} on one machine; the cluster has "
+        f"{counted(there.get('CPU', 0.0), there.get('GPU', 0.0))}, free are "
+        f"{counted(free.get('CPU', 0.0), free.get('GPU', 0.0))}"
+    )
+
+
+def check_gpus(ray: Any, gpus: float) -> None:
+    """Refuse to wait for GPUs on a machine that will never have them.
+
+    Raises:
+        EvomergeError: it has fewer than one worker needs.
+    """
+    found = ray.cluster_resources().get("GPU", 0.0)
+    if gpus > found:
+        raise EvomergeError(
+            f"workers.gpus is {gpus:g}, and Ray finds {found:g} GPU on this machine; lower it (0 = processors), or "
+            "look at CUDA_VISIBLE_DEVICES and nvidia-smi"
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

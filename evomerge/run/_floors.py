@@ -1,0 +1,53 @@
+"""Floors: values that an objective must reach, given as a number or by a parent's own score."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evomerge.evaluate import Prepared
+from evomerge.records import Candidate, Objective, Pool
+from evomerge.run._findings import Findings
+from evomerge.run._fitness import inner, metric, values_of
+from evomerge.run._search_file import RelativeFloor, SearchEntry
+
+
+def relative_floors(entry: SearchEntry, prepared: Prepared | None, findings: Findings) -> dict[str, tuple[str, float]]:
+    """Return objective -> (parent, distance in the metric's units) of floors that hang on a parent's own score."""
+    found: dict[str, tuple[str, float]] = {}
+    names = [str(ref) for ref in (entry.parents.base, *entry.parents.models) if ref is not None]
+    for i, task in enumerate(entry.tasks):
+        if not isinstance(task.floor, RelativeFloor):
+            continue
+        matches = [name for name in names if task.floor.parent in (name, Path(name).name)]
+        if len(matches) != 1:
+            findings.add(
+                f"tasks.{i}.floor.parent", f'"{task.floor.parent}" is not one of the parents ({", ".join(names)})'
+            )
+        elif prepared is not None:
+            found[prepared.objectives[i].name] = (matches[0], task.floor.minus)
+    return found
+
+
+def floors_of(
+    objectives: Sequence[Objective],
+    relative: Mapping[str, Sequence[Any]],
+    parent_scores: Mapping[str, Mapping[str, float]],
+) -> dict[str, float]:
+    """Return objective -> inner floor.
+
+    Args:
+        relative: see `relative_floors`. parent_scores: parent -> objective -> inner value; a floor that hangs on a
+            parent without scores is left out.
+    """
+    found = {o.name: inner(o, o.floor) for o in objectives if o.floor is not None}
+    for objective in objectives:
+        parent, minus = relative.get(objective.name, (None, 0.0))
+        if parent in parent_scores:
+            shown = metric(objective, parent_scores[parent][objective.name])
+            found[objective.name] = inner(objective, shown - minus if objective.direction == "max" else shown + minus)
+    return found
+
+
+def parent_scores(candidates: Iterable[Candidate], pool: Pool) -> dict[str, dict[str, float]]:
+    """Return parent -> objective -> inner value of the parents that were scored on a pool."""
+    return {c.name: values_of(c.scores[pool]) for c in candidates if c.kind == "parent" and pool in c.scores}

@@ -1,0 +1,75 @@
+"""Run by `test_method_device.py` in a process of its own: Triton's kernels in its interpreter, against torch.
+
+The interpreter cuts bf16 off instead of rounding it, so bf16 parents are merged into float32 here.
+"""
+
+import itertools
+
+import torch
+from merge_cases import Case, case
+
+from evomerge.methods import METHODS, Statistics, _device, _device_kernels, _merge
+
+NAMES = [
+    *("linear", "slerp", "nuslerp", "multislerp", "karcher", "task_arithmetic", "model_stock", "passthrough"),
+    *("ties", "dare_ties", "dare_linear", "breadcrumbs", "breadcrumbs_ties"),
+]
+WEIGHTS = ((0.5, 0.5, 0.5), (-0.3, 0.7, 0.45), (1.5, 1.4, 1.3), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
+DENSITIES = ((0.5, 0.123, 1.0), (0.9, 1.0, 0.0))
+DTYPES = {torch.bfloat16: torch.float32, torch.float16: torch.float16, torch.float32: torch.float32}
+SIZE = 2 * _device.BLOCK + 77
+
+
+def example(name: str, dtype: torch.dtype, number: int, weights: tuple[float, ...]) -> Case:
+    """Return a merge; odd numbers take other options than mergekit's."""
+    generator, method, odd = torch.Generator().manual_seed(number), METHODS[name], number % 2
+    count = method.inputs[1] or 3
+    base = torch.randn(SIZE, generator=generator).to(dtype)
+    models = [(base.float() + 0.05 * torch.randn(SIZE, generator=generator)).to(dtype) for _ in range(count)]
+    models[0][::7] = base[::7]  # deltas of exactly 0
+    known = {p.name for p in method.parameters}
+    own = [{"weight": weights[i], "density": DENSITIES[odd][i], "gamma": 0.01 * i} for i in range(count)]
+    shared = {"t": 0.3, "lambda": (1.0, 0.7)[odd], "normalize": bool(odd), "rescale": bool(odd)}
+    if name == "linear":
+        shared["normalize"] = bool(sum(weights))
+    return case(
+        name,
+        models,
+        base if method.base == "required" else None,
+        [{key: value for key, value in each.items() if key in known} for each in own],
+        {variant.name: variant.options[-odd] for variant in method.variants},
+        **{key: value for key, value in shared.items() if key in known},
+    )
+
+
+def compare(merge: Case, out_dtype: torch.dtype, gain: float) -> None:
+    """Merge with the kernels and in torch; both must give the same bits and see the same infinities."""
+    inputs, arithmetic = merge.inputs(), merge.method.arithmetic
+    coefficients = arithmetic.coefficients(inputs, merge.settings(), Statistics(inputs.models, inputs.base))
+    found, expected = (torch.empty(SIZE, dtype=out_dtype) for _ in range(2))
+    finite = _device.merge(found, arithmetic, inputs, coefficients, gain)
+    assert finite is not None, "there was no kernel"
+    whole = _merge._merge_blocks(expected, arithmetic, inputs, coefficients, gain, 1 << 16, None)
+    assert bool(finite) == whole
+    assert torch.equal(found.nan_to_num(nan=7.0), expected.nan_to_num(nan=7.0))
+
+
+def main() -> None:
+    """Compare every method over dtypes, weights, options and gains."""
+    torch.set_num_threads(1)
+    _device.DEVICES = ("cpu",)
+    _device._trials[torch.device("cpu")] = _device_kernels
+    merges = itertools.product(NAMES, DTYPES.items(), enumerate(WEIGHTS))
+    for number, (name, (dtype, out_dtype), (choice, weights)) in enumerate(merges):
+        if name != "multislerp" or any(weights):  # which has no mean without weights
+            compare(example(name, dtype, choice, weights), out_dtype, (1.0, 0.7)[number % 2])
+    for name, bad in itertools.product(("linear", "task_arithmetic", "ties", "dare_ties"), ("nan", "inf")):
+        merge = example(name, torch.bfloat16, 0, (1.0, 1.0, 1.0))
+        merge.models[1][SIZE - 1] = float(bad)
+        compare(merge, torch.float32, 1.0)
+    models = example("linear", torch.float16, 0, WEIGHTS[0]).models
+    compare(case("linear", models, None, [{"weight": 6e4}] * 3, normalize=False), torch.float16, 1.0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""Statistics: the table of densities says what single selections say, and nothing grows with what a search tries."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from evomerge.methods import Busy, Statistics, _fused, _random, _ranked, _selection
+from evomerge.methods._statistics import ALIKE, GRID
+
+COUNTS_OF = {"norm": 768, "odd": 5003, "matrix": (1 << 20) + 77}
+
+
+def tensors(size: int, dtype: torch.dtype, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a base and a fine-tune of it; some of its elements did not change."""
+    generator = torch.Generator().manual_seed(seed)
+    base = (torch.randn(size, generator=generator) * 0.02).to(dtype)
+    model = (base.float() + torch.randn(size, generator=generator) * 0.002).to(dtype)
+    model[: size // 10] = base[: size // 10]
+    return base, model
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("size", COUNTS_OF.values(), ids=COUNTS_OF)
+def test_the_compiled_table_is_that_of_torch(size: int, dtype: torch.dtype) -> None:
+    code = _fused._load()
+    if code is None:
+        pytest.skip("numba is not installed")
+    base, model = tensors(size, dtype)
+    counts = [max(1, size * step // GRID) for step in range(1, GRID + 1)]
+
+    def values(start: int, end: int) -> torch.Tensor:
+        return (model[start:end].float() - base[start:end].float()).abs_()
+
+    expected = _selection.table(values, size, counts)
+    found = _fused.table(code, base, model, counts)
+    assert found[0].tolist() == expected.thresholds
+    assert found[1].tolist() == expected.ties
+    assert found[2].tolist() == expected.l1
+    for step in range(0, GRID, 37):
+        ends = _selection.tie_end(values, size, expected.thresholds[step], expected.ties[step])
+        assert int(found[3, step]) == ends
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float16])
+def test_a_table_gives_the_cuts_of_single_selections(dtype: torch.dtype) -> None:
+    base, model = tensors(4099, dtype)
+    tabled, single = Statistics([model], base, keeper=Recorder()), Statistics([model], base)
+    for step in (1, 2, 300, 511, 512, 1023):
+        count = tabled.magnitude(0, step / GRID)
+        assert tabled.cut(0, count) == single.cut(0, count)
+        assert tabled.kept_l1(0, count) == single.kept_l1(0, count)
+    assert tabled.kept_l1(0, tabled.size) == single.kept_l1(0, single.size)
+    assert "table 0" in tabled._lasting and not single._lasting
+
+
+class Recorder:
+    """A keeper that notes what it is told; `busy`: what it refuses to have computed."""
+
+    def __init__(self, busy: bool = False):
+        self.busy, self.begun, self.kept = busy, 0, {}
+
+    def begin(self, known: dict[str, Any]) -> None:
+        self.begun += 1
+        if self.busy:
+            raise Busy
+
+    def end(self, known: dict[str, Any], changed: bool) -> None:
+        if changed:
+            self.kept = dict(known)
+
+
+def test_a_keeper_is_asked_before_and_told_after() -> None:
+    base, model = tensors(500, torch.float32)
+    keeper = Recorder(busy=True)
+    statistics = Statistics([model], base, keeper=keeper)
+    with pytest.raises(Busy):
+        statistics.gram()
+    assert not statistics._lasting
+    keeper.busy = False
+    gram = statistics.gram()
+    assert keeper.begun == 2 and statistics.gram() is gram and keeper.begun == 2
+    statistics.settle()
+    assert list(keeper.kept) == ["gram"]
+    again = Statistics([model], base, known=keeper.kept, keeper=Recorder(busy=True))
+    assert torch.equal(again.gram(), gram)
+
+
+def test_lasting_numbers_are_float64_in_main_memory() -> None:
+    base, model = tensors(600, torch.bfloat16)
+    statistics = Statistics([model.view(20, 30)], base.view(20, 30))
+    statistics.gram(), statistics.fibre_gram("last"), statistics.fibre_gram("first")
+    statistics.random(0, 0.5, (1, 2)), statistics.ranked(0, 0.5, _ranked.ranking((20, 30), 0.1), (1, 2))
+    assert len(statistics._lasting) == 5
+    assert all(each.dtype == torch.float64 and each.is_cpu for each in statistics._lasting.values())
+
+
+def test_nothing_grows_with_what_a_search_tries() -> None:
+    """Thousands of densities, seeds and epsilons, on the grid and off it, leave a bounded number of entries."""
+    base, model = tensors(300, torch.float32)
+    statistics = Statistics([model, base], base)
+    generator = torch.Generator().manual_seed(0)
+    for number in range(1500):
+        density = float(torch.rand((), generator=generator)) * 0.9 + 0.05
+        for each in (density, round(density * GRID) / GRID):
+            count = statistics.magnitude(0, each)
+            statistics.cut(0, count), statistics.kept_l1(0, count)
+            statistics.random(0, each, _random.keys(number, "parent", "tensor"))
+            statistics.ranked(0, each, _ranked.ranking((300,), number / 1500), (1, 2))
+    assert len(statistics._lasting) == 1 + 2 * ALIKE  # one table, and of each kind of mask
+    assert len(statistics._passing) <= 16 + 8 * 2
+    assert len(statistics._asked) <= 2
+
+
+def test_forgotten_numbers_come_out_the_same() -> None:
+    base, model = tensors(1000, torch.float32)
+    statistics = Statistics([model], base)
+    first = [statistics.random(0, step / 2000, (3, 4)) for step in range(1, 200)]
+    assert [statistics.random(0, step / 2000, (3, 4)) for step in range(1, 200)] == first
