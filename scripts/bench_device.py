@@ -166,7 +166,7 @@ def time_method(parents: Parents, method: str, device: str, repeats: int, rate: 
         "ms to send": 1000 * sent,
         "TB/s": (inputs + 1) * size / seconds / 1e12,
         "of copy rate": (inputs + 1) * size / seconds / rate,
-        "cold s": cold,
+        "first s": cold,
         "differs from CPU": candidates.differing(1 + repeats),
     }
 

@@ -30,7 +30,7 @@ from evomerge.run._subsets import Subsets
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart"
 GOALS = {"task_arithmetic": 2.0, "slerp": 2.0, "ties": 5.0, "dare_ties": 5.0}  # over a copy
-METHODS = (*GOALS, "linear", "dare_linear", "breadcrumbs", "model_stock", "della")
+METHODS = (*GOALS, "linear", "dare_linear", "breadcrumbs", "model_stock")  # della: minutes a candidate
 MOST_SHARE, MOST_GROWTH = 0.1, 0.02
 WARM_UP = 20  # candidates before memory is looked at
 

@@ -93,8 +93,9 @@ def _kept_in_bf16(parents: Parents, where: torch.Tensor) -> tuple[torch.Tensor, 
     for model in parents.models:
         size = (model - parents.base).abs().float()
         threshold = size.kthvalue(size.numel() - _count(parents) + 1).values
-        kept.append(size[where] > threshold)
-        tied.append(size[where] == threshold)
+        choice = int((size >= threshold).sum()) > _count(parents)
+        kept.append(size[where] > threshold if choice else size[where] >= threshold)
+        tied.append((size[where] == threshold) & choice)
     return torch.stack(kept), torch.stack(tied)
 
 

@@ -94,8 +94,21 @@ def _vocabulary(models: list[Any]) -> list[str]:
     return vocabulary_notes(models)
 
 
+def _cost(cost: Any) -> str:
+    """Say what a candidate and the whole budget cost; cost: a `run.Cost`, or None."""
+    from evomerge.report import duration
+
+    if cost is None:
+        return "unknown: there is no GPU here to measure on"
+    whole = "" if cost.hours is None else f"; about {duration(cost.hours * 3600)} for the budget, references and proof "
+    return (
+        f"about {cost.merging + cost.scoring:.2g} s a candidate: {cost.merging:.2g} s to merge (parents {cost.tier}), "
+        f"{cost.scoring:.2g} s to score{whole and whole + 'not counted'}"
+    )
+
+
 def _search_facts(file: Path) -> dict[str, Any]:
-    from evomerge.run import inspect, needs
+    from evomerge.run import cost_of, inspect, needs
     from evomerge.space import StackSpace
 
     setup = inspect(file)
@@ -123,6 +136,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
         ],
         "subset": f"{entry.subset.size} items per task and candidate, {entry.subset.policy}",
         "budget": ", ".join(f"{value:g} {name}" for name, value in budget.items()),
+        "cost": _cost(cost_of(setup)),
         "memory": f"about {size(need['memory_needed'])} needed, {size(need['memory_free'])} free",
         "disk": f"no model is written during the search; {size(need['disk_free'])} free",
         "notes": [*setup.notes, *strangers, *_vocabulary(opened), *warnings],

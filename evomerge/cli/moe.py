@@ -17,7 +17,8 @@ from evomerge.cli.merge import _shard_size
 def command(config: Path, out: Path, seed: int, device: str, shard_size: int) -> None:
     """Make a mixture of experts out of dense models; a mergekit-moe file works as it is.
 
-    Llama and Mistral models make a Mixtral, Qwen2 models a Qwen2-MoE (with a shared expert), Qwen3 models a Qwen3-MoE.
+    Llama and Mistral models make a Mixtral, Qwen3 models a Qwen3-MoE; with shared_experts:, Qwen2, Llama and Mistral
+    models make a Qwen2-MoE.
 
     \b
     Example:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evomerge.cli._shared import JSON, print_json, print_table
+from evomerge.cli._shared import JSON, print_json, print_table, scoring_options, scoring_settings, split_names
 
 if TYPE_CHECKING:
     from evomerge.run import Soup
@@ -15,30 +15,17 @@ if TYPE_CHECKING:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.argument("more", nargs=-1, metavar="")
 @click.option("--models", multiple=True, metavar="MODEL...", help="Two or more checkpoints, separated by spaces.")
-@click.option("--tasks", required=True, help="lm-eval tasks, separated by commas; task/metric names a metric.")
-@click.option("--task-path", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Your own task YAMLs.")
-@click.option("--limit", type=click.IntRange(min=1), default=256, show_default=True, help="Items per task that choose.")
+@scoring_options(limit=256, limit_help="Items per task that choose.")
 @click.option("--report-limit", type=click.IntRange(min=1), help="Items per task that judge; all others by default.")
-@click.option("--num-fewshot", type=click.IntRange(min=0), help="Examples in each prompt.")
-@click.option("--apply-chat-template", is_flag=True, help="Wrap prompts in the models' chat template.")
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--device", default="cpu", show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the samples.")
 @JSON
 def command(
     out: Path,
     more: tuple[str, ...],
     models: tuple[str, ...],
     tasks: str,
-    task_path: Path | None,
-    limit: int,
     report_limit: int | None,
-    num_fewshot: int | None,
-    apply_chat_template: bool,
-    batch_size: int,
-    device: str,
-    seed: int,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Average checkpoints of one fine-tuning into OUT: best first, keeping each that does not lower the score.
 
@@ -50,19 +37,13 @@ def command(
     """
     from evomerge.api import soup
 
-    options = {"num_fewshot": num_fewshot, "apply_chat_template": apply_chat_template or None}
     made = soup(
         [*models, *more],
         out,
-        [name.strip() for name in tasks.split(",") if name.strip()],
-        task_path=task_path,
-        limit=limit,
+        split_names(tasks),
         report_limit=report_limit,
-        lm_eval={key: value for key, value in options.items() if value is not None},
-        batch_size=batch_size,
-        device=device,
-        seed=seed,
         say=lambda line: click.echo(line, err=True),
+        **scoring_settings(**settings),
     )
     if as_json:
         print_json({"version": 1, "out": str(out), **made.plain()})

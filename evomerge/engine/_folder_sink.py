@@ -14,6 +14,7 @@ from evomerge.checkpoint import (
     write_json,
 )
 from evomerge.engine._build import Builder
+from evomerge.engine._devices import device_of
 from evomerge.engine._plan import Plan
 from evomerge.engine._tokenizer import output_tokenizer, template_of
 
@@ -43,7 +44,7 @@ def write_folder(
     Raises:
         InvalidInput: `out` exists. DegenerateModel, MergeFailed: see `Builder.build`; nothing is left behind.
     """
-    builder = Builder(parents, keep_statistics=False, device=device, block=block)
+    builder = Builder(parents, keep_statistics=False, device=device_of(device), block=block)
     largest = max((tensor.info.size_bytes for tensor in plan.tensors), default=0)
     tokenizer = output_tokenizer(plan.recipe, parents)
     template = template_of(plan.recipe, parents)

@@ -3,19 +3,22 @@
 device    a copy of every parent in GPU memory; a merge reads nothing else
 pinned    a copy in page-locked main memory; the next tensors travel to the GPU while the current one is merged
 mapped    the files themselves, in the system's page cache: views on a CPU, plain copies to a GPU
-streamed  as mapped, but more than memory holds; the next tensors' pages are asked for while the current one is merged
+streamed  as mapped, but more than memory holds; the next tensors' pages are read while the current one is merged
 """
 
 import ctypes
 import mmap
 import sys
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import psutil
 import torch
 
 from evomerge.checkpoint import Parents, Stored
+from evomerge.engine._devices import device_of
 
 Tier = Literal["device", "pinned", "mapped", "streamed"]
 
@@ -23,7 +26,8 @@ GIB = 1 << 30
 HOST_RESERVE = 1 * GIB  # of main memory, for the libraries and everybody else
 EVALUATION_RESERVE = 2 * GIB  # of GPU memory, for activations and logits; or this share of what is free:
 EVALUATION_SHARE = 0.1
-_WILLNEED = 3  # MADV_WILLNEED of Linux
+CONTROL_GROUP = Path("/sys/fs/cgroup")  # where Linux says what a container may take
+_POPULATE, _WILLNEED = 22, 3  # madvise of Linux: read and map the pages (from 5.14 on); begin to read them
 
 
 class Need(NamedTuple):
@@ -70,7 +74,7 @@ def tier_of(parents: Parents, devices: Sequence[torch.device], share: Share | No
 def visible(parents: Parents, device: str, share: Share | None = None) -> list[torch.device]:
     """Return the devices that "cuda" (as many GPUs as it takes), "cuda:1", "cpu", ... stand for."""
     if device != "cuda" or not torch.cuda.is_available():
-        return [torch.empty(0, device=device).device]  # complete with its number, as tensors name it
+        return [device_of(device)]  # complete with its number, as tensors name it
     every = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     need, free = needed(parents), [free_memory(each, share or Share()) for each in every]
     return every[: enough(need, [each.device or 0 for each in free])]
@@ -99,11 +103,22 @@ def needed(parents: Parents) -> Need:
 def free_memory(device: torch.device, share: Share) -> Free:
     """Measure what this process may still take."""
     memory = psutil.virtual_memory()
-    host = min(memory.available, int(memory.total * share.host))
+    free = min(memory.available, _left_of_container())
+    host = min(free, int(memory.total * share.host))
     if device.type != "cuda":
-        return Free(None, memory.available)  # mapped files are shared by all
+        return Free(None, free)  # mapped files are shared by all
     left, total = torch.cuda.mem_get_info(device)
     return Free(min(left, int(total * share.device)), host)
+
+
+def _left_of_container(group: Path = CONTROL_GROUP) -> int:
+    """Return what a container's limit leaves, its page cache aside, which gives way; no limit is a very large one."""
+    try:
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        parts = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        return limit - used + int(parts["file"])
+    except (OSError, ValueError, KeyError):  # "max" is no number
+        return sys.maxsize
 
 
 class Residence:
@@ -119,6 +134,7 @@ class Residence:
         self._here: dict[Stored, torch.Tensor] = {}  # copies for the merge that is under way
         self.keeps = tier == "device" or device.type == "cpu"
         self._side = torch.cuda.Stream(device) if tier == "pinned" else None
+        self._reader = ThreadPoolExecutor(1) if tier == "streamed" else None
 
     def tensor(self, stored: Stored) -> torch.Tensor:
         """Return a stored tensor on the device; a copy holds until `release`."""
@@ -141,9 +157,9 @@ class Residence:
 
     def ahead(self, coming: Iterable[Stored]) -> None:
         """Prepare tensors that will be asked for next."""
-        if self.tier == "streamed":
+        if self._reader is not None:
             for stored in coming:
-                _ask_for_pages(self._home(stored))
+                self._reader.submit(_read_pages, self._home(stored))
         elif self._side is not None:
             with torch.cuda.stream(self._side):
                 for stored in coming:
@@ -163,12 +179,13 @@ class Residence:
         return self._kept[stored]
 
 
-def _ask_for_pages(view: torch.Tensor) -> None:
-    """Start reading a mapped tensor into the page cache, without waiting for it."""
+def _read_pages(view: torch.Tensor) -> None:
+    """Bring a mapped tensor into the page cache; while that takes, other threads run."""
     if _LIBC is not None and view.numel():
         start = view.data_ptr() // mmap.PAGESIZE * mmap.PAGESIZE
-        length = view.data_ptr() + view.nbytes - start
-        _LIBC.madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), _WILLNEED)  # advice: an error changes nothing
+        where = ctypes.c_void_p(start), ctypes.c_size_t(view.data_ptr() + view.nbytes - start)
+        if _LIBC.madvise(*where, _POPULATE):
+            _LIBC.madvise(*where, _WILLNEED)  # advice: an error changes nothing
 
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None

@@ -33,6 +33,8 @@ WORKER_ENVIRONMENT = {
     "HF_DATASETS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "LMEVAL_LOG_LEVEL": "ERROR",
+    # Logits are large and made anew for every batch: in torch's huge pages that costs up to a fifth less.
+    "THP_MEM_ALLOC_ENABLE": "1",
 }
 """Environment for processes that only score, to be set before they import anything: items come ready made."""
 

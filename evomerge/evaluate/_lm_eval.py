@@ -94,7 +94,7 @@ def _token_model() -> type:
     class TokenModel(HFLM):
         captured: list[tuple[tuple[int, ...], tuple[int, ...]]]
         limits = AnswerLimits()
-        cut_answers = 0
+        cut_answers = _asked = _left = 0
         _most_cut, _deadline, _task_name = math.inf, math.inf, ""
 
         def _loglikelihood_tokens(self, requests: Iterable[Any], *_: Any, **__: Any) -> list[tuple[float, bool]]:
@@ -112,35 +112,45 @@ def _token_model() -> type:
         def answers(self, name: str, requests: Sequence[Any]) -> list[str]:
             """Return the texts of a task's requests, and count in `cut_answers` those that reached their length.
 
-            Raises: DegenerateModel as soon as too many did; EvomergeError when the time is over.
+            Raises: DegenerateModel as soon as too many did; EvomergeError when the time is over: answers that the clock
+                cut must not become a score.
             """
             self.cut_answers, self._task_name = 0, name
+            self._left = self._asked = len(requests)
             judged = len(requests) >= _FEWEST_JUDGED
             self._most_cut = self.limits.cut * len(requests) if judged else math.inf
             self._deadline = time.monotonic() + (self.limits.seconds or math.inf)
             return self.generate_until(requests, disable_tqdm=True)
 
-        def _check_answers(self, limit: int) -> None:
-            if time.monotonic() > self._deadline:
-                seconds = f"{self.limits.seconds:g} seconds (lm_eval: max_gen_seconds)"
-                raise EvomergeError(f"{self._task_name}: its answers took longer than {seconds}")
+        def _model_generate(self, context: Any, max_length: int, stop: Sequence[str], **kwargs: Any) -> Any:
+            timed = self._deadline < math.inf
+            if timed:
+                kwargs["max_time"] = max(0.0, self._deadline - time.monotonic())
+            output = super()._model_generate(context, max_length, stop, **kwargs)
+            new, limit = output[:, context.shape[1] :], max_length - context.shape[1]
+            full = new.shape[1] >= limit
+            if full or timed:
+                unfinished = sum(self._is_unfinished(row, stop) for row in new.tolist())
+                self.cut_answers += unfinished if full else 0
+                self._left -= len(new) - (0 if full else unfinished)
+                # Below its length, a batch with an unfinished answer was stopped by the clock.
+                if timed and ((unfinished and not full) or (self._left and time.monotonic() > self._deadline)):
+                    raise EvomergeError(
+                        f"{self._task_name}: its answers took longer than {self.limits.seconds:g} seconds "
+                        f"(lm_eval: max_gen_seconds); {self._left} of {self._asked} were cut off"
+                    )
             if limit >= _SHORT and self.cut_answers > self._most_cut:
                 raise DegenerateModel(
                     f"{self._task_name}: it does not stop: more than {self.limits.cut:.0%} of its answers "
                     f"(lm_eval: max_cut_answers) reach {limit} tokens"
                 )
-
-        def _model_generate(self, context: Any, max_length: int, stop: Sequence[str], **kwargs: Any) -> Any:
-            if self._deadline < math.inf:
-                kwargs["max_time"] = max(0.0, self._deadline - time.monotonic())
-            output = super()._model_generate(context, max_length, stop, **kwargs)
-            new = output[:, context.shape[1] :]
-            if new.shape[1] >= max_length - context.shape[1]:
-                for row in new.tolist():
-                    text = self.tok_decode(row, skip_special_tokens=False)
-                    if self.eot_token_id not in row and not any(word in text for word in stop if word):
-                        self.cut_answers += 1
-            self._check_answers(max_length - context.shape[1])
             return output
+
+        def _is_unfinished(self, row: list[int], stop: Sequence[str]) -> bool:
+            """Return whether an answer ended without an end token or a stop word."""
+            configured = getattr(self.model.generation_config, "eos_token_id", None)
+            ends = {self.eot_token_id, *(configured if isinstance(configured, list) else [configured])}
+            text = self.tok_decode(row, skip_special_tokens=False)
+            return ends.isdisjoint(row) and not any(word in text for word in stop if word)
 
     return TokenModel

@@ -69,8 +69,10 @@ def combine(out: torch.Tensor, block: Block, coefficients: Linear) -> None:
 
 def fused(out: torch.Tensor, inputs: Inputs, coefficients: Linear, gain: float) -> bool | None:
     """Write the same sum in one compiled pass; None where there is none."""
-    if isinstance(coefficients, FibreCombination) or amplifies(inputs.base, coefficients):
+    if isinstance(coefficients, FibreCombination):
         return None
+    if amplifies(inputs.base, coefficients):
+        return _fused_differences(out, inputs, coefficients, gain)
     terms = [*([] if inputs.base is None else [(inputs.base, coefficients.base)])]
     terms += zip(inputs.models, coefficients.models, strict=True)
     terms = [(tensor, factor) for tensor, factor in terms if factor != 0]
@@ -80,6 +82,17 @@ def fused(out: torch.Tensor, inputs: Inputs, coefficients: Linear, gain: float) 
     factors = np.array([factor for _, factor in terms], dtype=np.float32)
     where = _fused.addresses([tensor for tensor, _ in terms])
     return bool(code.combine(*where, factors, *_fused.address(out), out.numel(), gain))
+
+
+def _fused_differences(out: torch.Tensor, inputs: Inputs, coefficients: Combination, gain: float) -> bool | None:
+    assert inputs.base is not None
+    code = _fused.kernels([out, inputs.base, *inputs.models])
+    if code is None:
+        return None
+    share = coefficients.base + math.fsum(coefficients.models)
+    factors = np.array(coefficients.models, dtype=np.float32)
+    where = (*_fused.address(inputs.base), *_fused.addresses(inputs.models))
+    return bool(code.differences(*where, share, factors, *_fused.address(out), out.numel(), gain))
 
 
 def amplifies(base: torch.Tensor | None, coefficients: Combination) -> bool:

@@ -4,6 +4,7 @@ This is the only room that brings spaces, optimisers, the engine and evaluation 
 progress looks (see `Observer`) and how its result is rendered or exported.
 """
 
+from evomerge.run._cost import Cost, cost_of
 from evomerge.run._driver import search
 from evomerge.run._fitness import fitness, metric, shown, values_of
 from evomerge.run._inspect import inspect, inspect_data
@@ -20,6 +21,7 @@ from evomerge.run._soup_card import soup_sections
 __all__ = [
     "LEDGER",
     "CandidateScorer",
+    "Cost",
     "Executor",
     "Greedy",
     "Job",
@@ -37,6 +39,7 @@ __all__ = [
     "WorkerSetup",
     "check_ingredients",
     "cook",
+    "cost_of",
     "fitness",
     "greedy_soup",
     "inspect",

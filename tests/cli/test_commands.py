@@ -1,6 +1,7 @@
 """Every verb through the real command line: results on stdout, exit codes, clear sentences."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -97,6 +98,24 @@ def test_check_passes_a_good_search(finished_run: Path) -> None:
     result = run("check", finished_run.parent / "search.yaml")
     assert "problems   none" in result.output
     assert "cma" in result.output
+    cost = next(line for line in result.output.splitlines() if line.startswith("cost"))
+    seconds = [float(number) for number in re.findall(r"([\d.e-]+) s ", cost)]
+    assert len(seconds) >= 3
+    assert 0 < seconds[1] < 60
+    assert seconds[0] == pytest.approx(seconds[1] + seconds[2], rel=0.1)
+    assert "parents mapped" in cost
+
+
+def test_a_device_that_is_not_here_is_one_sentence(
+    tmp_path: Path, pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    models = [{"model": str(pico["one"]), "parameters": {"weight": 1}}]
+    file.write_text(yaml.safe_dump({"merge_method": "linear", "models": models}))
+    code, _, err = code_of(monkeypatch, capsys, "merge", file, tmp_path / "out", "--device", "nonsense:7")
+    assert code == 2
+    assert 'device "nonsense:7": there is none here' in err
+    assert not (tmp_path / "out").exists()
 
 
 def test_merge_dry_run_writes_nothing(tmp_path: Path, pico: dict[str, Path]) -> None:

@@ -57,6 +57,16 @@ def test_this_machine_is_measured(pico: dict[str, Path]) -> None:
     assert tier_of(Parents([ModelRef(str(pico["one"]))]), [CPU]) == "mapped"
 
 
+def test_a_container_has_less(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _residence._left_of_container(tmp_path) > 1 << 50
+    (tmp_path / "memory.max").write_text("8000\n")
+    (tmp_path / "memory.current").write_text("5000\n")
+    (tmp_path / "memory.stat").write_text("anon 3000\nfile 2000\n")
+    assert _residence._left_of_container(tmp_path) == 5000
+    assert _residence._left_of_container(tmp_path / "absent") > 1 << 50
+
+
 def document(pico: dict[str, Path], weight: float = 0.4) -> dict[str, Any]:
     return {
         "merge_method": "ties",
@@ -69,8 +79,8 @@ def document(pico: dict[str, Path], weight: float = 0.4) -> dict[str, Any]:
 
 def test_streaming_changes_no_bit(pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    advise = _residence._ask_for_pages
-    monkeypatch.setattr(_residence, "_ask_for_pages", lambda view: asked.append(view.numel()) or advise(view))
+    advise = _residence._read_pages
+    monkeypatch.setattr(_residence, "_read_pages", lambda view: asked.append(view.numel()) or advise(view))
     recipes = [parse_recipe(document(pico, weight)) for weight in (0.4, 0.6)]
     states = []
     for free in (Free(None, 1 << 40), Free(None, 1000)):
@@ -82,6 +92,9 @@ def test_streaming_changes_no_bit(pico: dict[str, Path], monkeypatch: pytest.Mon
             live.apply(make_plan(recipe, parents))
         states.append({name: tensor.clone() for name, tensor in live.model.state_dict().items()})
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    reader = live._builders[CPU].residence._reader
+    assert reader is not None
+    reader.shutdown()  # it has read all it was asked for
     plan = make_plan(recipes[0], parents)
     assert len(asked) == 2 * 3 * (len(plan.tensors) - 1)  # base and two models, all but each candidate's first tensor
 

@@ -1,7 +1,9 @@
 """Statistics on disk change no bit, are computed once for all, and are never trusted blindly."""
 
+import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +18,7 @@ from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan
 from evomerge.engine import _statistics_store as stores
 from evomerge.engine._statistics_store import StatisticsStore
-from evomerge.methods import Busy, Statistics, _selection
+from evomerge.methods import Busy, Statistics
 from evomerge.recipe import parse_recipe
 
 THINNED = {"weight": 0.7, "density": 0.5}
@@ -89,10 +91,13 @@ def test_the_cache_changes_no_bit(
 def test_a_store_makes_the_table_of_densities_at_once(
     pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_selection, "select", None)
+    tables: list[int] = []
+    tabulate = Statistics._tabulate
+    monkeypatch.setattr(Statistics, "_tabulate", lambda self, model: tables.append(model) or tabulate(self, model))
+    weights(pico, "ties", None)
+    assert not tables
     weights(pico, "ties", tmp_path)
-    with pytest.raises(TypeError):
-        weights(pico, "ties", None)
+    assert len(tables) == 3 * len(files(tmp_path))
 
 
 def test_numbers_are_those_of_the_content_not_of_the_name(
@@ -107,6 +112,39 @@ def test_numbers_are_those_of_the_content_not_of_the_name(
     assert_same(weights(pico, "ties", None), weights(moved, "ties", tmp_path / "cache"))
     with pytest.raises(AssertionError, match="computed again"):
         weights({**pico, "one": pico["two"], "two": pico["one"]}, "ties", tmp_path / "cache")
+
+
+def renumbered(folder: Path, source: Path) -> Path:
+    """Copy a pico model with the ids of two tokens exchanged."""
+    shutil.copytree(source, folder)
+    text = (folder / "tokenizer.json").read_text()
+    found = json.loads(text)
+    words = found["model"]["vocab"]
+    words["a"], words["b"] = words["b"], words["a"]
+    (folder / "tokenizer.json").write_text(json.dumps(found))
+    return folder
+
+
+def test_aligned_rows_have_statistics_of_their_own(
+    pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same files under another tokenizer are merged in other rows."""
+    models = {**pico, "one": renumbered(tmp_path / "one", pico["one"])}
+
+    def found(cache: Path | None, aligned: bool) -> dict[str, torch.Tensor]:
+        recipe = parse_recipe({**document(models, "ties"), **({"tokenizer": {"source": "base"}} if aligned else {})})
+        live = LiveModel(Parents(recipe.models), cache=cache)
+        live.apply(make_plan(recipe, live.parents))
+        return {name: tensor.clone() for name, tensor in live.model.state_dict().items()}
+
+    cache = tmp_path / "cache"
+    plain, aligned = found(cache, False), found(cache, True)
+    name = "model.embed_tokens.weight"
+    assert not torch.equal(plain[name], aligned[name])
+    forbid_work(monkeypatch)
+    for alike in (False, True):
+        assert_same(found(None, alike), found(cache, alike))
+    assert_same(plain, found(cache, False)), assert_same(aligned, found(cache, True))
 
 
 def damage(path: Path, how: str) -> None:

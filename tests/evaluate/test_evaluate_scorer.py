@@ -3,6 +3,7 @@
 import gc
 import random
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -162,10 +163,33 @@ def test_a_model_that_does_not_stop_is_degenerate(write_task, model, tokenizer):
 
 def test_generation_has_a_time_limit(folder, model, tokenizer):
     prepared, scorer = bound(folder, model, tokenizer, "gen", max_gen_seconds=1e-6)
-    with pytest.raises(EvomergeError, match=r"gen: its answers took longer than 1e-06 seconds"):
+    with pytest.raises(EvomergeError, match=r"gen: its answers took longer than 1e-06 s.*; [1-8] of 8 were cut off"):
         scorer.score({"gen": prepared.pools["gen"]["search"]})
     prepared, scorer = bound(folder, model, tokenizer, "gen", max_gen_seconds=500)
     assert len(scorer.score({"gen": prepared.pools["gen"]["search"]})["gen"].values) == 8
+
+
+def test_answers_that_the_clock_cuts_are_counted_and_give_no_score(folder, model, tokenizer, monkeypatch):
+    from evomerge.evaluate import _lm_eval
+
+    prepared, scorer = bound(folder, model, tokenizer, "gen", max_gen_seconds=500)
+    items = {"gen": prepared.pools["gen"]["search"]}
+    expected = scorer.score(items)
+    own = type(scorer._sources["gen"]._lm)._model_generate
+    now, batches = [0.0], []
+    monkeypatch.setattr(_lm_eval, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slow_second_batch(self, context, max_length, stop, **kwargs):
+        now[0] += 499.9999  # generation stops at once when next to no time is left
+        batches.append(len(context))
+        return own(self, context, max_length, stop, **kwargs)
+
+    monkeypatch.setattr(type(scorer._sources["gen"]._lm), "_model_generate", slow_second_batch)
+    with pytest.raises(EvomergeError, match=r"longer than 500 seconds .*; [1-8] of 8 were cut off"):
+        scorer.score(items)
+    assert batches == [5]  # by this clock the time was not over, but its answers were cut
+    monkeypatch.undo()
+    assert scorer.score(items) == expected
 
 
 def test_answers_longer_than_the_model_are_refused(write_task, model, tokenizer):

@@ -1,5 +1,6 @@
 """Shared contexts, choices and prefixes change no log-likelihood, in every family that is said to allow it."""
 
+import functools
 import random
 from typing import Any
 
@@ -10,6 +11,7 @@ from local_tasks import CHOICE, choice_rows
 from evomerge.evaluate import PoolSizes, TaskRequest, prepare
 from evomerge.evaluate._family import FAMILIES, sharing_of
 from evomerge.evaluate._forward import Forward
+from evomerge.evaluate._inputs import input_device, is_spread, readable_tokens
 from evomerge.evaluate._layout import Limits, Pair, Sharing, make_plan
 
 LIMITS = Limits(batch_size=64, max_tokens=200, max_length=128, vocab_size=120)
@@ -194,18 +196,40 @@ def test_attention_in_blocks_of_wide_trees(family, monkeypatch):
 
 def test_a_spread_model_gets_its_positions_without_a_device():
     """On several devices no tensor may say which logits to keep: it would lie on the first, the states on the last."""
+    from evomerge.engine._spread import attach_hooks
+
     model = tiny("llama")
-    forward = Forward(model)
-    plan = make_plan(questions(), limits=LIMITS, sharing=forward.sharing, device="cpu")
-    expected = forward.run(plan)
+    plan = make_plan(questions(), limits=LIMITS, sharing=sharing_of(model), device="cpu")
+    expected = Forward(model).run(plan)
     seen = []
     own = model.forward
 
+    @functools.wraps(own)
     def watched(**kwargs: Any) -> Any:
         seen.append(kwargs["logits_to_keep"])
         return own(**kwargs)
 
     model.forward = watched
+    attach_hooks(model, {name: torch.device("cpu") for name, _ in model.named_parameters()}, torch.device("cpu"))
+    forward = Forward(model)  # finds out what the model takes, through the hooks
     forward._spread = True
     assert forward.run(plan) == expected
     assert len(seen) == 1 + len(plan.batches) and all(isinstance(one, list | int) for one in seen)
+
+
+def test_tokens_go_to_the_embedding_of_a_spread_model():
+    class Spread(torch.nn.Module):
+        """Its first parameter is not the embedding."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(2, 2)
+            self.embedding = torch.nn.Embedding(5, 2, device="meta")
+
+        def get_input_embeddings(self) -> Any:
+            return self.embedding
+
+    model = Spread()
+    assert next(model.parameters()).device.type == "cpu"
+    assert input_device(model).type == "meta" and is_spread(model) and not is_spread(model.head)
+    assert input_device(model.head).type == "cpu" and readable_tokens(model, None) == 5

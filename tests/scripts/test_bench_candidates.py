@@ -42,8 +42,9 @@ def test_every_method_is_materialised(tmp_path: Path) -> None:
     base = write_pico(tmp_path / "base", 0, dtype="bfloat16")
     for seed, name in enumerate(("one", "two", "three"), 1):
         write_pico(tmp_path / name, seed, near=base, dtype="bfloat16")
-    rows = resident.materialise(tmp_path, repeats=2)
-    assert [row["method"] for row in rows] == list(resident.METHODS)
+    every = (*resident.METHODS, "della")
+    rows = resident.materialise(tmp_path, every, repeats=2)
+    assert [row["method"] for row in rows] == list(every)
     assert all(0 < row["copy s"] < row["s"] for row in rows)
 
 

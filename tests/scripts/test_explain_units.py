@@ -35,17 +35,11 @@ def test_a_tie_may_be_kept_anywhere(script: Any) -> None:
 
 
 def test_a_rounded_sum_elects_another_sign(script: Any) -> None:
-    """1 * 0.4 is 0.400390625 in bf16: the weighted deltas 1.0 and -1.0 twice 0.5 cancel there, as in float32; with
-    257 - 256 - 1.001953125 bf16 sees 256 - 256 - 1, so the sum's sign differs from that of -0.001953125."""
-    models = [bf16(256), bf16(-256), bf16(-1)]
-    base = bf16(-1)
-    parents = script.Parents(base, models, 1.0, 1.0)
-    # Deltas in float32: 257, -255, 0. In bf16: 256 (257 is halfway, to even), -255, 0. Both sums are positive.
-    assert causes(script, parents, bf16(255)) == [script.ROUNDING]
-    models = [bf16(256), bf16(-258)]  # deltas 257 and -257: the sum is 0, which counts as positive; in bf16 256 - 257
-    parents = script.Parents(base, models, 1.0, 1.0)
-    assert (models[1] - base).item() in (-256, -258)
-    assert causes(script, parents, bf16(255)) == [script.ROUNDING]
+    """The differences 257, -256 and -0.5 sum to 0.5; in bf16 257 is 256, and they sum to -0.5."""
+    parents = script.Parents(bf16(1), [bf16(258), bf16(-255), bf16(0.5)], 1.0, 1.0)
+    mean = bf16(-256.5) / 2
+    assert causes(script, parents, 1 + mean) == [script.SIGN]
+    assert causes(script, parents, bf16(258)) == [script.UNEXPLAINED]  # evomerge's own result
 
 
 def test_what_is_not_that_arithmetic_is_unexplained(script: Any) -> None:
