@@ -21,7 +21,7 @@ def connect(ray: Any, address: str | None, cpus: int) -> None:
         options |= {"num_cpus": cpus, "include_dashboard": False}
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, **options)
+        ray.init(address=address or "local", **options)  # without a word, Ray would join whatever runs here
     except Exception as error:  # Ray raises many kinds; all mean that there is no cluster
         raise EvomergeError(
             f"Ray cannot be started or joined ({first_line(error)}); workers.count: 0 runs without"

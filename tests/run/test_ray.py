@@ -70,7 +70,7 @@ def cluster() -> Iterator[None]:
     """A local Ray with three processors, started once: executors join it and leave it running."""
     import ray
 
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
 
