@@ -21,7 +21,7 @@ _OUTPUTS = re.compile(
 )
 
 # Families whose block normalises its output before adding it: there the norms' weights are the way out.
-_NORMED = {
+NORMED_OUTPUTS = {
     "olmo2": ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"),
     "olmo3": ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"),
     "exaone4": ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"),
@@ -29,8 +29,8 @@ _NORMED = {
 }
 # Gemma multiplies by (1 + weight), so its norms cannot be scaled by a factor on the stored tensor.
 SHIFTED_NORM_FAMILIES = {"gemma2", "gemma3", "gemma3_text"}
-# Families of which a test shows that these tensors are all of a block's ways out, and that nothing comes after them.
-_KNOWN_OUTPUTS = {
+# Families whose blocks have no way out but these tensors, and nothing after them; a test tries each.
+KNOWN_OUTPUTS = {
     *("apertus", "arcee", "bitnet", "bloom", "codegen", "cohere", "cohere2", "deepseek_v2", "deepseek_v3"),
     *("diffllama", "dots1", "ernie4_5", "falcon", "gemma", "glm", "glm4_moe", "gpt2", "gpt_bigcode"),
     *("gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "helium", "hunyuan_v1_dense"),
@@ -117,6 +117,6 @@ def is_block_output(suffix: str, model_type: str) -> bool:
 
     Of a family that is in no table nothing is claimed: a way out that was overlooked would be scaled by half.
     """
-    if model_type in _NORMED:
-        return suffix in _NORMED[model_type]
-    return model_type in _KNOWN_OUTPUTS and _OUTPUTS.search(suffix) is not None
+    if model_type in NORMED_OUTPUTS:
+        return suffix in NORMED_OUTPUTS[model_type]
+    return model_type in KNOWN_OUTPUTS and _OUTPUTS.search(suffix) is not None

@@ -68,3 +68,17 @@ PAIRS: dict[str, dict[str, Any]] = {
         "decoder_start_token_id": 2,
     },
 }
+# Families of which only the ways out of a block are tested; those that are not here need nothing beyond Llama's config.
+_DENSE_FIRST = {key: _DEEPSEEK[key] for key in ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")}
+FURTHER: dict[str, dict[str, Any]] = {
+    "bloom": {"n_layer": 3, "n_head": 4},
+    "codegen": {**FAMILIES["gpt2"], "rotary_dim": 4},
+    "dots1": {**_DENSE_FIRST, "first_k_dense_replace": 1, "n_shared_experts": 1, "n_group": 1, "topk_group": 1},
+    "glm": _HEADS,
+    "glm4_moe": {**_DENSE_FIRST, **_HEADS, "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1},
+    "gpt_bigcode": FAMILIES["gpt2"],
+    "gpt_neo": {"num_layers": 2, "num_hidden_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]},
+    "helium": _HEADS,
+    "hunyuan_v1_dense": _HEADS,
+    "olmoe": _EXPERTS,
+}

@@ -10,11 +10,12 @@ from safetensors.torch import load_file, save_file
 
 from evomerge.api import merge, plan_merge
 from evomerge.checkpoint import Checkpoint, Layout, Parents, is_vocabulary
+from evomerge.checkpoint._layout import KNOWN_OUTPUTS, NORMED_OUTPUTS
 from evomerge.engine import LiveModel, make_plan
 from evomerge.errors import InvalidInput, MergeFailed
 from evomerge.recipe import parse_recipe
 from evomerge.testing.pico import FAMILIES, auto_class, write_pico
-from tests.engine.other_families import CONFIGS, PAIRS, SILENT
+from tests.engine.other_families import CONFIGS, FURTHER, PAIRS, SILENT
 
 TOKENS = torch.arange(3, 35).view(2, 16)
 
@@ -81,10 +82,10 @@ def test_merged_and_stacked(family: str, tmp_path: Path) -> None:
             live(ties(base, one, two))
 
 
-@pytest.mark.parametrize("family", sorted({*CONFIGS, *FAMILIES} - {"bert", "gemma2", "gemma3_text"}))
+@pytest.mark.parametrize("family", sorted({*KNOWN_OUTPUTS, *NORMED_OUTPUTS}))
 def test_a_gain_scales_all_that_a_block_adds(family: str, tmp_path: Path) -> None:
     """x + g f(x): with a hundredth of it, the residual stream moves about a hundredth as far."""
-    folder = write_pico(tmp_path / "model", 0, family=family, **CONFIGS.get(family, {}))
+    folder = write_pico(tmp_path / "model", 0, family=family, **{**CONFIGS, **FURTHER}.get(family, {}))
     depth = Checkpoint(folder, "model").layout.num_layers
     moved = []
     for gain in (1.0, 0.01):
