@@ -15,7 +15,8 @@ from evomerge.methods import _combination, _random
 from evomerge.methods._combination import Combination
 from evomerge.methods._scratch import Scratch
 from evomerge.methods._selection import NOTHING, Cut
-from evomerge.methods._sparse import Share, Shares, Sparse
+from evomerge.methods._shares import Share, Shares
+from evomerge.methods._sparse import Sparse
 from evomerge.methods._spec import Arithmetic, Block, Inputs
 
 BLOCK = 1 << 10  # elements of one program: with 4 warps, a thread reads 16 bytes of bf16 from each input at once

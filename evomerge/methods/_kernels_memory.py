@@ -39,8 +39,15 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(nogil=True)(function)
 
 
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as part of whatever calls it: a call inside a loop would keep the loop from vector instructions."""
+    return njit(nogil=True, forceinline=True)(function)
+
+
 @intrinsic
-def _pointer16(typing: Any, address: Any) -> Any:
+def pointer16(typing: Any, address: Any) -> Any:
+    """Return an address (int64) as a pointer to uint16."""
+
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
@@ -48,7 +55,9 @@ def _pointer16(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
-def _pointer32(typing: Any, address: Any) -> Any:
+def pointer32(typing: Any, address: Any) -> Any:
+    """Return an address (int64) as a pointer to float32."""
+
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
@@ -56,7 +65,9 @@ def _pointer32(typing: Any, address: Any) -> Any:
 
 
 @intrinsic
-def _as_float(typing: Any, bits: Any) -> Any:
+def as_float(typing: Any, bits: Any) -> Any:
+    """Return the float32 of a bit pattern, uint32."""
+
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], context.get_value_type(types.float32))
 
@@ -93,15 +104,15 @@ def _to_half(typing: Any, value: Any) -> Any:
 def load(address: int, kind: int, start: int, length: int, tile: Array) -> None:
     """Read `length` elements from position `start` into `tile`, (TILE,) float32."""
     if kind == BF16:
-        halves = carray(_pointer16(address + 2 * start), length)
+        halves = carray(pointer16(address + 2 * start), length)
         for k in range(length):
-            tile[k] = _as_float(np.uint32(np.uint32(halves[k]) << np.uint32(16)))
+            tile[k] = as_float(np.uint32(np.uint32(halves[k]) << np.uint32(16)))
     elif kind == FP16:
-        halves = carray(_pointer16(address + 2 * start), length)
+        halves = carray(pointer16(address + 2 * start), length)
         for k in range(length):
             tile[k] = _from_half(halves[k])
     else:
-        words = carray(_pointer32(address + 4 * start), length)
+        words = carray(pointer32(address + 4 * start), length)
         for k in range(length):
             tile[k] = words[k]
 
@@ -111,7 +122,7 @@ def store(address: int, kind: int, start: int, length: int, tile: Array) -> bool
     """Round to nearest even and write; return whether everything written is finite."""
     bad = np.uint32(0)
     if kind == BF16:
-        halves = carray(_pointer16(address + 2 * start), length)
+        halves = carray(pointer16(address + 2 * start), length)
         for k in range(length):
             bits = as_bits(tile[k])
             upper = np.uint32(
@@ -122,20 +133,20 @@ def store(address: int, kind: int, start: int, length: int, tile: Array) -> bool
             halves[k] = np.uint16(upper)
             bad |= np.uint32((upper & np.uint32(0x7F80)) == np.uint32(0x7F80))
     elif kind == FP16:
-        halves = carray(_pointer16(address + 2 * start), length)
+        halves = carray(pointer16(address + 2 * start), length)
         for k in range(length):
             half = _to_half(tile[k])
             halves[k] = half
             bad |= np.uint32((half & np.uint16(0x7C00)) == np.uint16(0x7C00))
     else:
-        words = carray(_pointer32(address + 4 * start), length)
+        words = carray(pointer32(address + 4 * start), length)
         for k in range(length):
             words[k] = tile[k]
             bad |= np.uint32((as_bits(tile[k]) & np.uint32(0x7F800000)) == np.uint32(0x7F800000))
     return bad == 0
 
 
-@compiled
+@inlined
 def mix(x: Any) -> Any:
     """Scramble a 32-bit integer, as `_random` does in torch."""
     x = np.uint32(x ^ np.uint32(x >> np.uint32(16)))
@@ -145,12 +156,16 @@ def mix(x: Any) -> Any:
     return np.uint32(x ^ np.uint32(x >> np.uint32(16)))
 
 
+@inlined
+def random_bits(first: Any, second: Any, position: Any) -> Any:
+    """Return what `_random.uniform_bits` has at a position below 2^32, for keys and position of uint32."""
+    return np.uint32(mix(np.uint32(mix(np.uint32(position ^ first)) + second)) >> np.uint32(8))
+
+
 @compiled
 def uniform(first: int, second: int, start: int, length: int, bits: Array) -> None:
     """Write what `_random.uniform_bits` returns into `bits`, (TILE,) uint32; start is a multiple of TILE."""
     high = np.uint32((start >> 32) * 0x9E3779B9 + second)
     low = np.uint32(start & 0xFFFFFFFF)
-    key = np.uint32(first)
     for k in range(length):
-        x = mix(np.uint32(np.uint32(low + np.uint32(k)) ^ key))
-        bits[k] = np.uint32(mix(np.uint32(x + high)) >> np.uint32(8))
+        bits[k] = random_bits(np.uint32(first), high, np.uint32(low + np.uint32(k)))

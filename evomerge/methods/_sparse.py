@@ -1,14 +1,14 @@
 """Thin each task vector, weight it, let signs be elected or not, add: the arithmetic of TIES, DARE, DELLA and kin."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import numpy as np
 import torch
 
-from evomerge.methods import _fused, _random, _ranked
+from evomerge.methods import _fused, _fused_sparse, _random, _ranked
 from evomerge.methods._combination import TINY
-from evomerge.methods._selection import NOTHING, Cut
+from evomerge.methods._selection import Cut
+from evomerge.methods._shares import Share, Shares
 from evomerge.methods._spec import Arithmetic, Block, Inputs, Settings, Variant
 from evomerge.methods._statistics import Statistics
 
@@ -24,39 +24,6 @@ RESCALE_BY = Variant(
     options=("l1", "density"),
     doc="l1: a thinned task vector gets back its L1 norm (mergekit); density: divided by the probability (paper)",
 )
-
-
-class Share(NamedTuple):
-    """What one model contributes.
-
-    weight: what it counts in the divisor. vote: factor on its thinned task vector when signs are elected; post: factor
-    after that. keep: only elements in this cut; drop: and not in this one; address, below: only where the addressed
-    random number is below `below`, to which `ranking` adds by rank and, with `inverse`, divides by the probability.
-    """
-
-    weight: float
-    vote: float
-    post: float = 1.0
-    keep: Cut | None = None
-    drop: Cut | None = None
-    address: tuple[int, int] | None = None
-    below: int = 0
-    ranking: _ranked.Ranking | None = None
-    inverse: bool = False
-
-
-class Shares(NamedTuple):
-    """The numbers of a sparse merge.
-
-    models: (index, share) of those that contribute. divisor: of the sum without election (1 = undivided).
-    verbatim: the model that is the result as it stands, if one is.
-    """
-
-    models: tuple[tuple[int, Share], ...]
-    scale: float
-    divisor: float
-    disjoint_mean: bool
-    verbatim: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,39 +102,12 @@ class Sparse(Arithmetic):
         code = _fused.kernels([out, inputs.base, *models])
         if code is None:
             return None
-        shares = [share for _, share in coefficients.models]
-        rows = [_row(share) for share in shares]
-        rules, numbers, thresholds = (
-            np.array([row[part] for row in rows], dtype=dtype)
-            for part, dtype in enumerate((np.int64, np.int64, np.float32))
-        )
-        factors = np.array([[s.vote for s in shares], [s.post for s in shares], [s.weight for s in shares]], np.float32)
-        flags = np.array([self.elect, coefficients.disjoint_mean], dtype=np.int64)
-        scales = np.array([coefficients.divisor, coefficients.scale, gain], dtype=np.float32)
-        return bool(
-            code.sparse(
-                *_fused.address(inputs.base),
-                *_fused.addresses(models),
-                *(rules, numbers, thresholds, factors, flags, scales),
-                *(*_fused.address(out), out.numel()),
-            )
-        )
+        return _fused_sparse.sparse(code, out, inputs.base, models, coefficients, self.elect, gain)
 
     def unit(self, inputs: Inputs) -> int:
         if self.by != "ranked":
             return 1
         return _ranked.ranking(inputs.models[0].shape, 0.0).unit
-
-
-def _row(share: Share) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
-    """Return a share's rule, numbers and thresholds as the kernel reads them."""
-    if share.address is not None:
-        return (2, 0, 0, 0), (*share.address, share.below), (0.0, 0.0)
-    if share.keep is None:
-        return (0, 0, 0, 0), (0, 0, 0), (0.0, 0.0)
-    drop = share.drop or NOTHING
-    rule = (1, int(share.drop is not None), share.keep.tie_end, drop.tie_end)
-    return rule, (0, 0, 0), (share.keep.threshold, drop.threshold)
 
 
 def _window(statistics: Statistics, model: int, density: float, gamma: float, rescale: bool) -> Share:

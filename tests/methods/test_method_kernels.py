@@ -1,5 +1,7 @@
 """The compiled kernels give the bytes that torch gives, so that it never matters which of the two ran."""
 
+import re
+
 import pytest
 import torch
 from merge_cases import Case, case
@@ -64,6 +66,49 @@ def test_same_bytes_as_torch(name: str, dtype: torch.dtype, variant: int, compil
     in_torch(compiled)
     assert torch.equal(bits(fused), bits(merge.run()))
     assert torch.equal(bits(gained), bits(merge.run(gain=0.7)))
+
+
+@pytest.mark.parametrize("name", ["ties", "dare_linear", "breadcrumbs_ties"])
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 11, 16])
+def test_any_number_of_models(name: str, count: int, compiled: pytest.MonkeyPatch) -> None:
+    """Few are merged in registers, more by groups, the last of which is filled up with models that have no vote."""
+    generator = torch.Generator().manual_seed(count)
+    base = torch.randn(5000, generator=generator).bfloat16()
+    models = [(base.float() + 0.05 * torch.randn(5000, generator=generator)).bfloat16() for _ in range(count)]
+    models[-1] = models[-1].float() if count == 6 else models[-1]  # inputs of several kinds
+    own = [{"weight": 0.1 * (i - 3.5), "density": 1 - i / 20} for i in range(count)]
+    merge = case(name, models, base, own, **({"normalize": True} if name == "ties" else {}))
+    fused = merge.run()
+    in_torch(compiled)
+    assert torch.equal(bits(fused), bits(merge.run()))
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_the_sparse_kernel_is_made_of_vector_instructions(several: bool) -> None:
+    """With one model more in a group, or one call that is not inlined, LLVM would work element by element."""
+    import numba
+    import numpy as np
+
+    from evomerge.methods import _kernels_sparse as code
+
+    groups, models = 1 + several, code.MODELS
+    weights = np.zeros((1 + models, 4096), np.uint16)
+    integers = np.full((groups, 6, models), weights.ctypes.data, np.int64)
+    kernels = [code._go_on, code._end] if several else [code._at_once]
+    fresh = [numba.njit(kernel.py_func) for kernel in kernels]  # those in use may come from a file, without their text
+    flags, scales, out = (None, True, None, True, True, True), (2.0, 0.5, 0.7), np.empty(code.SPAN, np.float32)
+    group = numba.njit(lambda like, i, r: code._group(like, i, r))(
+        ((0,) * models, (0.0,) * models), integers[0], np.ones((5, models))
+    )
+    sums = np.zeros((5, code.SPAN), np.float32)
+    if several:
+        fresh[0](0, 2048, weights.ctypes.data, group, flags, sums)
+        fresh[1](2048, weights.ctypes.data, flags, scales, sums, out)
+    else:
+        fresh[0](0, 2048, weights.ctypes.data, group, flags, scales, out)
+    for kernel in fresh:
+        (text,) = kernel.inspect_llvm().values()
+        assert re.search(r"fmul <\d+ x float>", text)
 
 
 def test_kernels_notice_what_is_not_finite(compiled: pytest.MonkeyPatch) -> None:
