@@ -71,7 +71,7 @@ class SimulatedWorkers:
 
     def _outcome(self, job: Job) -> Outcome:
         items = {
-            name: ItemScores(ids=tuple(ids), values=tuple(float(self._random.random() < 0.5) for _ in ids))
+            name: ItemScores(ids=tuple(ids), values=tuple(self._random.choices((0.0, 1.0), k=len(ids))))
             for name, ids in job.items.items()
         }
         return Outcome(items=items, failure=None, seconds=self._seconds, worker="simulated")

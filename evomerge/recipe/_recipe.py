@@ -256,11 +256,13 @@ def fingerprint_of(document: Mapping[str, Any]) -> str:
 
 def _canonical(value: Any) -> Any:
     """Make values that mean the same look the same: 1 and 1.0 (but not 1 and true), nothing said and an empty entry."""
+    if value.__class__ is float or value.__class__ is str:  # mostly, and this runs for every candidate
+        return value
     if isinstance(value, Mapping):
-        said = {str(key): _canonical(each) for key, each in value.items() if key != "parents_in"}
-        return {key: each for key, each in said.items() if each is not None and each != {}}
-    if isinstance(value, list | tuple):  # of numbers, mostly, for every candidate
-        return [each if each.__class__ is float else _canonical(each) for each in value]
+        said = ((str(key), _canonical(each)) for key, each in value.items() if key != "parents_in")
+        return {key: each for key, each in said if each is not None and each != {}}
+    if isinstance(value, list | tuple):
+        return [_canonical(each) for each in value]
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value

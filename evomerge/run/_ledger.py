@@ -9,6 +9,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -192,7 +193,7 @@ class Ledger:
                     candidate,
                     pool,
                     name,
-                    json.dumps(each.ids),
+                    _ids(each.ids),
                     json.dumps(each.values),
                     None if each.weights is None else json.dumps(each.weights),
                     None if each.soft is None else json.dumps(each.soft),
@@ -285,6 +286,12 @@ def _candidate(row: Sequence[Any], scores: Mapping[Pool, Scores]) -> Candidate:
         seconds=seconds,
         worker=worker,
     )
+
+
+@lru_cache(maxsize=64)
+def _ids(ids: tuple[int, ...]) -> str:
+    """Return item ids as they are stored; all candidates of a generation have the same."""
+    return json.dumps(ids)
 
 
 def _plain_point(point: Point) -> dict[str, Any]:

@@ -10,21 +10,20 @@ from dataclasses import replace
 from evomerge.recipe import fingerprint_of
 from evomerge.records import Candidate, Scores
 from evomerge.run._busy import Busy
-from evomerge.run._fitness import fitness, scores_of, values_of, vector
+from evomerge.run._fitness import fitness, scores_of, values_of
 from evomerge.run._jobs import Executor, Job, Outcome
 from evomerge.run._ledger import Ledger
 from evomerge.run._progress import Observer
 from evomerge.run._replay import restored_optimizer
 from evomerge.run._setup import Setup
-from evomerge.run._standings import effects_of, handicap
 from evomerge.run._subsets import WHOLE, Subsets
 from evomerge.run._tally import Tally
+from evomerge.run._telling import Telling
 from evomerge.run._watch import Watch
-from evomerge.search import OPTIMIZERS
 
 ASKS = 4  # new candidates committed together before their workers start; such a commit need not reach the disk
-LATEST = 256  # candidates whose items tell how hard a new subset is; more would only take more time
 WAIT_SECONDS = 0.5  # longest sleep before the budget and Ctrl-C are looked at again
+WORKERS_PER_WAITING = 32  # workers for each candidate asked for ahead: who is freed waits neither for disk nor others
 BATCH = 16  # results committed together: few enough that freed workers need not wait, enough to share the commit
 
 
@@ -50,9 +49,9 @@ class SearchLoop:
         self._before = float(ledger.meta("seconds", 0.0))
         self._queue: deque[Job] = deque()
         self._running: set[int] = set()
-        self._handicaps: dict[int, dict[str, float]] = {}
         self._busy = Busy(ledger.meta("busy", {}))
         self.tally = Tally(setup)
+        self._telling = Telling(setup, ledger, self.optimizer, self.subsets, self.tally)
         self._watch = Watch(setup, observer, clock)
 
     # -- starting and resuming -----------------------------------------------------------------------------------
@@ -61,7 +60,6 @@ class SearchLoop:
         """Bring the queues to where the ledger says the run stands."""
         self.tally.read(self.ledger)
         self._watch.already = self.tally.done
-        self._handicaps = {int(subset): found for subset, found in self.ledger.meta("handicaps", {}).items()}
         if not self.tally.known:
             self._add_references()
         running = [each for each in self.tally.known.values() if each.state == "running" and each.kind != "mean"]
@@ -90,16 +88,6 @@ class SearchLoop:
     def _run(self, deadline: Callable[[], float | None]) -> None:
         while True:
             self._fill(deadline)
-            if not self._running and (self._stop() or (not self._queue and self._spent(deadline))):
-                return
-            if self._stop() and not self.executor.workers:
-                return  # what is asked for stays so in the ledger; waiting for workers to come up could take for ever
-            results = self.executor.wait(WAIT_SECONDS)
-            self._busy.tick(self.seconds, self.executor.workers)
-            for start in range(0, len(results), BATCH):
-                freed = results[start : start + BATCH]
-                self._record(freed)
-                self._fill(deadline, len(freed))  # the others' workers get theirs when their results are told
             self._watch.show(
                 self.tally,
                 running=len(self._running),
@@ -107,30 +95,65 @@ class SearchLoop:
                 seconds=self.seconds,
                 end=deadline(),
             )
+            if not self._running and (self._stop() or (not self._queue and self._spent(deadline))):
+                return
+            if self._stop() and not self.executor.workers:
+                return  # what is asked for stays so in the ledger; waiting for workers to come up could take for ever
+            results = self.executor.wait(WAIT_SECONDS)
+            self._busy.tick(self.seconds, self.executor.workers)
+            self._start()
+            for start in range(0, len(results), BATCH):
+                freed = results[start : start + BATCH]
+                self._record(freed)
+                self._fill(deadline, len(freed))  # the others' workers get theirs when their results are told
+
+    def _start(self) -> None:
+        """Give free workers what is asked for already."""
+        for _ in range(0 if self._stop() else min(len(self._queue), self.executor.free)):
+            job = self._queue.popleft()
+            self._busy.begin(self.seconds)
+            self._running.add(job.candidate)
+            self.executor.submit(job)
 
     def _fill(self, deadline: Callable[[], float | None], most: int | None = None) -> None:
-        """Give free workers (at most `most`) a job: queued ones first, then new candidates while the budget lasts."""
+        """Give free workers (at most `most`) a job while the budget lasts; without `most`, ask for some ahead, too."""
+        self._start()
         left = self.executor.free if most is None else min(most, self.executor.free)
         while left > 0 and not self._stop():
-            count = min(left, ASKS)
-            jobs = [self._queue.popleft() for _ in range(min(count, len(self._queue)))]
-            repeats: list[tuple[Job, Outcome]] = []
-            with self.ledger.transaction(results=False):  # one commit for all: hundreds of workers can ask at once
-                while len(jobs) + len(repeats) < count and not self._spent(deadline):
-                    job, known = self._ask()
-                    if known is None:
-                        jobs.append(job)
-                    else:
-                        repeats.append((job, known))
-            if not jobs and not repeats:
+            if not self._ask_some(min(left, ASKS), deadline):
                 return
-            self._record(repeats)
-            left -= len(jobs)
-            if jobs:
-                self._busy.begin(self.seconds)
-            for job in jobs:
-                self._running.add(job.candidate)
-                self.executor.submit(job)
+            left -= len(self._queue)
+            self._start()
+        ahead = self._ahead(deadline) - len(self._queue)
+        if most is None and ahead > 0 and not self._stop():
+            self._ask_some(ahead, deadline)
+
+    def _ahead(self, deadline: Callable[[], float | None]) -> int:
+        """Return how many candidates may wait for a worker; none where those being scored may be the budget's last."""
+        budget, end, scored = self.setup.entry.budget, deadline(), len(self.tally.table)
+        if not scored:
+            return 0
+        unscored = len(self.tally.numbers) - self.tally.done
+        if budget.items is not None and self.tally.items * (1 + unscored / scored) >= budget.items:
+            return 0
+        if end is not None and self.seconds + 2 * self.tally.busy / scored >= end:
+            return 0
+        return self.executor.workers // WORKERS_PER_WAITING
+
+    def _ask_some(self, count: int, deadline: Callable[[], float | None]) -> bool:
+        """Queue new candidates, but for those that repeat a scored one; False if the budget allows for none."""
+        repeats: list[tuple[Job, Outcome]] = []
+        asked = 0
+        with self.ledger.transaction(results=False):  # one commit for all: hundreds of workers can ask at once
+            while asked < count and not self._spent(deadline):
+                job, known = self._ask()
+                asked += 1
+                if known is None:
+                    self._queue.append(job)
+                else:
+                    repeats.append((job, known))
+        self._record(repeats)
+        return asked > 0
 
     def _spent(self, deadline: Callable[[], float | None]) -> bool:
         budget = self.setup.entry.budget
@@ -202,8 +225,6 @@ class SearchLoop:
                 candidate = self.tally.known[job.candidate]
                 scores = scores_of(outcome.items) if outcome.items is not None else None
                 finished.append((candidate, outcome, scores, self._write(candidate, outcome, scores)))
-            if self._handicaps:  # estimated once, so a resumed run must not estimate them anew from more scores
-                self.ledger.set_meta("handicaps", {str(subset): found for subset, found in self._handicaps.items()})
             self.ledger.set_meta("seconds", self.seconds)
             self.ledger.set_meta("busy", self._busy.plain())
         for candidate, outcome, scores, values in finished:
@@ -213,7 +234,7 @@ class SearchLoop:
 
     def _write(self, candidate: Candidate, outcome: Outcome, scores: Scores | None) -> tuple[float, ...] | None:
         """Write one result to the ledger and return what the optimiser will be told."""
-        values = self._told(candidate, scores)
+        values = self._telling.values(candidate, scores)
         self.ledger.finish(
             candidate.id,
             failure=outcome.failure,
@@ -226,29 +247,6 @@ class SearchLoop:
         if candidate.id in self.tally.numbers:
             self.ledger.tell(candidate.id, self.tally.numbers[candidate.id], values)
         return values
-
-    def _told(self, candidate: Candidate, scores: Scores | None) -> tuple[float, ...] | None:
-        """Return what the optimiser is told: one fitness, or a value for each objective."""
-        if scores is None:
-            return None
-        values = values_of(scores)
-        if not OPTIMIZERS[self.optimizer.name].scalar:
-            for name, handicap in self._handicap(candidate).items():
-                values[name] += handicap
-        floors = self.tally.floors
-        if self.optimizer.objectives == 1:
-            return (fitness(self.setup.objectives, values, floors),)
-        return vector(self.setup.objectives, values, floors)
-
-    def _handicap(self, candidate: Candidate) -> dict[str, float]:
-        """Return the subset's handicap, estimated once, when its first candidate comes back."""
-        if candidate.subset not in self._handicaps:
-            table = self.tally.table
-            told = [*(each for each in table if self.tally.known[each].subset == WHOLE), *sorted(table)[-LATEST:]]
-            known = {each: table[each] for each in told}
-            effects = effects_of(self.setup.objectives, known)
-            self._handicaps[candidate.subset] = handicap(effects, self.subsets.items(candidate.subset))
-        return self._handicaps[candidate.subset]
 
     def _remember(self, candidate: Candidate, outcome: Outcome, scores: Scores | None) -> None:
         self._running.discard(candidate.id)

@@ -1,14 +1,17 @@
 """What a search has so far: its candidates, their items, and the sums that budgets and views ask for all the time."""
 
+import heapq
 from collections.abc import Mapping
 
 from evomerge.errors import EvomergeError
 from evomerge.records import Candidate, Failure, ItemScores
+from evomerge.run._fitness import fitness, values_of
 from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._ledger import Ledger
 from evomerge.run._setup import Setup
 
 HOPELESS = 30  # failures in a row after which the machine, not the candidates, must be at fault
+LEADING = 128  # candidates that may turn out to be the best once their scores are adjusted
 
 
 class Tally:
@@ -30,6 +33,13 @@ class Tally:
         self.failures: dict[str, int] = {}
         self.done = self.items = 0
         self.busy = 0.0
+        self._leading: list[tuple[float, int]] = []  # heap of (fitness, -candidate)
+
+    @property
+    def leading(self) -> dict[int, Mapping[str, ItemScores]]:
+        """The part of the table that tells who is ahead: the references, and the candidates of the best raw fitness."""
+        kept = {-number for _, number in self._leading}
+        return {each: items for each, items in self.table.items() if each in kept or each not in self.numbers}
 
     def read(self, ledger: Ledger) -> None:
         """Take over what a ledger says."""
@@ -54,6 +64,10 @@ class Tally:
             self.table[candidate.id] = items
             self.items += sum(len(scores.ids) for scores in items.values())
             self.busy += candidate.seconds or 0.0
+            if candidate.id in self.numbers:
+                value = fitness(self._setup.objectives, values_of(candidate.scores["search"]), self.floors)
+                keep = heapq.heappush if len(self._leading) < LEADING else heapq.heappushpop
+                keep(self._leading, (value, -candidate.id))
         self.done += candidate.id in self.numbers
         if candidate.failure is not None:
             self.failures[candidate.failure.kind] = self.failures.get(candidate.failure.kind, 0) + 1

@@ -13,7 +13,7 @@ SEEK_SHARE = 0.1  # the same, until there is one
 
 
 class Leaders(NamedTuple):
-    """The best searched candidate with its adjusted fitness, the size of the front, and when to look again."""
+    """The best searched candidate with its fitness, the size of the front of `Tally.leading`, when to look again."""
 
     best: tuple[int, float] | None
     front: int
@@ -53,7 +53,7 @@ class Watch:
         )
 
     def _find_leaders(self, tally: Tally, now: float) -> Leaders:
-        standings = Standings(self._setup.objectives, tally.table, tally.floors)
+        standings = Standings(self._setup.objectives, tally.leading, tally.floors)
         ranked = standings.ranked([each for each in standings.values if tally.known[each].kind == "candidate"])
         best = (ranked[0], standings.fitness(ranked[0])) if ranked else None
         front = len(standings.front(list(standings.values)))
