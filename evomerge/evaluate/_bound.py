@@ -1,5 +1,6 @@
 """One lm-eval task bound to a live model: item numbers in, what the task's `process_results` says of each out."""
 
+from array import array
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,18 @@ class _Answer:
     filtered_resps: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Token ids of a Pair in a tenth of its memory; an item's questions share a context that they have in common."""
+
+    context: "array[int]"
+    continuation: "array[int]"
+
+    def pair(self) -> Pair:
+        """Return it as what batches are laid out from."""
+        return Pair(context=tuple(self.context), continuation=tuple(self.continuation))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemResult:
     """raw: what the task computed for the metric. soft: log-likelihood or margin of the right answer, or None."""
@@ -46,7 +59,7 @@ class BoundTask:
         self._batch_size, self._vocab_size = batch_size, vocab_size
         self._task = unpack(packed)
         self._filters = {ensemble.name: ensemble for ensemble in self._task._filters}
-        self._pairs: dict[int, list[list[Pair]]] = {}
+        self._questions: dict[int, list[list[_Question]]] = {}
         self._plans: OrderedDict[tuple[int, ...], Plan] = OrderedDict()
         self.generates = packed.output_type == "generate_until"
         if self.generates:
@@ -85,14 +98,14 @@ class BoundTask:
         tokens: list[tuple[int, float]] = []
         for number in ids:
             responses[number] = []
-            for pairs in self._pairs[number]:
-                scored: list[LogLikelihood] = [next(outcomes) for _ in pairs]
+            for questions in self._questions[number]:
+                scored: list[LogLikelihood] = [next(outcomes) for _ in questions]
                 check_values(name, number, [one.total for one in scored])
                 total = sum(one.total for one in scored)
                 responses[number].append(total if rolling else (total, scored[0].greedy))
                 totals.append(total)
-                for pair, one in zip(pairs, scored, strict=True):
-                    tokens += zip(pair.continuation, one.tokens, strict=True)
+                for question, one in zip(questions, scored, strict=True):
+                    tokens += zip(question.continuation, one.tokens, strict=True)
         check_varied(name, totals if self._packed.output_type == "multiple_choice" else (), tokens)
         return responses
 
@@ -115,10 +128,10 @@ class BoundTask:
         """Return the batches for a set of items; the last few sets are kept, as candidates share them."""
         if ids not in self._plans:
             for number in ids:
-                if number not in self._pairs:
-                    self._pairs[number] = self._encoded(number)
+                if number not in self._questions:
+                    self._questions[number] = _compact(self._encoded(number))
             self._plans[ids] = make_plan(
-                [pair for number in ids for pairs in self._pairs[number] for pair in pairs],
+                [one.pair() for number in ids for questions in self._questions[number] for one in questions],
                 limits=self._limits(),
                 sharing=self._forward.sharing,
                 device=self._lm.device,
@@ -207,3 +220,15 @@ class BoundTask:
         lengths = [max(1.0, float(length(choice))) for choice in choices] if length else None
         values = [value for value, _ in responses[: len(choices)]]
         return choice_margin(values, [one for one in golds if isinstance(one, int)], lengths)
+
+
+def _compact(requests: Sequence[Sequence[Pair]]) -> list[list[_Question]]:
+    """Return an item's pairs as they are kept: tuples of Python numbers would take 40 bytes a token."""
+    contexts: dict[tuple[int, ...], array[int]] = {}
+    return [
+        [
+            _Question(contexts.setdefault(pair.context, array("i", pair.context)), array("i", pair.continuation))
+            for pair in pairs
+        ]
+        for pairs in requests
+    ]

@@ -1,0 +1,121 @@
+"""A worker lives all night: what it keeps does not grow with the candidates that it has scored."""
+
+import gc
+import json
+import os
+import random
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evomerge.records import Point
+from evomerge.run import Job, Setup, inspect
+from evomerge.run._driver import _executor
+
+SUBSETS = 12  # more than layouts are kept for
+WARM, MORE = 40, 60
+MOST_BYTES = 700  # a candidate; one number kept for each of its 24 items alone takes 950
+
+PRODUCTS = """
+import sys
+import psutil
+import torch
+from evomerge.recipe import ModelRef
+from evomerge.run._jobs import WorkerSetup
+from evomerge.run._scoring import CandidateScorer
+parent = ModelRef(sys.argv[1])
+setup = WorkerSetup(parents=(parent,), root=None, prepared=None, batch_size=1, threads=1, device="cpu")
+CandidateScorer(setup, "test")
+weight, process, sizes = torch.ones(64, 64, dtype=torch.bfloat16), psutil.Process(), []
+for rows in range(1, 501):
+    torch.nn.functional.linear(torch.ones(rows, 64, dtype=torch.bfloat16), weight)
+    if rows in (100, 500):
+        sizes.append(process.memory_info().rss)
+print((sizes[1] - sizes[0]) / 1e6)
+"""
+
+
+def prepared(folder: Path, pico: dict[str, Path], method: str) -> Setup:
+    """Return a search over pico parents that are scored on a local lm-eval task, in this process."""
+    for split in ("validation", "test"):
+        rows = [
+            {"q": f"{split} {i}: {i * 7 % 31}", "choices": [f"{i}", f"x{i * i}", f"yz{i}"], "a": i % 3}
+            for i in range(80)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = {
+        "task": "picked",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {each: str(folder / f"{each}.jsonl") for each in ("validation", "test")}},
+        "validation_split": "validation",
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{q}}",
+        "doc_to_choice": "{{choices}}",
+        "doc_to_target": "a",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+    }
+    (folder / "picked.yaml").write_text(yaml.safe_dump(task))
+    genes = {"weight": {"per": ["model"], "range": [0.1, 1]}}
+    if method != "task_arithmetic":
+        genes["density"] = {"per": ["model"], "range": [0.2, 0.9]}
+    search = {
+        "parents": {"base": str(pico["base"]), "models": [str(pico["one"]), str(pico["two"])]},
+        "space": {"method": method, "genes": genes},
+        "tasks": [{"task": "picked", "metric": "acc"}],
+        "task_path": str(folder),
+        "pools": {"search": 60, "select": 20, "report": 60},
+        "subset": {"size": 24},
+        "budget": {"candidates": 4},
+        "workers": {"count": 0, "batch_size": 16},
+    }
+    (folder / "search.yaml").write_text(yaml.safe_dump(search))
+    return inspect(folder / "search.yaml")
+
+
+@pytest.mark.parametrize("method", ["task_arithmetic", "dare_ties"])
+def test_candidates_leave_nothing_behind(
+    pico: dict[str, Path], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other genes each time, and subsets in turn, so that every item was seen when the counting begins."""
+    monkeypatch.setattr("evomerge.methods._fused.WARM_UP", sys.maxsize)  # loading numba once is no growth
+    setup, draw = prepared(tmp_path, pico, method), random.Random(0)
+    (ids,) = (pools["search"] for pools in setup.prepared.pools.values())
+    subsets = [tuple(sorted(draw.sample(ids, 24))) for _ in range(SUBSETS)]
+    (name,) = setup.prepared.pools
+    executor = _executor(setup)
+
+    def score(number: int) -> None:
+        point = Point(reals=tuple(draw.random() for _ in range(setup.space.domain.reals)))
+        items = {name: subsets[number % SUBSETS]}
+        executor.submit(Job(candidate=number, pool="search", document=setup.space.decode(point), items=items))
+        ((_, outcome),) = executor.wait(0.0)
+        assert outcome.failure is None, outcome.failure
+
+    def kept() -> int:
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        for number in range(WARM):
+            score(number)
+        before = kept()
+        for number in range(WARM, WARM + MORE):
+            score(number)
+        assert (kept() - before) / MORE < MOST_BYTES
+    finally:
+        tracemalloc.stop()
+
+
+def test_products_of_many_shapes_are_not_all_kept(pico: dict[str, Path]) -> None:
+    """Without a limit torch keeps more than half a megabyte for each, where the processor multiplies bfloat16."""
+    command = [sys.executable, "-c", PRODUCTS, str(pico["one"])]
+    free = {name: value for name, value in os.environ.items() if not name.endswith("CACHE_CAPACITY")}
+    run = subprocess.run(command, capture_output=True, text=True, env=free)
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert float(run.stdout) < 60
