@@ -218,11 +218,14 @@ class Ledger:
 
     def candidates(self, *, kinds: Sequence[Kind] | None = None) -> list[Candidate]:
         """Return all candidates (of some kinds) with the scores of every pool, by id."""
-        with reading(self.path):
-            found = self._candidates()
-        return [each for each in found if kinds is None or each.kind in kinds]
+        return [each for each in self.each_candidate() if kinds is None or each.kind in kinds]
 
-    def _candidates(self) -> list[Candidate]:
+    def each_candidate(self) -> Iterator[Candidate]:
+        """Yield all candidates as `candidates` returns them: the recipes of a whole night need not fit into memory."""
+        with reading(self.path):
+            yield from self._candidates()
+
+    def _candidates(self) -> Iterator[Candidate]:
         scores: dict[int, dict[Pool, dict[str, Score]]] = {}
         for identity, pool, name, value, stderr, n in self._db.execute("SELECT * FROM score ORDER BY rowid"):
             entry = scores.setdefault(identity, {}).setdefault(pool, {})
@@ -231,22 +234,29 @@ class Ledger:
             "SELECT id, name, kind, generation, subset, point, recipe, state, failure, seconds, worker"
             " FROM candidate ORDER BY id"
         )
-        return [_candidate(row, scores.get(row[0], {})) for row in rows]
+        for row in rows:
+            yield _candidate(row, scores.get(row[0], {}))
 
-    def items(self, pool: Pool) -> dict[int, dict[str, ItemScores]]:
-        """Return candidate -> objective -> item scores of one pool."""
+    def items(self, pool: Pool, *, soft: bool = True) -> dict[int, dict[str, ItemScores]]:
+        """Return candidate -> objective -> item scores of one pool. soft: with the soft scores, where there are any."""
         with reading(self.path):
-            return self._items(pool)
+            return self._items("pool = ?", (pool,), soft)
 
-    def _items(self, pool: Pool) -> dict[int, dict[str, ItemScores]]:
+    def items_of(self, candidate: int, pool: Pool) -> dict[str, ItemScores]:
+        """Return objective -> item scores of a candidate."""
+        with reading(self.path):
+            return self._items("candidate = ? AND pool = ?", (candidate, pool), True)[candidate]
+
+    def _items(self, where: str, which: tuple[Any, ...], with_soft: bool) -> dict[int, dict[str, ItemScores]]:
         found: dict[int, dict[str, ItemScores]] = {}
-        query = "SELECT candidate, objective, ids, vals, weights, soft FROM item WHERE pool = ? ORDER BY candidate"
-        for candidate, name, ids, values, weights, soft in self._db.execute(query, (pool,)):
+        query = f"SELECT candidate, objective, ids, vals, weights, soft FROM item WHERE {where} ORDER BY candidate"
+        numbers: dict[float, float] = {}  # one object for each value, as most metrics have few
+        for candidate, name, ids, values, weights, soft in self._db.execute(query, which):
             found.setdefault(candidate, {})[name] = ItemScores(
-                ids=tuple(json.loads(ids)),
-                values=tuple(json.loads(values)),
+                ids=_stored_ids(ids),
+                values=tuple(numbers.setdefault(value, value) for value in json.loads(values)),
                 weights=None if weights is None else tuple(json.loads(weights)),
-                soft=None if soft is None else tuple(json.loads(soft)),
+                soft=None if soft is None or not with_soft else tuple(json.loads(soft)),
             )
         return found
 
@@ -292,6 +302,12 @@ def _candidate(row: Sequence[Any], scores: Mapping[Pool, Scores]) -> Candidate:
 def _ids(ids: tuple[int, ...]) -> str:
     """Return item ids as they are stored; all candidates of a generation have the same."""
     return json.dumps(ids)
+
+
+@lru_cache(maxsize=64)
+def _stored_ids(text: str) -> tuple[int, ...]:
+    """Return item ids from what `_ids` made of them."""
+    return tuple(json.loads(text))
 
 
 def _plain_point(point: Point) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class SearchLoop:
 
     def _ahead(self, deadline: Callable[[], float | None]) -> int:
         """Return how many candidates may wait for a worker; none where those being scored may be the budget's last."""
-        budget, end, scored = self.setup.entry.budget, deadline(), len(self.tally.table)
+        budget, end, scored = self.setup.entry.budget, deadline(), self.tally.scored
         if not scored:
             return 0
         unscored = len(self.tally.numbers) - self.tally.done
@@ -205,7 +205,8 @@ class SearchLoop:
         self.tally.ask(added, proposal.number)
         if twin is None:
             return self._job(added), None
-        copied = Outcome(items=self.tally.table[twin], failure=None, seconds=0.0, worker=f"same as {twin}", attempts=0)
+        items = self.ledger.items_of(twin, "search")
+        copied = Outcome(items=items, failure=None, seconds=0.0, worker=f"same as {twin}", attempts=0)
         return self._job(added), copied
 
     def _job(self, candidate: Candidate) -> Job:

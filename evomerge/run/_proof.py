@@ -64,7 +64,7 @@ class Proof:
         searched = [each.id for each in self.ledger.candidates(kinds=["candidate"]) if each.state == "scored"]
         if not searched:
             raise NothingScored(f"{self.ledger.path.parent}: no candidate could be scored; see `evomerge front --all`")
-        standings = Standings(self.setup.objectives, self.ledger.items("search"), self._loop.tally.floors)
+        standings = Standings(self.setup.objectives, self.ledger.items("search", soft=False), self._loop.tally.floors)
         count = self.setup.entry.proof.finalists
         best = standings.ranked(searched)
         front = standings.ranked(standings.front(searched))[:count]

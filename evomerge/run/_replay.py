@@ -61,7 +61,7 @@ def _start_points(setup: Setup, observer: Observer) -> list[Point]:
 
 def _replayed(optimizer: Optimizer, ledger: Ledger, *, forced: bool) -> bool:
     """Repeat every recorded ask and tell; False at the first ask that gives another point than it gave then."""
-    points = {each.id: each.point for each in ledger.candidates(kinds=["candidate"])}
+    points = {each.id: each.point for each in ledger.each_candidate() if each.kind == "candidate"}
     for step in ledger.steps():
         if step.kind == "tell":
             optimizer.tell(step.number, step.values)

@@ -138,7 +138,7 @@ class Run:
         with reading(self._ledger.path):
             relative = self._ledger.meta("identity", {}).get("relative_floors", {})
             floors = floors_of(self.objectives, relative, parent_scores(candidates, "search"))
-            return Standings(self.objectives, self._ledger.items("search"), floors)
+            return Standings(self.objectives, self._ledger.items("search", soft=False), floors)
 
     def mean_score(self, candidate: Candidate, pool: Pool) -> float | None:
         """Return the weighted mean of the objectives on one pool, or None if it was not scored there."""

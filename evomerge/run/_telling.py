@@ -5,11 +5,9 @@ from evomerge.run._fitness import fitness, values_of, vector
 from evomerge.run._ledger import Ledger
 from evomerge.run._setup import Setup
 from evomerge.run._standings import effects_of, handicap
-from evomerge.run._subsets import WHOLE, Subsets
+from evomerge.run._subsets import Subsets
 from evomerge.run._tally import Tally
 from evomerge.search import OPTIMIZERS, Optimizer
-
-LATEST = 256  # candidates whose items tell how hard a new subset is; more would only take more time
 
 
 class Telling:
@@ -40,9 +38,7 @@ class Telling:
 
     def _handicap(self, subset: int) -> dict[str, float]:
         if subset not in self._handicaps:
-            table = self._tally.table
-            told = [*(each for each in table if self._tally.known[each].subset == WHOLE), *sorted(table)[-LATEST:]]
-            effects = effects_of(self._setup.objectives, {each: table[each] for each in told})
+            effects = effects_of(self._setup.objectives, self._tally.latest)
             self._handicaps[subset] = handicap(effects, self._subsets.items(subset))
             self._ledger.set_meta("handicaps", {str(each): found for each, found in self._handicaps.items()})
         return self._handicaps[subset]

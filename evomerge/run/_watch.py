@@ -54,7 +54,7 @@ class Watch:
 
     def _find_leaders(self, tally: Tally, now: float) -> Leaders:
         standings = Standings(self._setup.objectives, tally.leading, tally.floors)
-        ranked = standings.ranked([each for each in standings.values if tally.known[each].kind == "candidate"])
+        ranked = standings.ranked([each for each in standings.values if each in tally.numbers])
         best = (ranked[0], standings.fitness(ranked[0])) if ranked else None
         front = len(standings.front(list(standings.values)))
         share = REFRESH_SHARE if best else SEEK_SHARE

@@ -13,7 +13,7 @@ from evomerge.records import ItemScores
 from evomerge.run import Job, Outcome, Setup, Silent, inspect
 from evomerge.run._ledger import Ledger
 from evomerge.run._loop import WORKERS_PER_WAITING, SearchLoop
-from evomerge.run._tally import LEADING
+from evomerge.run._tally import LATEST, LEADING
 
 MANY = 3 * WORKERS_PER_WAITING  # with so many workers, three candidates are asked ahead
 
@@ -256,8 +256,27 @@ def test_who_leads_is_sought_among_references_and_the_best(setup_of, tmp_path: P
     loop = loop_in(tmp_path / "run", setup, Workers(MANY))
     finish(loop)
     found = loop.tally.leading
-    candidates = [each for each in loop.tally.known.values() if each.kind == "candidate"]
+    everybody = Ledger.read(tmp_path / "run" / "ledger.sqlite").candidates()
+    candidates = [each for each in everybody if each.kind == "candidate"]
     best = sorted(candidates, key=lambda each: -each.scores["search"]["nearness"].value)[:LEADING]
-    references = {each.id for each in loop.tally.known.values() if each.kind != "candidate"}
+    references = {each.id for each in everybody if each.kind != "candidate"}
     assert set(found) == {each.id for each in best} | references
     assert loop_in(tmp_path / "run", setup, Workers(MANY)).tally.leading == found, "a resumed run knows the same"
+
+
+def test_a_night_of_candidates_stays_on_disk(setup_of, tmp_path: Path) -> None:
+    """The driver holds the items of the latest and of the leading, and the recipes of those that are being scored."""
+    loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": 3 * LATEST}), Workers(MANY))
+    finish(loop)
+    ledger = Ledger.read(tmp_path / "run" / "ledger.sqlite")
+    everybody = {each.id: each for each in ledger.candidates()}
+    references = {each for each in everybody if each not in loop.tally.numbers}
+    assert set(loop.tally.known) == references
+    assert set(loop.tally.table) == {*loop.tally.latest, *loop.tally.leading}
+    assert set(loop.tally.latest) == references | set(sorted(everybody)[-LATEST:])
+    assert loop.tally.scored == len(everybody) > len(loop.tally.table)
+    stored = ledger.items("search")
+    assert all(stored[each] == items for each, items in loop.tally.table.items())
+    again = loop_in(tmp_path / "run", setup_of(budget={"candidates": 3 * LATEST}), Workers(MANY)).tally
+    for name in ("numbers", "floors", "failures", "done", "scored", "items", "latest", "leading"):
+        assert getattr(again, name) == getattr(loop.tally, name), name
