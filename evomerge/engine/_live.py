@@ -17,6 +17,9 @@ from evomerge.engine._statistics_store import StatisticsStore
 from evomerge.engine._tokenizer import template_of, vocabulary
 from evomerge.methods import Busy
 
+SKELETONS = (
+    32  # model objects that are kept: of more depths, or more orders of unlike layers, than searches visit often
+)
 AHEAD_BYTES = 256 << 20  # of coming tensors that are prepared while one is merged
 
 Task = tuple[TensorPlan, torch.Tensor]  # what to build, and where
@@ -175,11 +178,13 @@ class LiveModel:
         return tensor
 
     def _skeleton(self, plan: Plan) -> Skeleton:
-        """Return a model object of the plan's config, one for each config that was seen."""
+        """Return a model object of the plan's config; those of the last configs are kept."""
         key = json.dumps([plan.config, str(plan.dtype)], sort_keys=True)
-        if key not in self._skeletons:
-            self._skeletons[key] = Skeleton(plan, self.devices)
-        return self._skeletons[key]
+        skeleton = self._skeletons.pop(key, None) or Skeleton(plan, self.devices)
+        self._skeletons[key] = skeleton  # at the end: the latest
+        if len(self._skeletons) > SKELETONS:
+            del self._skeletons[next(iter(self._skeletons))]
+        return skeleton
 
     def _take_tokenizer(self, plan: Plan) -> None:
         files = vocabulary(plan.recipe, self.parents).tokenizer

@@ -22,6 +22,8 @@ from evomerge.run._jobs import Job, Outcome, WorkerSetup
 # hold what forward passes of two or three shapes of batches ask for; a miss costs a quarter of a millisecond.
 _SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
 
+SCORERS = 32  # that are kept, one for each model object: depths change the object
+
 
 class CandidateScorer:
     """Holds the parents mapped and one live model; scores one candidate after another."""
@@ -68,15 +70,22 @@ class CandidateScorer:
         plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
         self._live.apply(plan)
         self._checked = self._checked or self_check(self._live, plan, self.name)
-        key = (id(self._live.model), batch_size)
-        if key not in self._scorers:
-            bound = self.setup.prepared.scorer(self._live.model, self._live.tokenizer, batch_size=batch_size)
-            self._scorers[key] = bound
-        items = self._scorers[key].score(job.items)
+        items = self._scorer(batch_size).score(job.items)
         for name, score in scores_of(items).items():
             if not math.isfinite(score.value) or not math.isfinite(score.stderr):
                 raise EvomergeError(f"{name}: its values are too large to average")
         return items
+
+    def _scorer(self, batch_size: int) -> Any:
+        """Return the scorer of the live model object; those of the last objects are kept."""
+        key = (id(self._live.model), batch_size)  # a scorer holds its model, whose id is therefore nobody else's
+        scorer = self._scorers.pop(key, None)
+        if scorer is None:
+            scorer = self.setup.prepared.scorer(self._live.model, self._live.tokenizer, batch_size=batch_size)
+        self._scorers[key] = scorer  # at the end: the latest
+        if len(self._scorers) > SCORERS:
+            del self._scorers[next(iter(self._scorers))]
+        return scorer
 
 
 def cache_folder() -> Path:

@@ -108,3 +108,28 @@ def test_unchanged_tensors_are_not_rebuilt(pico: dict[str, Path], monkeypatch: p
     live.apply(make_plan(other, parents))
     assert built
     assert all(name.startswith("model.layers.2.") for name in built)
+
+
+def test_model_objects_of_few_configs_are_kept(
+    pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search over stacks makes a model object for each depth; it must not keep those of a whole night."""
+    monkeypatch.setattr("evomerge.engine._live.SKELETONS", 2)
+    one = str(pico["one"])
+
+    def stack(depth: int) -> dict:
+        first = [{"sources": [{"model": one, "layer_range": [0, 1]}]}] * (depth - 1)
+        last = {"sources": [{"model": str(pico["two"]), "layer_range": [2, 3]}]}
+        return {"merge_method": "passthrough", "slices": [*first, last]}
+
+    recipes = {depth: parse_recipe(stack(depth)) for depth in (2, 3, 4)}
+    parents = Parents(recipes[2].models)
+    live, objects = LiveModel(parents), {}
+    for depth in (2, 3, 2, 4, 2, 3):
+        live.apply(make_plan(recipes[depth], parents))
+        objects.setdefault(depth, []).append(live.model)
+        assert len(live._skeletons) <= 2
+    assert len(set(map(id, objects[2]))) == 1, "the last two are kept"
+    assert len(set(map(id, objects[3]))) == 2, "it was not among them and is made anew"
+    write_folder(make_plan(recipes[3], parents), parents, tmp_path / "out")
+    assert_same(live, tmp_path / "out")
