@@ -11,6 +11,7 @@ from evomerge.recipe._reference import ModelRef, looks_local
 from evomerge.recipe._schema import ModuleEntry, RecipeEntry
 
 WHOLE = "default"  # mergekit's name for the only part of a language model
+LARGEST = 1e12  # of a parameter: products of a few stay within float32
 CHAT_TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
 
 
@@ -198,6 +199,8 @@ def _setting_problems(
             yield Problem(place, f"found {value}, expected a number")
         elif not math.isfinite(value):
             yield Problem(place, f"found {value}, expected a finite number")
+        elif abs(value) > LARGEST:
+            yield Problem(place, f"found {value:g}, expected a number of at most {LARGEST:g}")
         elif parameter.kind == "flag" and not isinstance(value, bool) and (value not in (0, 1) or not plain):
             yield Problem(place, f"found {value}, expected true or false")
         elif parameter.kind == "integer" and value != int(value):

@@ -129,6 +129,7 @@ ONE: dict[str, tuple[Any, str]] = {
     "word": (with_model(weight="much"), "found 'much', expected a number"),
     "nan": (with_model(weight=float("nan")), "expected a finite number"),
     "infinity": (with_model(weight=[1, float("inf")]), "found inf, expected a finite number"),
+    "too large": (with_model(weight=-1e39), "found -1e+39, expected a number of at most 1e+12"),
     "flag as number": (with_model(weight=True), "found True, expected a number"),
     "empty gradient": (with_model(weight=[]), "found an empty list"),
     "filter": (with_model(weight={"filter": 3, "value": 1}), "expected part of a tensor's name"),
