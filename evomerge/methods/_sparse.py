@@ -115,6 +115,8 @@ def _window(statistics: Statistics, model: int, density: float, gamma: float, re
     size = statistics.size
     kept = int(density * size)
     largest = min(int(gamma * size), size - kept)
+    if kept and largest == int(gamma * size):  # otherwise it hangs on the density, too, and is worth no table
+        statistics.magnitude(model, density, largest)
     keep, drop = statistics.cut(model, largest + kept), statistics.cut(model, largest)
     vote = 1.0
     if rescale:

@@ -71,7 +71,7 @@ class Statistics:
         self._keeper, self._changed = keeper, False
         self._passing: OrderedDict[Hashable, Any] = OrderedDict()
         self._room = 16 + 8 * len(models)
-        self._asked: set[int] = set()
+        self._asked: dict[int, str] = {}  # model -> the table that would have answered last
 
     def bind(self, models: Sequence[torch.Tensor], base: torch.Tensor | None) -> "Statistics":
         """Point at the same tensors read anew, keeping what was computed."""
@@ -108,8 +108,7 @@ class Statistics:
         """
         found = self._lasting.get(key)
         if found is None:
-            kind = key.split()[:2]
-            if sum(each.split()[:2] == kind for each in self._lasting) >= ALIKE:
+            if not self._has_room(key):
                 return self.remember(key, compute)
             if self._keeper is not None:
                 self._keeper.begin(self._lasting)
@@ -118,6 +117,11 @@ class Statistics:
                 self._changed = True
             found = self._lasting[key]
         return found
+
+    def _has_room(self, key: str) -> bool:
+        """Return whether one more lasting tensor of the kind and model of `key` would be kept."""
+        kind = key.split()[:2]
+        return sum(each.split()[:2] == kind for each in self._lasting) < ALIKE
 
     def remember(self, key: Hashable, compute: Callable[[], T]) -> T:
         """Return what was computed for `key` not long ago, or what `compute()` returns."""
@@ -181,24 +185,26 @@ class Statistics:
             lambda: _selection.kept_l1(self._sizes(model), self.size, self.cut(model, count)),
         )
 
-    def magnitude(self, model: int, density: float) -> int:
-        """Return how many elements a density keeps: int(density * n), at least 1; prepares `cut` and `kept_l1`.
+    def magnitude(self, model: int, density: float, above: int = 0) -> int:
+        """Return above + int(density * n), at least 1; prepares `cut` and `kept_l1` for so many elements.
 
         The second density on the 1/1024 grid that is asked for (with a keeper, the first) computes a table that
-        answers all others.
+        answers all others. above: how many more are kept, at most n - int(density * n); each number has its own table.
         """
-        count = max(1, int(density * self.size))
+        count = max(1, above + int(density * self.size))
         step = density * GRID
         if step.is_integer() and ("cut", model, count) not in self._passing:
-            worth = self._keeper is not None or model in self._asked or f"table {model}" in self._lasting
+            key = f"above {model} {above}" if above else f"table {model}"
+            asked = self._keeper is not None or self._asked.get(model) == key
+            worth = key in self._lasting or (asked and self._has_room(key))
             if worth and self._models[model].dtype != torch.float64:
-                self._look_up(model, count, int(step))
-            self._asked.add(model)
+                self._look_up(key, model, above, int(step), count)
+            self._asked[model] = key
         return count
 
-    def _look_up(self, model: int, count: int, step: int) -> None:
+    def _look_up(self, key: str, model: int, above: int, step: int, count: int) -> None:
         """Answer `cut` and `kept_l1` of density step / GRID from the table of all of them."""
-        table = self.lasting(f"table {model}", lambda: self._tabulate(model))
+        table = self.lasting(key, lambda: self._tabulate(model, above))
         threshold, ties, l1, end = table[:, step - 1].tolist()
         if end < 0:
             end = self._tie_end(model, threshold, int(ties))
@@ -206,10 +212,10 @@ class Statistics:
         self.remember(("cut", model, count), lambda: Cut(threshold, int(end)))
         self.remember(("l1", model, count), lambda: l1)
 
-    def _tabulate(self, model: int) -> torch.Tensor:
+    def _tabulate(self, model: int, above: int) -> torch.Tensor:
         """Return (4, GRID) float64: threshold, ties, L1 norm and tie end, or -1 for it, of each density step / GRID."""
         size = self.size
-        counts = [max(1, size * step // GRID) for step in range(1, GRID + 1)]
+        counts = [min(size, max(1, above + size * step // GRID)) for step in range(1, GRID + 1)]
         if _device_statistics.serves(self._models[model], sorting=True):
             return _device_statistics.table(self.delta(model).abs_(), counts)
         assert self._base is not None

@@ -54,6 +54,18 @@ def test_a_table_gives_the_cuts_of_single_selections(dtype: torch.dtype) -> None
     assert "table 0" in tabled._lasting and not single._lasting
 
 
+@pytest.mark.parametrize("above", [1, 40, 2000])
+def test_a_window_has_a_table_of_its_own(above: int) -> None:
+    base, model = tensors(4099, torch.bfloat16)
+    tabled, single = Statistics([model], base, keeper=Recorder()), Statistics([model], base)
+    for step in (1, 2, 300, 511, 512):
+        count = tabled.magnitude(0, step / GRID, above)
+        assert count == above + 4099 * step // GRID
+        assert tabled.cut(0, count) == single.cut(0, count)
+        assert tabled.kept_l1(0, count) == single.kept_l1(0, count)
+    assert list(tabled._lasting) == [f"above 0 {above}"]
+
+
 class Recorder:
     """A keeper that notes what it is told; `busy`: what it refuses to have computed."""
 
@@ -98,16 +110,17 @@ def test_lasting_numbers_are_float64_in_main_memory() -> None:
 def test_nothing_grows_with_what_a_search_tries() -> None:
     """Thousands of densities, seeds and epsilons, on the grid and off it, leave a bounded number of entries."""
     base, model = tensors(300, torch.float32)
-    statistics = Statistics([model, base], base)
+    statistics = Statistics([model, base], base, keeper=Recorder())
     generator = torch.Generator().manual_seed(0)
     for number in range(1500):
         density = float(torch.rand((), generator=generator)) * 0.9 + 0.05
         for each in (density, round(density * GRID) / GRID):
-            count = statistics.magnitude(0, each)
-            statistics.cut(0, count), statistics.kept_l1(0, count)
+            for above in (0, number % 15):
+                count = statistics.magnitude(0, each, above)
+                statistics.cut(0, count), statistics.kept_l1(0, count)
             statistics.random(0, each, _random.keys(number, "parent", "tensor"))
             statistics.ranked(0, each, _ranked.ranking((300,), number / 1500), (1, 2))
-    assert len(statistics._lasting) == 1 + 2 * ALIKE  # one table, and of each kind of mask
+    assert len(statistics._lasting) == 1 + 3 * ALIKE  # one table, and of windows and each kind of mask
     assert len(statistics._passing) <= 16 + 8 * 2
     assert len(statistics._asked) <= 2
 
