@@ -1,5 +1,6 @@
 """Thin each task vector, weight it, let signs be elected or not, add: the arithmetic of TIES, DARE, DELLA and kin."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,6 +13,7 @@ from evomerge.methods._shares import Share, Shares
 from evomerge.methods._spec import Arithmetic, Block, Inputs, Settings, Variant
 from evomerge.methods._statistics import Statistics
 
+LARGEST = torch.finfo(torch.float32).max
 SMALLEST_NORM = 1e-7  # an L1 norm below this is not matched by rescaling
 
 SIGN_ELECTION = Variant(
@@ -48,10 +50,10 @@ class Sparse(Arithmetic):
                 continue  # nothing of it is kept
             share = self._share(inputs, settings, statistics, model, density) if density < 1 else Share(1.0, 1.0)
             vote, post = (share.vote, weight) if unweighted else (share.vote * weight, 1.0)
-            used.append((model, share._replace(weight=weight, vote=vote, post=post)))
+            used.append((model, share._replace(weight=weight, vote=_single(vote), post=post)))
         total = sum(weights)
         divide = bool(settings.shared("normalize"))
-        divisor = total if divide and not self.elect and abs(total) >= TINY else 1.0
+        divisor = _single(total) if divide and not self.elect and abs(total) >= TINY else 1.0
         shares = Shares(tuple(used), float(settings.shared("lambda")), divisor, divide and self.elect)
         return shares._replace(verbatim=_verbatim(shares))
 
@@ -123,6 +125,11 @@ def _window(statistics: Statistics, model: int, density: float, gamma: float, re
         inner = statistics.kept_l1(model, largest + kept) - statistics.kept_l1(model, largest)
         vote = match(inner, statistics.kept_l1(model, size))
     return Share(1.0, vote, keep=keep, drop=drop if largest else None)
+
+
+def _single(value: float) -> float:
+    """Return infinity for what float32 does not hold, so that the result is not finite; torch takes no such factor."""
+    return value if abs(value) <= LARGEST else math.copysign(math.inf, value)
 
 
 def match(kept: float, everything: float) -> float:

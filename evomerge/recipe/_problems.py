@@ -11,7 +11,7 @@ from evomerge.recipe._reference import ModelRef, looks_local
 from evomerge.recipe._schema import ModuleEntry, RecipeEntry
 
 WHOLE = "default"  # mergekit's name for the only part of a language model
-LARGEST = 1e12  # of a parameter: products of a few stay within float32
+LARGEST = 3.4e38  # of a parameter: what float32 holds
 CHAT_TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
 
 

@@ -93,7 +93,9 @@ def test_a_store_makes_the_table_of_densities_at_once(
 ) -> None:
     tables: list[int] = []
     tabulate = Statistics._tabulate
-    monkeypatch.setattr(Statistics, "_tabulate", lambda self, model: tables.append(model) or tabulate(self, model))
+    monkeypatch.setattr(
+        Statistics, "_tabulate", lambda self, model, above: tables.append(model) or tabulate(self, model, above)
+    )
     weights(pico, "ties", None)
     assert not tables
     weights(pico, "ties", tmp_path)
@@ -245,7 +247,7 @@ def test_two_processes_share_the_work(pico: dict[str, Path], tmp_path: Path) -> 
     code = (
         "import sys; from pathlib import Path; from tests.engine.test_statistics_store import weights;"
         "from evomerge.methods import Statistics; done = []; old = Statistics._tabulate;"
-        "Statistics._tabulate = lambda self, model: done.append(1) or old(self, model);"
+        "Statistics._tabulate = lambda self, model, above: done.append(1) or old(self, model, above);"
         f"weights({ {name: str(path) for name, path in pico.items()}!r}, 'ties', Path({str(tmp_path)!r}));"
         "print(len(done))"
     )

@@ -83,6 +83,31 @@ def test_any_number_of_models(name: str, count: int, compiled: pytest.MonkeyPatc
     assert torch.equal(bits(fused), bits(merge.run()))
 
 
+@pytest.mark.parametrize("name", ["ties", "dare_ties", "breadcrumbs"])
+def test_a_tensor_too_large_for_one_call_is_merged_in_pieces(name: str, compiled: pytest.MonkeyPatch) -> None:
+    merge = example(name, torch.bfloat16, 1)
+    compiled.setattr("evomerge.methods._fused_sparse.PIECE", 1 << 13)
+    fused = merge.run()
+    in_torch(compiled)
+    assert torch.equal(bits(fused), bits(merge.run()))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("name", ["ties", "dare_ties", "dare_linear", "breadcrumbs_ties", "della"])
+def test_factors_beyond_float32_give_a_result_that_is_not_finite(
+    name: str, fused: bool, compiled: pytest.MonkeyPatch
+) -> None:
+    from evomerge import methods
+
+    merge = example(name, torch.float32, 0)
+    own = [{"weight": 3e38, "density": 0.5}] * 3
+    merge = case(name, merge.models, merge.base, own, **{"lambda": 1e30, "normalize": False, "rescale": True})
+    if not fused:
+        in_torch(compiled)
+    out = torch.empty(SIZE)
+    assert not methods.merge_into(out, merge.method, merge.inputs(), merge.settings())
+
+
 @pytest.mark.parametrize("several", [False, True])
 def test_the_sparse_kernel_is_made_of_vector_instructions(several: bool) -> None:
     """With one model more in a group, or one call that is not inlined, LLVM would work element by element."""
