@@ -101,7 +101,8 @@ class SearchLoop:
                 return  # what is asked for stays so in the ledger; waiting for workers to come up could take for ever
             results = self.executor.wait(WAIT_SECONDS)
             self._busy.tick(self.seconds, self.executor.workers)
-            self._start()
+            if not self._stop():
+                self._start()
             for start in range(0, len(results), BATCH):
                 freed = results[start : start + BATCH]
                 self._record(freed)
@@ -109,7 +110,7 @@ class SearchLoop:
 
     def _start(self) -> None:
         """Give free workers what is asked for already."""
-        for _ in range(0 if self._stop() else min(len(self._queue), self.executor.free)):
+        for _ in range(min(len(self._queue), self.executor.free)):
             job = self._queue.popleft()
             self._busy.begin(self.seconds)
             self._running.add(job.candidate)
@@ -117,13 +118,15 @@ class SearchLoop:
 
     def _fill(self, deadline: Callable[[], float | None], most: int | None = None) -> None:
         """Give free workers (at most `most`) a job while the budget lasts; without `most`, ask for some ahead, too."""
+        if self._stop():
+            return
         self._start()
         left = self.executor.free if most is None else min(most, self.executor.free)
         while left > 0 and not self._stop():
             if not self._ask_some(min(left, ASKS), deadline):
                 return
             left -= len(self._queue)
-            self._start()
+            self._start()  # whoever has said stop meanwhile: a free worker finishes what was asked for it
         ahead = self._ahead(deadline) - len(self._queue)
         if most is None and ahead > 0 and not self._stop():
             self._ask_some(ahead, deadline)

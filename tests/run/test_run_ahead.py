@@ -227,6 +227,25 @@ def test_stop_starts_nothing_more_and_the_next_session_scores_what_was_asked_ahe
     assert set(states(tmp_path / "run")) == {"scored"}
 
 
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_a_stop_between_ask_and_start_leaves_nobody_waiting(setup_of, tmp_path: Path, count: int) -> None:
+    """Few workers: whoever was asked for a free worker is scored before the search ends."""
+    setup = setup_of(budget={"candidates": 60})
+    stopping: list[bool] = []
+    loop = loop_in(tmp_path / "run", setup, Workers(count, ending=1), stop=lambda: bool(stopping))
+    ask = loop.optimizer.ask
+
+    def asked() -> Any:
+        if loop.tally.done >= 20:
+            stopping.append(True)
+        return ask()
+
+    loop.optimizer.ask = asked  # type: ignore[method-assign]
+    finish(loop)
+    assert stopping and set(states(tmp_path / "run")) == {"scored"}
+    assert 20 < loop.tally.done < 60
+
+
 def test_what_is_asked_ahead_starts_within_a_budget_of_items(setup_of, tmp_path: Path) -> None:
     setup = setup_of(budget={"items": 400 * SUBSET})
     workers = Workers(MANY)
