@@ -130,7 +130,7 @@ def _token_model() -> type:
             new, limit = output[:, context.shape[1] :], max_length - context.shape[1]
             full = new.shape[1] >= limit
             if full or timed:
-                unfinished = sum(self._is_unfinished(row, stop) for row in new.tolist())
+                unfinished = sum(_is_unfinished(self, row, stop) for row in new.tolist())
                 self.cut_answers += unfinished if full else 0
                 self._left -= len(new) - (0 if full else unfinished)
                 # Below its length, a batch with an unfinished answer was stopped by the clock.
@@ -146,11 +146,12 @@ def _token_model() -> type:
                 )
             return output
 
-        def _is_unfinished(self, row: list[int], stop: Sequence[str]) -> bool:
-            """Return whether an answer ended without an end token or a stop word."""
-            configured = getattr(self.model.generation_config, "eos_token_id", None)
-            ends = {self.eot_token_id, *(configured if isinstance(configured, list) else [configured])}
-            text = self.tok_decode(row, skip_special_tokens=False)
-            return ends.isdisjoint(row) and not any(word in text for word in stop if word)
-
     return TokenModel
+
+
+def _is_unfinished(language_model: Any, row: list[int], stop: Sequence[str]) -> bool:
+    """Return whether an answer ended without an end token or a stop word."""
+    configured = getattr(language_model.model.generation_config, "eos_token_id", None)
+    ends = {language_model.eot_token_id, *(configured if isinstance(configured, list) else [configured])}
+    text = language_model.tok_decode(row, skip_special_tokens=False)
+    return ends.isdisjoint(row) and not any(word in text for word in stop if word)

@@ -149,7 +149,7 @@ def driver(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
         each.process.communicate()
 
 
-def kill_and_restart(
+def assert_kills_lose_nothing(
     folder: Path, file: Path, kills: int, driver: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Kill drivers at random moments, then let one finish; compare with a run that nobody killed."""
@@ -179,7 +179,7 @@ def test_kill_9_of_the_driver_loses_nothing(
     pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write_search(tmp_path, pico, budget={"candidates": 30})
-    kill_and_restart(tmp_path, file, 2, driver, monkeypatch)
+    assert_kills_lose_nothing(tmp_path, file, 2, driver, monkeypatch)
 
 
 @pytest.mark.chaos
@@ -192,7 +192,7 @@ def test_kill_9_of_the_driver_many_times(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     file = write_search(tmp_path, pico, optimizer=optimizer, tasks=TWO, budget={"candidates": 100})
-    kill_and_restart(tmp_path, file, 15, driver, monkeypatch)
+    assert_kills_lose_nothing(tmp_path, file, 15, driver, monkeypatch)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
