@@ -3,7 +3,7 @@
     import evomerge
 
     evomerge.merge("recipe.yaml", "merged/")
-    run = evomerge.search("search.yaml", "runs/night")
+    run = evomerge.optimizers("search.yaml", "runs/night")
     for candidate in run.front: ...
 
 Importing this package loads neither torch, ray nor lm_eval; a name loads what it needs when it is first used.
@@ -13,20 +13,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from evomerge._merging import merge
-    from evomerge.api import evaluate, extract_lora, moe, soup
-    from evomerge.export import export
-    from evomerge.run import Run, search
+    from evomerge.api.evaluate import evaluate
+    from evomerge.api.lora import extract_lora
+    from evomerge.api.merge import merge
+    from evomerge.api.moe import moe
+    from evomerge.api.search import search
+    from evomerge.api.soup import soup
+    from evomerge.results import export
+    from evomerge.run import Run
 
 _HOMES = {
     "Run": "evomerge.run",
-    "evaluate": "evomerge.api",
-    "export": "evomerge.export",
-    "extract_lora": "evomerge.api",
-    "merge": "evomerge._merging",
-    "moe": "evomerge.api",
-    "search": "evomerge.run",
-    "soup": "evomerge.api",
+    "evaluate": "evomerge.api.evaluate",
+    "export": "evomerge.results",
+    "extract_lora": "evomerge.api.lora",
+    "merge": "evomerge.api.merge",
+    "moe": "evomerge.api.moe",
+    "search": "evomerge.api.search",
+    "soup": "evomerge.api.soup",
 }
 
 __all__ = ["Run", "evaluate", "export", "extract_lora", "merge", "moe", "search", "soup"]

@@ -198,7 +198,8 @@ def resident(
 
 def kernels_on(device: torch.device) -> str:
     """Return what merged on a device."""
-    from evomerge.methods import _device, _fused
+    from evomerge.methods.kernels.cpu import _dispatch as _fused
+    from evomerge.methods.kernels.gpu import _dispatch as _device
 
     if device.type == "cpu":
         return "numba" if _fused._kernels else "torch"

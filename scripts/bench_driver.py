@@ -21,9 +21,14 @@ from typing import Any
 import yaml
 
 from evomerge.records import ItemScores
-from evomerge.run import Job, Outcome, Silent, inspect
+from evomerge.run import (
+    Job,
+    Outcome,
+    Silent,
+    inspect,
+)
 from evomerge.run._ledger import Ledger
-from evomerge.run._loop import SearchLoop
+from evomerge.run.loop._loop import SearchLoop
 from evomerge.testing.pico import write_pico
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart"

@@ -28,7 +28,12 @@ os.environ.setdefault("LMEVAL_LOG_LEVEL", "ERROR")
 import torch
 from bench_questions import CHARACTERS, make_model, make_tokenizer, write_task
 
-from evomerge.evaluate import PoolSizes, Prepared, TaskRequest, prepare
+from evomerge.evaluation import (
+    PoolSizes,
+    Prepared,
+    TaskRequest,
+    prepare,
+)
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "experiments" / "quickstart"
 LEAST_SPEED_UP, MOST_OVER_FORWARDS = 4.0, 1.3

@@ -24,9 +24,10 @@ from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan
 from evomerge.recipe import parse_recipe
 from evomerge.records import Point
-from evomerge.run import Job, Setup, _scoring, inspect
+from evomerge.run import Job, Setup, inspect
 from evomerge.run._driver import _executor
-from evomerge.run._subsets import Subsets
+from evomerge.run.loop._subsets import Subsets
+from evomerge.run.workers import _candidate_scorer as _scoring
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart"
 GOALS = {"task_arithmetic": 2.0, "slerp": 2.0, "ties": 5.0, "dare_ties": 5.0}  # over a copy

@@ -4,7 +4,13 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from evomerge.checkpoint._card import Parent, _cell, _named, _short, front_matter
+from evomerge.checkpoint._card import (
+    Parent,
+    _cell,
+    _named,
+    _short,
+    front_matter,
+)
 from evomerge.recipe import looks_local
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from evomerge.checkpoint._holes import unwritten
+from evomerge.checkpoint._incomplete_download import unwritten
 from evomerge.checkpoint._model import Model, Stored, TensorInfo
 from evomerge.errors import InvalidInput, MergeFailed, RefusedForSafety
 

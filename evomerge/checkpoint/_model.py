@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 import torch
 
 from evomerge.checkpoint._layout import Layout, module_names
-from evomerge.checkpoint._names import TIED_FAMILIES, embedding_name, is_head, is_leftover, tied_twin
+from evomerge.checkpoint._names import (
+    TIED_FAMILIES,
+    embedding_name,
+    is_head,
+    is_leftover,
+    tied_twin,
+)
 from evomerge.checkpoint._tokenizer import Tokenizer
 from evomerge.records import ParentSummary
 

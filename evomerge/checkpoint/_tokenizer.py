@@ -9,7 +9,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from evomerge.checkpoint._union import Merge, NewToken, extended, merges_of, never_read, usable_merges, vocabulary_of
+from evomerge.checkpoint._union import (
+    Merge,
+    NewToken,
+    extended,
+    merges_of,
+    never_read,
+    usable_merges,
+    vocabulary_of,
+)
 from evomerge.errors import MergeFailed
 
 _SELF_CONTAINED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")

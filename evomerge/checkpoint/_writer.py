@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from evomerge.checkpoint._behind import WriteBehind
+from evomerge.checkpoint._async_writer import WriteBehind
 from evomerge.checkpoint._folder import CODES, INDEX, SINGLE
 from evomerge.checkpoint._model import TensorInfo
 from evomerge.errors import EvomergeError, InvalidInput

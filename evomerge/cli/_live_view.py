@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from evomerge.report import duration, plain
+from evomerge.results import duration, plain
 from evomerge.run import Progress
 
 LINE_SECONDS = 10.0  # between plain lines where there is no terminal

@@ -6,7 +6,12 @@ from typing import Any
 import click
 
 from evomerge.cli._shared import JSON, print_json, size
-from evomerge.errors import EvomergeError, InvalidFile, InvalidInput, RefusedForSafety
+from evomerge.errors import (
+    EvomergeError,
+    InvalidFile,
+    InvalidInput,
+    RefusedForSafety,
+)
 
 
 @click.command()
@@ -51,7 +56,7 @@ def _facts(file: Path) -> dict[str, Any]:
 
 
 def _recipe_facts(file: Path) -> dict[str, Any]:
-    from evomerge.api import plan_merge
+    from evomerge.api.merge import plan_merge
 
     plan, parents = plan_merge(file)
     recipe = plan.recipe
@@ -96,7 +101,7 @@ def _vocabulary(models: list[Any]) -> list[str]:
 
 def _cost(cost: Any) -> str:
     """Say what a candidate and the whole budget cost; cost: a `run.Cost`, or None."""
-    from evomerge.report import duration
+    from evomerge.results import duration
 
     if cost is None:
         return "unknown: there is no GPU here to measure on"

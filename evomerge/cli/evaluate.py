@@ -4,7 +4,13 @@ from typing import Any
 
 import click
 
-from evomerge.cli._shared import JSON, print_json, scoring_options, scoring_settings, split_names
+from evomerge.cli._shared import (
+    JSON,
+    print_json,
+    scoring_options,
+    scoring_settings,
+    split_names,
+)
 
 
 @click.command()
@@ -18,7 +24,7 @@ def command(model_or_recipe: str, tasks: str, as_json: bool, **settings: Any) ->
     Example:
       evomerge evaluate recipe.yaml --tasks arc_easy,hellaswag --limit 200
     """
-    from evomerge.api import evaluate
+    from evomerge.api.evaluate import evaluate
 
     result = evaluate(model_or_recipe, split_names(tasks), **scoring_settings(**settings))
     if as_json:

@@ -21,7 +21,7 @@ def command(run: Path, identity: int, as_json: bool) -> None:
     from rich import box
     from rich.table import Table
 
-    from evomerge.report import explain_document, plain
+    from evomerge.results import explain_document, plain
     from evomerge.run import Run
 
     opened = Run(run)

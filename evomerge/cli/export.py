@@ -21,7 +21,7 @@ def command(run: Path, out: Path, identity: int | None, formats: str) -> None:
     Example:
       evomerge export runs/quickstart merged/ --format hf,mergekit
     """
-    from evomerge.export import export
+    from evomerge.results import export
     from evomerge.run import Run
 
     names = [name.strip() for name in formats.split(",") if name.strip()]

@@ -18,7 +18,7 @@ def command(run: Path, everything: bool, as_json: bool) -> None:
     Example:
       evomerge front runs/quickstart --json
     """
-    from evomerge.report import front_document, results_table
+    from evomerge.results import front_document, results_table
     from evomerge.run import Run
 
     opened = Run(run)

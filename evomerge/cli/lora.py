@@ -5,10 +5,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evomerge.cli._shared import JSON, byte_progress, print_json, size
+from evomerge.cli._shared import (
+    JSON,
+    byte_progress,
+    print_json,
+    size,
+)
 
 if TYPE_CHECKING:
-    from evomerge.engine import LoraReport
+    from evomerge.derived.lora import LoraReport
 
 
 @click.command()
@@ -47,7 +52,7 @@ def command(
     Example:
       evomerge lora ./models/math ./models/base math-lora/ --rank 64 --energy 0.99 --save-rest
     """
-    from evomerge.api import extract_lora
+    from evomerge.api.lora import extract_lora
 
     report = extract_lora(
         model,

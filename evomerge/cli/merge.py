@@ -36,7 +36,7 @@ def command(recipe: Path, out: Path, device: str, shard_size: int, seed: int | N
     Example:
       evomerge merge recipe.yaml merged/ --shard-size 2GB
     """
-    from evomerge._merging import plan_merge, write_merge
+    from evomerge.api.merge import plan_merge, write_merge
 
     plan, parents = plan_merge(recipe, seed=seed)
     for note in plan.notes:

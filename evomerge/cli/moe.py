@@ -34,7 +34,7 @@ def command(config: Path, out: Path, seed: int, device: str, shard_size: int) ->
           positive_prompts: ["Tell me a story."]
           negative_prompts: ["What is 3 + 4?"]
     """
-    from evomerge.api import moe
+    from evomerge.api.moe import moe
 
     plan = moe(config, out, seed=seed, device=device, shard_bytes=shard_size, progress=byte_progress())
     for note in plan.notes:

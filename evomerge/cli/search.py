@@ -26,7 +26,7 @@ def command(
     """
     from evomerge.cli._live_view import view
     from evomerge.cli._main import INTERRUPTED
-    from evomerge.report import results_table
+    from evomerge.results import results_table
     from evomerge.run import search
 
     with view(out, sys.stderr) as observer:

@@ -5,10 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evomerge.cli._shared import JSON, print_json, print_table, scoring_options, scoring_settings, split_names
+from evomerge.cli._shared import (
+    JSON,
+    print_json,
+    print_table,
+    scoring_options,
+    scoring_settings,
+    split_names,
+)
 
 if TYPE_CHECKING:
-    from evomerge.run import Soup
+    from evomerge.derived.soup import Soup
 
 
 @click.command()
@@ -35,7 +42,7 @@ def command(
     Example:
       evomerge soup souped/ --models run1/ run2/ run3/ --tasks arc_easy,hellaswag --limit 500
     """
-    from evomerge.api import soup
+    from evomerge.api.soup import soup
 
     made = soup(
         [*models, *more],

@@ -17,7 +17,7 @@ def command(run: Path, as_json: bool) -> None:
     Example:
       evomerge status runs/quickstart
     """
-    from evomerge.report import status_lines
+    from evomerge.results import status_lines
     from evomerge.run import Run
 
     opened = Run(run)

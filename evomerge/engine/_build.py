@@ -8,9 +8,9 @@ import torch
 
 from evomerge import methods
 from evomerge.checkpoint import Parents, TensorInfo
-from evomerge.engine._plan import Origin, Rows, TensorPlan
-from evomerge.engine._residence import Residence
-from evomerge.engine._statistics_store import StatisticsStore
+from evomerge.engine._statistics_cache import StatisticsStore
+from evomerge.engine.live._residency import Residence
+from evomerge.engine.plan._records import Origin, Rows, TensorPlan
 from evomerge.errors import DegenerateModel
 from evomerge.methods import Inputs, Scratch, Statistics
 

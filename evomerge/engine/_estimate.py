@@ -10,8 +10,14 @@ import torch
 
 from evomerge import methods
 from evomerge.checkpoint import Parents
-from evomerge.engine._plan import Origin, Plan, TensorPlan
-from evomerge.engine._residence import Residence, Share, Tier, tier_of, visible
+from evomerge.engine.live._residency import (
+    Residence,
+    Share,
+    Tier,
+    tier_of,
+    visible,
+)
+from evomerge.engine.plan._records import Origin, Plan, TensorPlan
 from evomerge.methods import Inputs, Scratch, Statistics
 
 SAMPLE = 1 << 21  # elements of a large tensor that are merged

@@ -3,7 +3,14 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from evomerge.checkpoint import Model, NewToken, Parents, Tokenizer, chat_template, is_vocabulary
+from evomerge.checkpoint import (
+    Model,
+    NewToken,
+    Parents,
+    Tokenizer,
+    chat_template,
+    is_vocabulary,
+)
 from evomerge.engine._alignment import Alignment, align, orphans
 from evomerge.errors import MergeFailed
 from evomerge.recipe import ModelRef, Recipe, VocabularyRule

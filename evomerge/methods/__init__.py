@@ -6,18 +6,36 @@ files, models, layers, recipes and YAML.
 """
 
 from evomerge.errors import InvalidInput, did_you_mean
-from evomerge.methods._combination import LINEAR, SLERP, TASK_ARITHMETIC
-from evomerge.methods._merge import BLOCK, block_size, merge_into, working_dtype
-from evomerge.methods._model_stock import MODEL_STOCK
-from evomerge.methods._passthrough import PASSTHROUGH
-from evomerge.methods._ram import RAM, RAMPLUS_TL
-from evomerge.methods._sce import SCE
-from evomerge.methods._scratch import Scratch
-from evomerge.methods._sparse_methods import SPARSE
-from evomerge.methods._spec import Inputs, Method, Parameter, Settings, Value, Variant
-from evomerge.methods._sphere import KARCHER, MULTISLERP, NUSLERP
-from evomerge.methods._statistics import GRID, Busy, Keeper, Statistics, load_kernels
-from evomerge.methods._swap import ARCEE_FUSION, NEARSWAP
+from evomerge.methods.core._linear_combination import LINEAR, SLERP, TASK_ARITHMETIC
+from evomerge.methods.core._merge import (
+    BLOCK,
+    block_size,
+    merge_into,
+    working_dtype,
+)
+from evomerge.methods.core._method import (
+    Inputs,
+    Method,
+    Parameter,
+    Settings,
+    Value,
+    Variant,
+)
+from evomerge.methods.core._scratch import Scratch
+from evomerge.methods.core._sparse_methods import SPARSE
+from evomerge.methods.core._spherical import KARCHER, MULTISLERP, NUSLERP
+from evomerge.methods.core._swap import ARCEE_FUSION, NEARSWAP
+from evomerge.methods.model_stock import MODEL_STOCK
+from evomerge.methods.passthrough import PASSTHROUGH
+from evomerge.methods.ram import RAM, RAMPLUS_TL
+from evomerge.methods.sce import SCE
+from evomerge.methods.statistics._tables import (
+    GRID,
+    Busy,
+    Keeper,
+    Statistics,
+    load_kernels,
+)
 
 METHODS: dict[str, Method] = {
     method.name: method

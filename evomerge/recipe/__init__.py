@@ -4,16 +4,48 @@ Every mergekit file is a recipe; an optional `evomerge:` block says what mergeki
 models, layers and tensors as words; it refuses to open a model, to know a tensor's content or an architecture.
 """
 
-from evomerge.recipe._dialect import Dialect, to_mergekit
 from evomerge.recipe._files import load_recipe, load_recipes
-from evomerge.recipe._moe import PROMPTED, ExpertEntry, GateMode, MoeEntry, MoeRecipe, load_moe, parse_moe
-from evomerge.recipe._parameters import Setting, lookup, read_setting, value_at
+from evomerge.recipe._mergekit import Dialect, to_mergekit
+from evomerge.recipe._moe import (
+    PROMPTED,
+    ExpertEntry,
+    GateMode,
+    MoeEntry,
+    MoeRecipe,
+    load_moe,
+    parse_moe,
+)
+from evomerge.recipe._parameters import (
+    Setting,
+    lookup,
+    read_setting,
+    value_at,
+)
 from evomerge.recipe._problems import CHAT_TEMPLATES
-from evomerge.recipe._recipe import Recipe, Slice, Source, fingerprint_of, parse_recipe
+from evomerge.recipe._recipe import (
+    Recipe,
+    Slice,
+    Source,
+    fingerprint_of,
+    parse_recipe,
+)
 from evomerge.recipe._reference import ModelRef, looks_local
-from evomerge.recipe._schema import DTYPES, RecipeEntry, Ref, SettingField, json_schema, recipe_schema
+from evomerge.recipe._schema import (
+    DTYPES,
+    RecipeEntry,
+    Ref,
+    SettingField,
+    json_schema,
+    recipe_schema,
+)
 from evomerge.recipe._vocabulary import TokenRule, VocabularyRule
-from evomerge.recipe._yaml import Checked, check, parse_yaml, read_documents, read_yaml
+from evomerge.recipe._yaml import (
+    Checked,
+    check,
+    parse_yaml,
+    read_documents,
+    read_yaml,
+)
 
 __all__ = [
     "CHAT_TEMPLATES",

@@ -20,16 +20,21 @@ from filelock import FileLock, Timeout
 from evomerge.engine import Share
 from evomerge.errors import InvalidFile, InvalidInput, Problem
 from evomerge.recipe import read_yaml
-from evomerge.run._inline import InlineExecutor
-from evomerge.run._inspect import inspect_data
-from evomerge.run._jobs import Executor, WorkerSetup
 from evomerge.run._ledger import Ledger
-from evomerge.run._loop import SearchLoop
 from evomerge.run._progress import Observer, Progress, Silent
 from evomerge.run._proof import Proof
-from evomerge.run._run import LEDGER, OWNER, Run, owner_of
-from evomerge.run._search_file import FREE_KEYS, overridden
-from evomerge.run._setup import Setup
+from evomerge.run._run import (
+    LEDGER,
+    OWNER,
+    Run,
+    owner_of,
+)
+from evomerge.run.config._schema import FREE_KEYS, overridden
+from evomerge.run.config._setup import Setup
+from evomerge.run.config._validate import inspect_data
+from evomerge.run.loop._loop import SearchLoop
+from evomerge.run.workers._inline import InlineExecutor
+from evomerge.run.workers._protocol import Executor, WorkerSetup
 
 RESERVE = 1.2  # the proof is given this much more time than it is expected to take
 PACKAGES = ("evomerge", "torch", "transformers", "safetensors", "lm_eval", "cma", "cmaes", "optuna", "ray", "numpy")
@@ -137,7 +142,7 @@ def _executor(setup: Setup, say: Callable[[str], None] = lambda line: None) -> E
     )
     if workers.count == 0:
         return InlineExecutor(shared)
-    from evomerge.run._ray import RayExecutor
+    from evomerge.run.workers.ray._executor import RayExecutor
 
     return RayExecutor(
         shared, count=workers.count, gpus=workers.gpus, address=workers.address, timeout=workers.timeout, say=say

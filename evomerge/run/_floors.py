@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.evaluate import Prepared
+from evomerge.evaluation import Prepared
 from evomerge.records import Candidate, Objective, Pool
-from evomerge.run._findings import Findings
-from evomerge.run._fitness import inner, metric, values_of
-from evomerge.run._search_file import RelativeFloor, SearchEntry
+from evomerge.run._objectives import inner, metric, values_of
+from evomerge.run.config._findings import Findings
+from evomerge.run.config._schema import RelativeFloor, SearchEntry
 
 
 def relative_floors(entry: SearchEntry, prepared: Prepared | None, findings: Findings) -> dict[str, tuple[str, float]]:

@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from evomerge.errors import EvomergeError, InvalidInput
-from evomerge.records import Candidate, Failure, ItemScores, Kind, Point, Pool, Score, Scores
+from evomerge.records import (
+    Candidate,
+    Failure,
+    ItemScores,
+    Kind,
+    Point,
+    Pool,
+    Score,
+    Scores,
+)
 
 VERSION = 1
 

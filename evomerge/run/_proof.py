@@ -6,17 +6,28 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from evomerge.errors import NothingScored
+from evomerge.optimizers import Optimizer
 from evomerge.records import Candidate, Kind, Pool
-from evomerge.run._fitness import factor, fitness, scores_of, shortfall, values_of
 from evomerge.run._floors import floors_of, parent_scores
-from evomerge.run._jobs import Executor, Job, Outcome
 from evomerge.run._ledger import Ledger
-from evomerge.run._loop import WAIT_SECONDS, SearchLoop
+from evomerge.run._objectives import (
+    factor,
+    fitness,
+    scores_of,
+    shortfall,
+    values_of,
+)
 from evomerge.run._progress import Observer, Phase, Progress
-from evomerge.run._setup import Setup
-from evomerge.run._standings import Standings
-from evomerge.search import Optimizer
-from evomerge.stats import Comparison, Verdict, paired_interval, verdict
+from evomerge.run._ranking import Standings
+from evomerge.run.config._setup import Setup
+from evomerge.run.loop._loop import WAIT_SECONDS, SearchLoop
+from evomerge.run.workers._protocol import Executor, Job, Outcome
+from evomerge.stats import (
+    Comparison,
+    Verdict,
+    paired_interval,
+    verdict,
+)
 
 REFERENCE_KINDS: tuple[Kind, ...] = ("parent", "simple", "control")
 

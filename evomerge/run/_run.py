@@ -7,17 +7,19 @@ from typing import Any, Literal, NamedTuple
 
 import psutil
 
-from evomerge.checkpoint import Parents
-from evomerge.engine import make_plan
 from evomerge.errors import InvalidInput
 from evomerge.recipe import Recipe, parse_recipe
-from evomerge.records import Candidate, ItemScores, Objective, Pool
-from evomerge.run._busy import share
-from evomerge.run._fitness import fitness, values_of
+from evomerge.records import (
+    Candidate,
+    ItemScores,
+    Objective,
+    Pool,
+)
 from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._ledger import Ledger, reading
-from evomerge.run._shares import shares
-from evomerge.run._standings import Standings
+from evomerge.run._objectives import fitness, values_of
+from evomerge.run._ranking import Standings
+from evomerge.run.loop._utilization import share
 
 LEDGER = "ledger.sqlite"
 OWNER = ".owner"
@@ -115,15 +117,6 @@ class Run:
             chosen = standings.front(list(standings.values))
         with reading(self._ledger.path):
             return [known[each] for each in chosen]
-
-    def shares(self, candidate: Candidate) -> dict[str, dict[str, float]]:
-        """Return block -> parent -> factor on that parent (see `_shares`). Opens the parents.
-
-        Raises:
-            EvomergeError: a parent cannot be found any more.
-        """
-        recipe = self.recipe(candidate)
-        return shares(make_plan(recipe, Parents(recipe.models, recipe.root, recipe.commits)))
 
     @property
     def finalists(self) -> list[int]:

@@ -4,7 +4,12 @@ Values snap to a grid when decoded, so tables of statistics stay small, duplicat
 encoded is exact. This room refuses to open models, to build tensors and to know how points are proposed.
 """
 
-from evomerge.space._load import Space, build_space, read_space, shipped_spaces
+from evomerge.space._load import (
+    Space,
+    build_space,
+    read_space,
+    shipped_spaces,
+)
 from evomerge.space._merge_space import MergeSpace
 from evomerge.space._references import Reference, references
 from evomerge.space._schema import SpaceEntry, space_schema

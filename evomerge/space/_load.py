@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from evomerge import methods
-from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
+from evomerge.errors import (
+    InvalidFile,
+    InvalidInput,
+    Problem,
+    did_you_mean,
+)
 from evomerge.methods import Method, Parameter
 from evomerge.recipe import check, read_yaml
 from evomerge.records import ParentSummary

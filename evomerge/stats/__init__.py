@@ -7,7 +7,12 @@ know what an item, a task or a model is, and where anything is stored. Higher is
 from evomerge.stats._intervals import Interval, paired_interval
 from evomerge.stats._item_effects import ItemEffects, item_effects
 from evomerge.stats._scores import mean_and_stderr
-from evomerge.stats._verdict import Comparator, Comparison, Verdict, verdict
+from evomerge.stats._verdict import (
+    Comparator,
+    Comparison,
+    Verdict,
+    verdict,
+)
 
 __all__ = [
     "Comparator",

@@ -14,8 +14,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from evomerge.optimizers import Optimizer, Proposal, create
 from evomerge.records import Domain, Point
-from evomerge.search import Optimizer, Proposal, create
 
 _IN_FLIGHT = 6
 

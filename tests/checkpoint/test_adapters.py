@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evomerge.api import merge
+from evomerge.api.merge import merge
 from evomerge.checkpoint import Checkpoint, Parents
 from evomerge.engine import LiveModel, make_plan
 from evomerge.errors import EvomergeError, InvalidInput, RefusedForSafety

@@ -9,8 +9,19 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from evomerge.checkpoint import Checkpoint, CheckpointWriter, Parents, TensorInfo, locate
-from evomerge.errors import EvomergeError, InvalidInput, MergeFailed, RefusedForSafety
+from evomerge.checkpoint import (
+    Checkpoint,
+    CheckpointWriter,
+    Parents,
+    TensorInfo,
+    locate,
+)
+from evomerge.errors import (
+    EvomergeError,
+    InvalidInput,
+    MergeFailed,
+    RefusedForSafety,
+)
 from evomerge.recipe import ModelRef
 
 TENSORS = {

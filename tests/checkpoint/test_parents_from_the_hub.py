@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from evomerge.api import merge, plan_merge
+from evomerge.api.merge import merge, plan_merge
 from evomerge.checkpoint import Parents
 from evomerge.errors import InvalidFile, InvalidInput
 from evomerge.recipe import ModelRef, load_recipe, parse_recipe

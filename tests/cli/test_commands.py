@@ -52,7 +52,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
 def test_a_merge_imports_no_more_than_it_needs() -> None:
     code = (
         "import sys; import evomerge.cli.merge\n"
-        "from evomerge._merging import merge\n"
+        "from evomerge.api.merge import merge\n"
         "heavy = {'ray', 'lm_eval', 'transformers', 'huggingface_hub', 'numba', 'scipy', 'evomerge.run'}\n"
         "sys.exit(f'loaded {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
     )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evomerge.api import merge, plan_merge
+from evomerge.api.merge import merge, plan_merge
 from evomerge.errors import InvalidInput
 from evomerge.testing.pico import write_pico
 

@@ -10,7 +10,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evomerge.checkpoint import Parents
-from evomerge.engine import LiveModel, Plan, make_plan, write_folder
+from evomerge.engine import (
+    LiveModel,
+    Plan,
+    make_plan,
+    write_folder,
+)
 from evomerge.errors import DegenerateModel, EvomergeError, MergeFailed
 from evomerge.recipe import parse_recipe
 from evomerge.testing.pico import write_pico

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-from evomerge.api import merge
+from evomerge.api.merge import merge
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan
 from evomerge.recipe import parse_recipe

@@ -10,8 +10,13 @@ from safetensors.torch import load_file, save_file
 
 from evomerge.checkpoint import Checkpoint, Parents
 from evomerge.checkpoint._adapter import AdaptedModel
-from evomerge.engine import Builder, LiveModel, make_plan, write_folder
-from evomerge.engine._residence import needed
+from evomerge.engine import (
+    Builder,
+    LiveModel,
+    make_plan,
+    write_folder,
+)
+from evomerge.engine.live._residency import needed
 from evomerge.recipe import ModelRef, parse_recipe
 from evomerge.testing.pico import write_pico
 

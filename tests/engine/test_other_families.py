@@ -8,8 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evomerge.api import merge, plan_merge
-from evomerge.checkpoint import Checkpoint, Layout, Parents, is_vocabulary
+from evomerge.api.merge import merge, plan_merge
+from evomerge.checkpoint import (
+    Checkpoint,
+    Layout,
+    Parents,
+    is_vocabulary,
+)
 from evomerge.checkpoint._layout import KNOWN_OUTPUTS, NORMED_OUTPUTS
 from evomerge.engine import LiveModel, make_plan
 from evomerge.errors import InvalidInput, MergeFailed

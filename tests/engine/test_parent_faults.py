@@ -8,8 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evomerge.api import merge
-from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput, RefusedForSafety
+from evomerge.api.merge import merge
+from evomerge.errors import (
+    DegenerateModel,
+    EvomergeError,
+    InvalidInput,
+    RefusedForSafety,
+)
 from evomerge.testing.pico import write_pico
 
 WEIGHTS = "model.safetensors"

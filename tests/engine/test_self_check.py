@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan, self_check
-from evomerge.engine import _statistics_store as stores
-from evomerge.engine._self_check import differing
+from evomerge.engine import _statistics_cache as stores
+from evomerge.engine.live._self_check import differing
 from evomerge.errors import EvomergeError, SelfCheckFailed
 from evomerge.recipe import parse_recipe
 from evomerge.testing.pico import write_pico

@@ -7,7 +7,12 @@ import torch
 from safetensors.torch import load_file
 
 from evomerge.checkpoint import Parents
-from evomerge.engine import Builder, LiveModel, make_plan, write_folder
+from evomerge.engine import (
+    Builder,
+    LiveModel,
+    make_plan,
+    write_folder,
+)
 from evomerge.recipe import parse_recipe
 
 MERGES = {
@@ -114,7 +119,7 @@ def test_model_objects_of_few_configs_are_kept(
     pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search over stacks makes a model object for each depth; it must not keep those of a whole night."""
-    monkeypatch.setattr("evomerge.engine._live.SKELETONS", 2)
+    monkeypatch.setattr("evomerge.engine.live._model.SKELETONS", 2)
     one = str(pico["one"])
 
     def stack(depth: int) -> dict:

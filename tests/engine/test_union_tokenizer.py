@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from evomerge.api import merge, plan_merge
+from evomerge.api.merge import merge, plan_merge
 from evomerge.checkpoint import Checkpoint
 from tests.engine.trained_tokenizers import (
     ENGLISH,

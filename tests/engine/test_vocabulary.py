@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from evomerge.api import merge
+from evomerge.api.merge import merge
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan
 from evomerge.errors import InvalidInput

@@ -8,7 +8,10 @@ import itertools
 import torch
 from merge_cases import Case, case
 
-from evomerge.methods import METHODS, Statistics, _device, _device_kernels, _merge
+from evomerge.methods import METHODS, Statistics
+from evomerge.methods.core import _merge
+from evomerge.methods.kernels.gpu import _dispatch as _device
+from evomerge.methods.kernels.gpu import _triton as _device_kernels
 
 NAMES = [
     *("linear", "slerp", "nuslerp", "multislerp", "karcher", "task_arithmetic", "model_stock", "passthrough"),

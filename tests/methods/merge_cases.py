@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 import torch
 
 from evomerge import methods
-from evomerge.methods import Inputs, Method, Parameter, Settings, Value
+from evomerge.methods import (
+    Inputs,
+    Method,
+    Parameter,
+    Settings,
+    Value,
+)
 
 SHAPES = [(1,), (7,), (64,), (1, 9), (9, 1), (3, 5), (16, 33), (40, 64), (4, 6, 5)]
 RANDOM = {"dare_ties", "dare_linear", "della", "della_linear"}

@@ -12,7 +12,12 @@ import pytest
 import torch
 from merge_cases import case
 
-from evomerge.methods import Statistics, _device, _device_statistics, _gram, _merge, _ranked, _selection
+from evomerge.methods import Statistics
+from evomerge.methods import della as _ranked
+from evomerge.methods.core import _merge
+from evomerge.methods.kernels.gpu import _dispatch as _device
+from evomerge.methods.kernels.gpu import _statistics as _device_statistics
+from evomerge.methods.statistics import _gram, _selection
 
 
 @pytest.fixture
@@ -48,7 +53,7 @@ def test_kernels_compile_to_separate_roundings(what: str, elect: bool, divide: s
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from evomerge.methods import _device_kernels as code
+    from evomerge.methods.kernels.gpu import _triton as code
 
     tensor, number, count = "*bf16", "fp32", 3
     options = {"WHAT": getattr(code, what).value, "ELECT": elect, "DIVIDE": getattr(code, divide).value, "BLOCK": 1024}
@@ -89,7 +94,7 @@ def ties() -> dict[str, Any]:
 
 def test_without_triton_torch_merges(as_device: pytest.MonkeyPatch) -> None:
     as_device.setitem(sys.modules, "triton", None)
-    as_device.delitem(sys.modules, "evomerge.methods._device_kernels", raising=False)
+    as_device.delitem(sys.modules, "evomerge.methods.kernels.gpu._triton", raising=False)
     assert _device.merge(torch.empty(4000), gain=1.0, **ties()) is None
 
 
@@ -111,7 +116,7 @@ class Idle:
 def test_kernels_that_fail_their_trial_are_not_used(error: Exception | None, as_device: pytest.MonkeyPatch) -> None:
     names = {"CUT": 0, "WINDOW": 1, "RANDOM": 2, "UNDIVIDED": 0, "TOTAL": 1, "DISJOINT": 2}
     code = SimpleNamespace(combine=Idle(error), sparse=Idle(error), **names)
-    as_device.setitem(sys.modules, "evomerge.methods._device_kernels", code)
+    as_device.setitem(sys.modules, "evomerge.methods.kernels.gpu._triton", code)
     with pytest.warns(UserWarning, match="C compiler" if error else "differs"):
         assert _device.merge(torch.empty(4000), gain=1.0, **ties()) is None
     assert _device.merge(torch.empty(4000), gain=1.0, **ties()) is None  # and no second trial

@@ -4,7 +4,8 @@ import pytest
 import torch
 from merge_cases import case
 
-from evomerge.methods import _combination, _fused
+from evomerge.methods.core import _linear_combination as _combination
+from evomerge.methods.kernels.cpu import _dispatch as _fused
 
 
 @pytest.mark.parametrize("weights", [(1.4, 1.3, 1.5), (-2.0, 3.0, 0.0), (40.0, -39.0, 0.5)])

@@ -5,7 +5,12 @@ import torch
 from merge_cases import Case, case, random_case
 
 from evomerge import methods
-from evomerge.methods import METHODS, Scratch, Settings, Statistics
+from evomerge.methods import (
+    METHODS,
+    Scratch,
+    Settings,
+    Statistics,
+)
 
 WEIGHTED = [name for name, method in METHODS.items() if method.parameter("weight") is not None]
 

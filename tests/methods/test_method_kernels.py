@@ -6,7 +6,9 @@ import pytest
 import torch
 from merge_cases import Case, case
 
-from evomerge.methods import METHODS, Statistics, _fused, _selection
+from evomerge.methods import METHODS, Statistics
+from evomerge.methods.kernels.cpu import _dispatch as _fused
+from evomerge.methods.statistics import _selection
 
 pytest.importorskip("numba")
 
@@ -86,7 +88,7 @@ def test_any_number_of_models(name: str, count: int, compiled: pytest.MonkeyPatc
 @pytest.mark.parametrize("name", ["ties", "dare_ties", "breadcrumbs"])
 def test_a_tensor_too_large_for_one_call_is_merged_in_pieces(name: str, compiled: pytest.MonkeyPatch) -> None:
     merge = example(name, torch.bfloat16, 1)
-    compiled.setattr("evomerge.methods._fused_sparse.PIECE", 1 << 13)
+    compiled.setattr("evomerge.methods.kernels.cpu._dispatch_sparse.PIECE", 1 << 13)
     fused = merge.run()
     in_torch(compiled)
     assert torch.equal(bits(fused), bits(merge.run()))
@@ -114,7 +116,7 @@ def test_the_sparse_kernel_is_made_of_vector_instructions(several: bool) -> None
     import numba
     import numpy as np
 
-    from evomerge.methods import _kernels_sparse as code
+    from evomerge.methods.kernels.cpu import _sparse as code
 
     groups, models = 1 + several, code.MODELS
     weights = np.zeros((1 + models, 4096), np.uint16)

@@ -9,7 +9,9 @@ from merge_cases import case, merge
 
 from evomerge import methods
 from evomerge.errors import InvalidInput, MergeFailed
-from evomerge.methods import METHODS, Settings, Statistics, _random, _selection
+from evomerge.methods import METHODS, Settings, Statistics
+from evomerge.methods.core import _random_mask as _random
+from evomerge.methods.statistics import _selection
 
 N = 5000
 BASE = torch.zeros(N)

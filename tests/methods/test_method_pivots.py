@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from evomerge.methods import _fused, _pivots, _selection
+from evomerge.methods.kernels.cpu import _dispatch as _fused
+from evomerge.methods.kernels.cpu import _threshold_search as _pivots
+from evomerge.methods.statistics import _selection
 
 pytest.importorskip("numba")
 

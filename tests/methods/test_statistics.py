@@ -5,8 +5,12 @@ from typing import Any
 import pytest
 import torch
 
-from evomerge.methods import Busy, Statistics, _fused, _random, _ranked, _selection
-from evomerge.methods._statistics import ALIKE, GRID
+from evomerge.methods import Busy, Statistics
+from evomerge.methods import della as _ranked
+from evomerge.methods.core import _random_mask as _random
+from evomerge.methods.kernels.cpu import _dispatch as _fused
+from evomerge.methods.statistics import _selection
+from evomerge.methods.statistics._tables import ALIKE, GRID
 
 COUNTS_OF = {"norm": 768, "odd": 5003, "matrix": (1 << 20) + 77}
 

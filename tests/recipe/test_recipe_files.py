@@ -7,7 +7,14 @@ import pytest
 import yaml
 
 from evomerge.errors import InvalidFile, InvalidInput
-from evomerge.recipe import ModelRef, load_recipe, looks_local, parse_recipe, parse_yaml, to_mergekit
+from evomerge.recipe import (
+    ModelRef,
+    load_recipe,
+    looks_local,
+    parse_recipe,
+    parse_yaml,
+    to_mergekit,
+)
 
 PLAIN: dict[str, Any] = {
     "merge_method": "task_arithmetic",

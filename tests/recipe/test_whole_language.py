@@ -8,7 +8,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from evomerge.api import merge
+from evomerge.api.merge import merge
 from evomerge.errors import InvalidFile, InvalidInput
 from evomerge.recipe import (
     ModelRef,

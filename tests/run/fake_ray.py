@@ -7,7 +7,7 @@ from typing import Any
 from evomerge.errors import EvomergeError
 from evomerge.records import ItemScores
 from evomerge.run import Job, Outcome
-from evomerge.run._ray_worker import Greeting
+from evomerge.run.workers.ray._worker import Greeting
 
 VERSION = "1.0"
 

@@ -12,8 +12,13 @@ import pytest
 from pico_search import rows, task, write_search
 
 from evomerge.errors import EvomergeError
-from evomerge.run import Progress, Run, Silent, search
-from evomerge.run._cluster import connect
+from evomerge.run import (
+    Progress,
+    Run,
+    Silent,
+    search,
+)
+from evomerge.run.workers.ray._cluster import connect
 
 pytestmark = pytest.mark.ray
 

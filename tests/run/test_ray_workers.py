@@ -10,9 +10,9 @@ from fake_ray import VERSION, Broken, FakeRay, RayError, done
 from evomerge.errors import EvomergeError, SelfCheckFailed
 from evomerge.records import Failure
 from evomerge.run import Job, Outcome
-from evomerge.run import _ray_pool as pool
-from evomerge.run._ray import RayExecutor
-from evomerge.run._ray_worker import Greeting
+from evomerge.run.workers.ray import _pool as pool
+from evomerge.run.workers.ray._executor import RayExecutor
+from evomerge.run.workers.ray._worker import Greeting
 
 
 class FakeSetup:

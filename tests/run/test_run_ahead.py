@@ -10,10 +10,16 @@ import pytest
 from pico_search import SUBSET, differences, rows, task, write_search
 
 from evomerge.records import ItemScores
-from evomerge.run import Job, Outcome, Setup, Silent, inspect
+from evomerge.run import (
+    Job,
+    Outcome,
+    Setup,
+    Silent,
+    inspect,
+)
 from evomerge.run._ledger import Ledger
-from evomerge.run._loop import WORKERS_PER_WAITING, SearchLoop
-from evomerge.run._tally import LATEST, LEADING
+from evomerge.run.loop._loop import WORKERS_PER_WAITING, SearchLoop
+from evomerge.run.loop._state import LATEST, LEADING
 
 MANY = 3 * WORKERS_PER_WAITING  # with so many workers, three candidates are asked ahead
 

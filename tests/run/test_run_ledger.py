@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from evomerge.errors import EvomergeError, InvalidInput
-from evomerge.records import Failure, ItemScores, Point, Score
+from evomerge.records import (
+    Failure,
+    ItemScores,
+    Point,
+    Score,
+)
 from evomerge.run import LEDGER, Ledger, Run
 
 ITEMS = {"acc": ItemScores(ids=(3, 5), values=(1.0, 0.0), weights=(1.0, 2.0), soft=(-0.1, -3.25))}

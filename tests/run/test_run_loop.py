@@ -9,8 +9,16 @@ import pytest
 from pico_search import SUBSET, rows, search_data, task, write_search
 
 from evomerge.errors import InvalidInput, NothingScored
-from evomerge.run import Progress, Run, Silent, fitness, inspect, search, values_of
-from evomerge.run._subsets import WHOLE, Subsets
+from evomerge.run import (
+    Progress,
+    Run,
+    Silent,
+    fitness,
+    inspect,
+    search,
+    values_of,
+)
+from evomerge.run.loop._subsets import WHOLE, Subsets
 
 TWO = [task(), task("otherness", weight=2)]
 

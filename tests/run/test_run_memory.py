@@ -25,8 +25,8 @@ import sys
 import psutil
 import torch
 from evomerge.recipe import ModelRef
-from evomerge.run._jobs import WorkerSetup
-from evomerge.run._scoring import CandidateScorer
+from evomerge.run.workers._protocol import WorkerSetup
+from evomerge.run.workers._candidate_scorer import CandidateScorer
 parent = ModelRef(sys.argv[1])
 setup = WorkerSetup(parents=(parent,), root=None, prepared=None, batch_size=1, threads=1, device="cpu")
 CandidateScorer(setup, "test")
@@ -82,7 +82,9 @@ def test_candidates_leave_nothing_behind(
     pico: dict[str, Path], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other genes each time, and subsets in turn, so that every item was seen when the counting begins."""
-    monkeypatch.setattr("evomerge.methods._fused.WARM_UP", sys.maxsize)  # loading numba once is no growth
+    monkeypatch.setattr(
+        "evomerge.methods.kernels.cpu._dispatch.WARM_UP", sys.maxsize
+    )  # loading numba once is no growth
     setup, draw = prepared(tmp_path, pico, method), random.Random(0)
     (ids,) = (pools["search"] for pools in setup.prepared.pools.values())
     subsets = [tuple(sorted(draw.sample(ids, 24))) for _ in range(SUBSETS)]

@@ -9,10 +9,22 @@ from pico_search import rows, task, write_search
 
 from evomerge.errors import InvalidFile
 from evomerge.records import ItemScores, Objective
-from evomerge.run import Run, fitness, metric, search, values_of
-from evomerge.run._fitness import factor, inner, scaled, shortfall, vector
+from evomerge.run import (
+    Run,
+    fitness,
+    metric,
+    search,
+    values_of,
+)
 from evomerge.run._floors import floors_of
-from evomerge.run._standings import Standings, effects_of, handicap
+from evomerge.run._objectives import (
+    factor,
+    inner,
+    scaled,
+    shortfall,
+    vector,
+)
+from evomerge.run._ranking import Standings, effects_of, handicap
 
 TWO = [task(), task("otherness")]
 

@@ -324,7 +324,8 @@ def test_a_library_that_now_proposes_other_points_is_told_the_recorded_ones(
     pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after an upgrade of an optimiser: same calls, other points."""
-    from evomerge.run import Silent, _replay
+    from evomerge.run import Silent
+    from evomerge.run.loop import _resume as _replay
 
     original = _replay.create
 

@@ -13,7 +13,7 @@ from evomerge.checkpoint import Checkpoint
 from evomerge.engine import Builder
 from evomerge.errors import SelfCheckFailed
 from evomerge.run import Run
-from evomerge.run._scoring import cache_folder
+from evomerge.run.workers._candidate_scorer import cache_folder
 
 SEARCH = {"budget": {"candidates": 8}, "space": {"method": "ties", "genes": {"weight": {"per": ["model"]}}}}
 
@@ -39,7 +39,7 @@ def test_wrong_models_end_the_run(
 
 
 def test_the_check_looks_once_for_each_worker(run_search: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from evomerge.run import _scoring
+    from evomerge.run.workers import _candidate_scorer as _scoring
 
     checked = []
     check = _scoring.self_check

@@ -8,9 +8,16 @@ from typing import Any
 import pytest
 from pico_search import differences
 
-from evomerge.run import Job, Outcome, Run, Setup, search, utilisation
-from evomerge.run._busy import Busy, share
+from evomerge.run import (
+    Job,
+    Outcome,
+    Run,
+    Setup,
+    search,
+    utilisation,
+)
 from evomerge.run._driver import _executor
+from evomerge.run.loop._utilization import Busy, share
 
 
 def inline(setup: Setup, **replaced: Callable[..., Any]) -> Any:

@@ -9,10 +9,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evomerge.errors import InvalidFile, InvalidInput
+from evomerge.optimizers import create, resolve_auto
 from evomerge.recipe import parse_recipe
 from evomerge.records import Domain, ParentSummary, Point
-from evomerge.search import create, resolve_auto
-from evomerge.space import Space, build_space, read_space, references, shipped_spaces
+from evomerge.space import (
+    Space,
+    build_space,
+    read_space,
+    references,
+    shipped_spaces,
+)
 from evomerge.space._references import GRID
 
 

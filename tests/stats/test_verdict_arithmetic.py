@@ -2,7 +2,12 @@
 
 import pytest
 
-from evomerge.stats import Comparator, Comparison, Interval, verdict
+from evomerge.stats import (
+    Comparator,
+    Comparison,
+    Interval,
+    verdict,
+)
 
 
 def comparison(id: int, kind: Comparator, gain: float, low: float, high: float) -> Comparison:

@@ -1,0 +1,4 @@
+"""The Python API: what the commands do, as functions, one file a verb. `import evomerge` gives them all.
+
+It joins what the packages below offer and decides nothing of its own. Must not import `cli`.
+"""

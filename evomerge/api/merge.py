@@ -1,0 +1,81 @@
+"""Build checkpoints from recipes. Imports nothing that scores models, so that the command starts fast."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evomerge.checkpoint import (
+    SHARD_BYTES,
+    Parents,
+    model_card,
+    parents_of,
+    refuse_existing,
+)
+from evomerge.engine import (
+    Plan,
+    Progress,
+    make_plan,
+    output_tokenizer,
+    write_folder,
+)
+from evomerge.errors import InvalidInput, MergeFailed
+from evomerge.recipe import Recipe, load_recipe, parse_recipe
+
+
+def merge(
+    recipe: Path | str | Mapping[str, Any] | Recipe,
+    out: Path | str,
+    *,
+    device: str = "cpu",
+    seed: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+) -> Path:
+    """Build a checkpoint folder from a recipe (a file, its content, or a Recipe) and return the folder.
+
+    Raises:
+        InvalidInput: the recipe or its models do not make sense, or `out` exists. MergeFailed, DegenerateModel: they
+        cannot be merged; nothing is left behind.
+    """
+    plan, parents = plan_merge(recipe, seed=seed)
+    write_merge(plan, parents, Path(out), device=device, shard_bytes=shard_bytes, progress=progress)
+    return Path(out)
+
+
+def plan_merge(recipe: Path | str | Mapping[str, Any] | Recipe, *, seed: int | None = None) -> tuple[Plan, Parents]:
+    """Open a recipe's models and plan every tensor, without reading one (see `merge`)."""
+    if isinstance(recipe, Mapping):
+        recipe = parse_recipe(recipe)
+    elif not isinstance(recipe, Recipe):
+        recipe = load_recipe(recipe)
+    if seed is not None:
+        recipe = recipe.with_seed(seed)
+    parents = Parents(recipe.models, recipe.root, recipe.commits)
+    try:
+        plan = make_plan(recipe, parents)
+        output_tokenizer(recipe, parents)
+    except MergeFailed as error:
+        raise InvalidInput(str(error)) from error
+    return plan, parents
+
+
+def write_merge(
+    plan: Plan,
+    parents: Parents,
+    out: Path,
+    *,
+    device: str = "cpu",
+    shard_bytes: int = SHARD_BYTES,
+    progress: Progress | None = None,
+    sections: Sequence[str] = (),
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a planned merge with a model card (see `merge`).
+
+    sections: of the card, besides the parents and the recipe. record: what evomerge.json says besides the parents.
+    """
+    refuse_existing(out)
+    described = parents_of([parents[ref] for ref in parents], digests=False)
+    card = model_card(out.resolve().name, described, plan.recipe.with_commits(parents.commits).to_yaml(out), sections)
+    known = {**(record or {}), "parents": [parent._asdict() for parent in described]}
+    write_folder(plan, parents, out, shard_bytes=shard_bytes, device=device, card=card, record=known, progress=progress)

@@ -1,0 +1,57 @@
+"""A greedy soup over checkpoints."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evomerge.api._tasks import prepared_tasks
+from evomerge.api.merge import plan_merge, write_merge
+from evomerge.checkpoint import SHARD_BYTES, refuse_existing
+from evomerge.derived.soup import Soup, check_ingredients, cook, soup_document, soup_sections
+from evomerge.evaluation import PoolSizes
+from evomerge.recipe import ModelRef, parse_recipe
+from evomerge.run import CandidateScorer, WorkerSetup
+
+
+def soup(
+    models: Sequence[Path | str],
+    out: Path | str,
+    tasks: Sequence[str],
+    *,
+    task_path: Path | str | None = None,
+    limit: int = 256,
+    report_limit: int | None = None,
+    lm_eval: Mapping[str, Any] | None = None,
+    batch_size: int = 64,
+    device: str = "cpu",
+    seed: int = 0,
+    shard_bytes: int = SHARD_BYTES,
+    say: Callable[[str], None] = lambda line: None,
+) -> Soup:
+    """Average fine-tunes greedily, best first, keeping each that does not lower the held-out score, and write it.
+
+    Args:
+        models: two or more folders or hub ids of one architecture. tasks: lm-eval tasks, "task" or "task/metric".
+        limit: items per task that choose. report_limit: other items per task, for the comparison with the best single
+            checkpoint; None = all that are left. seed: of both samples and of the interval. say: told of every score.
+
+    Raises:
+        InvalidInput: models that cannot be averaged, an unknown task, or `out` exists. NothingScored: no checkpoint
+        could be scored. Nothing is left behind.
+    """
+    refuse_existing(Path(out))
+    refs = [ModelRef.parse(str(model)) for model in models]
+    check_ingredients(refs)
+    recipe = parse_recipe(soup_document(refs))
+    plan_merge(recipe)  # says what does not fit before hours of scoring
+    pools = PoolSizes(search=0, select=limit, report=report_limit)
+    prepared = prepared_tasks(tasks, recipe, pools, task_path, lm_eval, seed)
+    setup = WorkerSetup(
+        parents=recipe.models, root=None, prepared=prepared, batch_size=batch_size, threads=1, device=device
+    )
+    scorer = CandidateScorer(setup, "soup")
+    made = cook(refs, prepared.objectives, prepared.pools, scorer.score, seed=seed, say=say)
+    plan, parents = plan_merge(made.document)
+    record = {"soup": {key: value for key, value in made.plain().items() if key != "recipe"}}
+    write_merge(plan, parents, Path(out), shard_bytes=shard_bytes, sections=soup_sections(made), record=record)
+    return made

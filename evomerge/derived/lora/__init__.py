@@ -1,0 +1,9 @@
+"""LoRA adapters extracted from a fine-tune and its base.
+
+Must not import `run`, `results`, `api` or `cli`.
+"""
+
+from evomerge.derived.lora._extract import extract_lora
+from evomerge.derived.lora._records import LoraModule, LoraOptions, LoraReport
+
+__all__ = ["LoraModule", "LoraOptions", "LoraReport", "extract_lora"]

@@ -1,0 +1,58 @@
+"""A LoRA adapter out of a fine-tune: the task vector of each linear weight, cut to a low rank.
+
+delta = W_model - W_base ~ B A  (Hu 2021, https://arxiv.org/abs/2106.09685, with alpha = rank, so B A counts once)
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from evomerge.checkpoint import (
+    Model,
+    TensorStream,
+    new_folder,
+    write_json,
+)
+from evomerge.derived.lora._card import lora_card
+from evomerge.derived.lora._extractor import Extractor
+from evomerge.derived.lora._modules import map_modules
+from evomerge.derived.lora._records import LoraOptions, LoraReport
+
+ADAPTER = "adapter_model.safetensors"
+
+
+def extract_lora(
+    model: Model,
+    base: Model,
+    out: Path,
+    options: LoraOptions,
+    *,
+    base_name: tuple[str, str | None],
+    device: str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> LoraReport:
+    """Write the adapter folder that turns `base` into `model`; memory: one weight and its decomposition.
+
+    Args:
+        base_name: path or hub id, and revision, under which PEFT will look for the base.
+        progress: called with (bytes looked at, bytes in all).
+
+    Raises:
+        InvalidInput: the models or the options do not fit, they hold the same weights, or `out` exists.
+        DegenerateModel: a weight is not finite. In every case nothing is left behind.
+    """
+    options.check()
+    known = map_modules(model, [name for name, info in model.tensors.items() if info.dtype.is_floating_point])
+    extractor = Extractor(model, base, known, options, device)
+    with new_folder(out) as folder:
+        with TensorStream(folder / ADAPTER, extractor.possible_names()) as stream:
+            total, done = sum(extractor.size(module) for module in known.modules), 0
+            for module in known.modules:
+                extractor.take(module, stream)
+                done += extractor.size(module)
+                if progress:
+                    progress(done, total)
+        report = extractor.report(stream.size_bytes)
+        write_json(folder / "adapter_config.json", extractor.config(base_name))
+        model.tokenizer.write(folder)
+        (folder / "README.md").write_text(lora_card(out.resolve().name, model, base, options, report), encoding="utf-8")
+    return report

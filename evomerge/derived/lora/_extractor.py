@@ -1,0 +1,183 @@
+"""One module after another from two models into the tensors and the config of a PEFT adapter."""
+
+import re
+from typing import Any
+
+import torch
+
+from evomerge.checkpoint import Model, TensorStream
+from evomerge.derived.lora._modules import Module, ModuleMap
+from evomerge.derived.lora._records import LoraModule, LoraOptions, LoraReport
+from evomerge.derived.lora._svd import Factors, factorise, squared_norm
+from evomerge.errors import DegenerateModel, InvalidInput
+
+SHOWN = 5  # problems that one message lists
+_PREFIX = "base_model.model."  # of every name in a PEFT file
+
+
+class Extractor:
+    """Goes through the modules one at a time and remembers what the config and the report have to say."""
+
+    def __init__(self, model: Model, base: Model, known: ModuleMap, options: LoraOptions, device: str):
+        self.model, self.base, self.known, self.options, self.device = model, base, known, options, device
+        self._made: dict[str, LoraModule] = {}
+        self._saved: list[str] = []
+        self._left_out: list[str] = []
+        self._biases = False
+        self._transposed = False
+        self._lost = self._all = 0.0  # squared norms
+        self._check_tensors()
+        for name in known.loose:
+            self._loose(name)
+
+    def _check_tensors(self) -> None:
+        problems = []
+        ours = {tensor: module for module in self.known.modules for tensor in module.tensors.values()}
+        for name in [*ours, *self.known.loose]:
+            mine, stored = self.model.tensors[name], self.base.find(name)
+            theirs = self.base.tensors[stored] if stored else None
+            if theirs is None:
+                problems.append(f"{self.base.name} has no tensor {name}, which {self.model.name} has")
+            elif theirs.shape != mine.shape:
+                problems.append(
+                    f"{name} is {list(mine.shape)} in {self.model.name} but {list(theirs.shape)} in {self.base.name}; "
+                    "an adapter cannot change a shape, so the base must have the fine-tune's vocabulary and size"
+                )
+        if problems:
+            more = len(problems) - SHOWN
+            raise InvalidInput("\n".join(problems[:SHOWN] + ([f"and {more} more like these"] if more > 0 else [])))
+
+    def possible_names(self) -> list[str]:
+        """Return every tensor name that the adapter file may come to hold."""
+        names = []
+        for module in self.known.modules:
+            for owner in (module.name, module.tied):
+                kinds = ("lora_A.weight", "lora_B.weight", "base_layer.bias", *module.tensors)
+                names += [f"{_PREFIX}{owner}.{kind}" for kind in kinds if owner]
+        return names
+
+    def size(self, module: Module) -> int:
+        """Return the bytes of a module's tensors."""
+        return sum(self.model.tensors[name].size_bytes for name in module.tensors.values())
+
+    def take(self, module: Module, stream: TensorStream) -> None:
+        """Decompose or save one module, or note that it is the base's or left out."""
+        deltas = {parameter: self._delta(name) for parameter, name in module.tensors.items()}
+        changed = {parameter for parameter, delta in deltas.items() if bool(delta.any())}
+        self._all += sum(squared_norm(deltas[parameter]) for parameter in changed)
+        if not changed:
+            return
+        if "weight" in changed and module.linear and self.options.wants(module.name):
+            self._decompose(module, deltas["weight"], stream)
+            changed.remove("weight")
+            if changed and self.options.save_rest:
+                bias = self.model.tensor(module.tensors["bias"])
+                stream.write(f"{_PREFIX}{module.name}.base_layer.bias", bias)
+                self._biases, changed = True, set()
+        elif self.options.save_rest:
+            self._save(module, stream)
+            changed = set()
+        self._lost += sum(squared_norm(deltas[parameter]) for parameter in changed)
+        self._left_out += [module.tensors[parameter] for parameter in sorted(changed)]
+
+    def _delta(self, name: str) -> torch.Tensor:
+        delta = self.model.tensor(name).to(self.device, torch.float32, copy=True)
+        delta -= self.base.tensor(self.base.find(name) or name).to(self.device)
+        if not bool(torch.isfinite(delta).all()):
+            raise DegenerateModel(f"{name} holds NaN or infinity in {self.model.name} or {self.base.name}")
+        return delta
+
+    def _decompose(self, module: Module, delta: torch.Tensor, stream: TensorStream) -> None:
+        delta = delta.T if module.transposed else delta
+        factors = _cast(factorise(delta, self.options.rank, self.options.energy), self.options.dtype)
+        lost = squared_norm(delta - factors.b.float() @ factors.a.float())
+        stream.write(f"{_PREFIX}{module.name}.lora_A.weight", factors.a)
+        stream.write(f"{_PREFIX}{module.name}.lora_B.weight", factors.b)
+        self._lost += lost
+        self._transposed |= module.transposed
+        self._made[module.name] = LoraModule(
+            name=module.name,
+            shape=(int(delta.shape[0]), int(delta.shape[1])),
+            rank=factors.rank,
+            error=(lost / squared_norm(delta)) ** 0.5,
+            exact=factors.exact,
+        )
+
+    def _save(self, module: Module, stream: TensorStream) -> None:
+        # PEFT wraps embeddings and a head tied to them apart, so each needs the weight.
+        for owner in (module.name, module.tied):
+            if owner:
+                self._saved.append(owner)
+                for parameter, name in module.tensors.items():
+                    stream.write(f"{_PREFIX}{owner}.{parameter}", self.model.tensor(name))
+
+    def _loose(self, name: str) -> None:
+        """Note a tensor that the model's object holds under another name, such as fused experts."""
+        square = squared_norm(self._delta(name))
+        self._all += square
+        if square == 0:
+            return
+        if self.options.save_rest:
+            raise InvalidInput(
+                f"{name} differs from the base, and transformers holds it under another name (fused experts?), where "
+                "an adapter cannot store it; leave out --save-rest to extract without it"
+            )
+        self._lost += square
+        self._left_out.append(name)
+
+    def report(self, size_bytes: int) -> LoraReport:
+        """Return what was made.
+
+        Raises:
+            InvalidInput: there is nothing in the adapter.
+        """
+        if not self._made and not self._saved:
+            if not self._all:
+                raise InvalidInput(f"{self.model.name} and {self.base.name} have the same weights; nothing to extract")
+            raise InvalidInput("no linear weight that differs matches --include and --exclude; nothing to extract")
+        if not self._made:
+            raise InvalidInput("no linear weight that differs was decomposed, so this would be no LoRA; see --exclude")
+        return LoraReport(
+            modules=tuple(self._made.values()),
+            saved=tuple(self._saved),
+            left_out=tuple(self._left_out),
+            error=(self._lost / self._all) ** 0.5,
+            size_bytes=size_bytes,
+        )
+
+    def config(self, base_name: tuple[str, str | None]) -> dict[str, Any]:
+        """Return adapter_config.json as PEFT reads it."""
+        rank = max(module.rank for module in self._made.values())
+        fewer = {module.name: module.rank for module in self._made.values() if module.rank != rank}
+        causal = re.search("CausalLM|LMHead", str(self.model.config.get("architectures", "")))
+        return {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM" if causal else None,
+            "base_model_name_or_path": base_name[0],
+            "revision": base_name[1],
+            "r": rank,
+            "lora_alpha": rank,  # the scale alpha / r is 1
+            "rank_pattern": fewer,
+            "alpha_pattern": fewer,
+            "target_modules": _targets(set(self._made), self.known.names),
+            "modules_to_save": self._saved or None,
+            "bias": "lora_only" if self._biases else "none",
+            "fan_in_fan_out": self._transposed,
+            "lora_dropout": 0.0,
+            "inference_mode": True,
+        }
+
+
+def _targets(made: set[str], names: frozenset[str]) -> list[str]:
+    """Name the modules by their last words where these mean no other module, else in full."""
+    targets = set()
+    for name in made:
+        leaf = name.rpartition(".")[2]
+        alone = all(other in made for other in names if other.rpartition(".")[2] == leaf)
+        targets.add(leaf if alone else name)
+    return sorted(targets)
+
+
+def _cast(factors: Factors, dtype: str) -> Factors:
+    wanted = getattr(torch, dtype)
+    return factors._replace(b=factors.b.to(wanted), a=factors.a.to(wanted))

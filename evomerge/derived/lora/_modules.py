@@ -1,0 +1,96 @@
+"""Which tensors on disk belong to which modules of a transformers model, and which modules are plain linear maps."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.checkpoint import Model
+from evomerge.engine.live._empty import shape_of
+from evomerge.errors import InvalidInput, MergeFailed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Module:
+    """A module with weights of its own.
+
+    name: in the model's object. tensors: parameter ("weight", "bias") -> tensor on disk.
+    linear: y = W x, W stored (out, in), or (in, out) where `transposed`.
+    tied: the name of another module that uses the same weight, or None.
+    """
+
+    name: str
+    tensors: Mapping[str, str]
+    linear: bool = False
+    transposed: bool = False
+    tied: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleMap:
+    """Modules in the order of the files, the tensors that no module has under their name, and every module's name."""
+
+    modules: tuple[Module, ...]
+    loose: tuple[str, ...]
+    names: frozenset[str]
+
+
+_RENAMED = {"embed_out.weight": "lm_head.weight"}  # tensors that transformers renames when it reads a file: GPT-NeoX
+
+
+def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
+    """Assign tensors to modules by building the model's object without weights.
+
+    Raises:
+        InvalidInput: transformers cannot build the model from its config.
+    """
+    try:
+        skeleton = shape_of(model.config)
+    except MergeFailed as error:
+        raise InvalidInput(f"{model.name}: {error}, so its linear layers are not known") from None
+    objects = dict(skeleton.named_modules())
+    tied = _tied_head(skeleton, objects)
+    found: dict[str, dict[str, str]] = {}
+    loose = []
+    for name in tensors:
+        full = _resolve(name, objects, str(getattr(skeleton, "base_model_prefix", "")))
+        if full is None:
+            loose.append(name)
+            continue
+        owner, _, parameter = full.rpartition(".")
+        if tied is None or owner != tied[1]:  # a tied head on disk is a copy that nobody reads
+            found.setdefault(owner, {})[parameter] = name
+    modules = tuple(
+        Module(
+            name=owner,
+            tensors=parameters,
+            linear=_is_linear(objects[owner]),
+            transposed=type(objects[owner]).__name__ == "Conv1D",
+            tied=tied[1] if tied and tied[0] == owner else None,
+        )
+        for owner, parameters in found.items()
+    )
+    return ModuleMap(modules=modules, loose=tuple(loose), names=frozenset(objects))
+
+
+def _resolve(name: str, objects: Mapping[str, Any], prefix: str) -> str | None:
+    """Return a tensor's name in the object, where it may have the family's prefix in front, or None."""
+    for full in (name, f"{prefix}.{name}", _RENAMED.get(name, name)):
+        owner, _, parameter = full.rpartition(".")
+        if owner in objects and parameter in objects[owner]._parameters:
+            return full
+    return None
+
+
+def _is_linear(module: Any) -> bool:
+    from torch import nn
+
+    return type(module) is nn.Linear or type(module).__name__ == "Conv1D"
+
+
+def _tied_head(skeleton: Any, objects: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return the names of the embeddings and of an output head that shares their weight."""
+    embeddings, head = skeleton.get_input_embeddings(), skeleton.get_output_embeddings()
+    if head is None or not getattr(skeleton.config, "tie_word_embeddings", False):
+        return None
+    names = {id(module): name for name, module in objects.items()}
+    return names[id(embeddings)], names[id(head)]

@@ -1,0 +1,9 @@
+"""Mixtures of experts made of dense models.
+
+Must not import `run`, `results`, `api` or `cli`.
+"""
+
+from evomerge.derived.moe._build import MoePlan, plan_moe, write_moe
+from evomerge.derived.moe._card import moe_card
+
+__all__ = ["MoePlan", "moe_card", "plan_moe", "write_moe"]

@@ -1,0 +1,18 @@
+"""Greedy soup: average checkpoints best first, keeping each that does not lower the held-out score.
+
+Must not import `results`, `api` or `cli`.
+"""
+
+from evomerge.derived.soup._card import soup_sections
+from evomerge.derived.soup._soup import Greedy, Soup, SoupStep, check_ingredients, cook, greedy_soup, soup_document
+
+__all__ = [
+    "Greedy",
+    "Soup",
+    "SoupStep",
+    "check_ingredients",
+    "cook",
+    "greedy_soup",
+    "soup_document",
+    "soup_sections",
+]

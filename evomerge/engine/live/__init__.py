@@ -1,0 +1,1 @@
+"""A resident model whose weights are overwritten, candidate after candidate."""

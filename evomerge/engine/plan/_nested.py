@@ -1,0 +1,63 @@
+"""A merge that another recipe uses as a model: its tensors are built when they are read, so nothing is stored."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import torch
+
+from evomerge.checkpoint import (
+    Model,
+    Parents,
+    Stored,
+    TensorInfo,
+    Tokenizer,
+)
+from evomerge.engine._build import Builder
+from evomerge.engine._tokenizer import output_tokenizer
+from evomerge.engine.plan._records import Plan
+
+
+class PlannedModel(Model):
+    """The result of a plan, as a model. Memory: the one tensor that was asked for."""
+
+    def __init__(self, name: str, plan: Plan, parents: Parents):
+        self.name, self.plan, self._parents = name, plan, parents
+        self.folder, self.config = parents[plan.recipe.donor].folder, dict(plan.config)
+        self._plans = {tensor.name: tensor for tensor in plan.tensors}
+        self._builder = Builder(parents, keep_statistics=False)
+
+    @cached_property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """What the plan says of each tensor."""
+        return {name: plan.info for name, plan in self._plans.items()}
+
+    def stored(self, name: str) -> tuple[Stored, ...]:
+        """Return nothing: what is read for it is this model's own affair."""
+        return ()
+
+    def assemble(self, name: str, parts: Sequence[torch.Tensor], out: torch.Tensor | None = None) -> torch.Tensor:
+        """Build a tensor, in the dtype that a folder would hold it in.
+
+        Raises:
+            DegenerateModel, MergeFailed: see `Builder.build`.
+        """
+        plan = self._plans[name]
+        if out is None or not out.is_cpu:
+            out = torch.empty(plan.shape, dtype=plan.dtype)
+        self._builder.build(plan, out)
+        return out
+
+    def is_computed(self, name: str) -> bool:
+        """Always: even a copy is made anew."""
+        return True
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that the result takes."""
+        return output_tokenizer(self.plan.recipe, self._parents)
+
+    def _digest(self) -> str:
+        """Hash the recipe's fingerprint and the parents' digests."""
+        parts = [self.plan.recipe.fingerprint, *(self._parents[ref].digest for ref in self.plan.recipe.inputs)]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()

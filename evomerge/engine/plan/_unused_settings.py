@@ -1,0 +1,54 @@
+"""What a recipe sets that changes no number: nothing of it is an error, and nothing of it goes unsaid."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from evomerge import methods
+from evomerge.engine.plan._records import TensorPlan
+from evomerge.recipe import Recipe, Setting
+
+
+def without_effect(recipe: Recipe, tensors: Sequence[TensorPlan]) -> Iterator[str]:
+    """Yield a line for each parameter, filter and key of a recipe that has no effect on these tensors."""
+    method = methods.get(recipe.method)
+    levels = list(_levels(recipe))
+    for parameter in method.parameters:
+        if not parameter.effect and any(parameter.name in level for level in levels):
+            yield f"{parameter.name} is accepted but has no effect with {method.name} ({parameter.doc})"
+    of_base = [parameter.name for parameter in method.parameters if parameter.per == "parent" and parameter.effect]
+    for name in of_base if method.base != "input" else []:
+        for part in recipe.slices:
+            base = part.base or recipe.base
+            if any(source.model == base and name in source.parameters for source in part.sources):
+                yield f"{name} of {base} has no effect: it is the base, and {method.name} weighs the others against it"
+                break
+    for pattern in dict.fromkeys(pattern for level in levels for each in level.values() for pattern in _filters(each)):
+        if not any(pattern in name for tensor in tensors for name in _names(tensor)):
+            yield f'the filter "{pattern}" is part of no tensor\'s name, so its value is never used'
+    if _has_residual_weight(recipe.document):
+        yield "residual_weight is accepted but has no effect, as in mergekit"
+
+
+def _levels(recipe: Recipe) -> Iterator[Mapping[str, Setting]]:
+    yield recipe.parameters
+    yield recipe.module_parameters
+    for part in recipe.slices:
+        yield part.parameters
+        yield from (source.parameters for source in part.sources)
+
+
+def _filters(setting: Setting) -> Iterator[str]:
+    for conditional in setting if isinstance(setting, list) else [setting]:
+        if isinstance(conditional, Mapping) and conditional.get("filter") not in (None, "*"):
+            yield conditional["filter"]
+
+
+def _names(tensor: TensorPlan) -> Iterator[str]:
+    """Yield what filters are held against: the tensor's name in the result and in the inputs."""
+    yield tensor.name
+    yield from (origin.tensor for origin in tensor.models)
+
+
+def _has_residual_weight(document: Mapping[str, Any]) -> bool:
+    bodies = [document, *(document.get("modules") or {}).values()]
+    return any("residual_weight" in part for body in bodies for part in body.get("slices") or ())

@@ -1,0 +1,116 @@
+"""How the number that lm-eval computes for one document becomes an item's value. Higher is better afterwards."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from evomerge.errors import did_you_mean
+from evomerge.evaluation.prepare._request import Refused
+
+Link = Literal["identity", "exp"]
+
+# lm-eval's aggregations that are a (weighted) mean over items, up to a link.
+_ITEMWISE = {
+    "mean": "the mean",
+    "perplexity": "exp of minus the mean log-likelihood",
+    "weighted_perplexity": "exp of minus the mean log-likelihood per unit",
+    "bits_per_byte": "minus the mean log-likelihood per byte, in bits",
+    "brier_score": "the mean squared error of the choice probabilities",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """One metric of one task, item by item.
+
+    metric, filter: the keys under which lm-eval files the number. aggregation: one of the item-wise ones.
+    direction: of the metric as lm-eval reports it.
+    """
+
+    metric: str
+    filter: str
+    aggregation: str
+    direction: Literal["max", "min"]
+
+    @property
+    def link(self) -> Link:
+        """How the mean of the values becomes the metric (see `Objective.link`)."""
+        return "exp" if self.aggregation in ("perplexity", "weighted_perplexity") else "identity"
+
+    @property
+    def weighted(self) -> bool:
+        """Whether items carry weights (number of words or bytes)."""
+        return self.aggregation in ("weighted_perplexity", "bits_per_byte")
+
+    def value(self, raw: Any) -> tuple[float, float]:
+        """Return (value, weight) of an item from what the task's `process_results` gave for it.
+
+        Raises: TypeError or ValueError when `raw` is not what the aggregation works on.
+        """
+        if self.aggregation == "brier_score":
+            gold, probabilities = raw
+            error = sum((float(p) - (i == gold)) ** 2 for i, p in enumerate(probabilities))
+            return -error, 1.0
+        if self.aggregation in ("weighted_perplexity", "bits_per_byte"):
+            log_likelihood, units = raw
+            per_unit = float(log_likelihood) / units
+            return (per_unit / math.log(2) if self.aggregation == "bits_per_byte" else per_unit), float(units)
+        if self.aggregation == "perplexity" or self.direction == "max":
+            return float(raw), 1.0
+        return -float(raw), 1.0
+
+
+def choose_measure(
+    wanted: str | None,
+    aggregations: Mapping[str, str],
+    higher_is_better: Mapping[str, bool | None],
+    filters: Sequence[str],
+) -> Measure:
+    """Choose the metric of a task.
+
+    wanted: "metric", "metric,filter" or None for the task's first metric.
+    aggregations: metric -> name of its aggregation, in the task's order. filters: names of the task's filters.
+
+    Raises: Refused when there is no such metric or filter, or it cannot be computed item by item.
+    """
+    available = ", ".join(aggregations) or "none"
+    if not aggregations:
+        raise Refused("it defines no metric")
+    metric, _, filter_name = (wanted or next(iter(aggregations))).partition(",")
+    if metric not in aggregations:
+        raise Refused(f'it has no metric "{metric}" (it has: {available}).{did_you_mean(metric, aggregations)}')
+    if filter_name and filter_name not in filters:
+        raise Refused(f'it has no filter "{filter_name}" (it has: {", ".join(filters)})')
+    aggregation = aggregations[metric]
+    if aggregation not in _ITEMWISE:
+        usable = [name for name, how in aggregations.items() if how in _ITEMWISE]
+        instead = f"use one of: {', '.join(usable)}" if usable else "it has no metric that is"
+        raise Refused(
+            f'its metric "{metric}" is aggregated by "{aggregation}", which is not a mean over items; {instead}'
+        )
+    better = higher_is_better.get(metric)
+    if better is None:
+        raise Refused(f'its metric "{metric}" does not say which way is better; add higher_is_better to its YAML')
+    return Measure(
+        metric=metric,
+        filter=filter_name or filters[0],
+        aggregation=aggregation,
+        direction="max" if better else "min",
+    )
+
+
+def choice_margin(
+    log_likelihoods: Sequence[float], golds: Sequence[int], lengths: Sequence[float] | None
+) -> float | None:
+    """Return the log-likelihood of the best right choice minus that of the best wrong one.
+
+    lengths: divides the log-likelihoods first, where the metric does (acc_norm, acc_bytes), or None.
+    Returns None when no gold index is among the choices.
+    """
+    scaled = [v / n for v, n in zip(log_likelihoods, lengths, strict=True)] if lengths else list(log_likelihoods)
+    right = [scaled[i] for i in golds if 0 <= i < len(scaled)]
+    wrong = [v for i, v in enumerate(scaled) if i not in golds]
+    if not right:
+        return None
+    return max(right) - max(wrong) if wrong else max(right)

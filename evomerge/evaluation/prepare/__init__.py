@@ -1,0 +1,1 @@
+"""On the driver, once: tasks, the three pools, prompts and items."""

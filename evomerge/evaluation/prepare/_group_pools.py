@@ -1,0 +1,193 @@
+"""A group as one objective: items of all its tasks, averaged as lm-eval averages the group.
+
+Where lm-eval weights tasks by their number of documents, items are drawn in that proportion and count the same: on any
+set of items the score is what lm-eval would report for the group on them. Where it takes the plain mean over tasks,
+each task gives the same number of items as far as it has them, and an item weighs 1 / (its task's items in the pool):
+the score of a whole pool is the mean of its tasks' scores.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.errors import did_you_mean
+from evomerge.evaluation._metrics import Measure, choose_measure
+from evomerge.evaluation._task import check_metric
+from evomerge.evaluation.prepare._group import Aggregate, Group
+from evomerge.evaluation.prepare._options import Options
+from evomerge.evaluation.prepare._pools import proportional, spread
+from evomerge.evaluation.prepare._request import PoolSizes, Refused
+from evomerge.evaluation.prepare._task_pools import PreparedTask, Survey, prepare_task
+from evomerge.records import POOLS, Pool
+
+_LINEAR = ("mean", "brier_score")  # of these, a mean over tasks is a mean over items
+_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedGroup:
+    """A group with its items. offsets: task -> what is added to its item numbers. weights: item -> weight, or None."""
+
+    tasks: Mapping[str, PreparedTask]
+    offsets: Mapping[str, int]
+    measure: Measure
+    pools: Mapping[Pool, tuple[int, ...]]
+    weights: Mapping[int, float] | None
+    facts: Mapping[str, Any]
+    notes: tuple[str, ...]
+
+
+def choose_aggregate(group: Group, wanted: str | None, metrics: Sequence[str]) -> tuple[Aggregate, str | None]:
+    """Return the metric that a group is scored by, and its filter (None = the tasks' first).
+
+    metrics: what its tasks compute. Raises Refused when the group does not average the wanted one.
+    """
+    known = group.aggregates or tuple(Aggregate(metric=metric) for metric in metrics)
+    metric, _, filter_name = (wanted or "").partition(",")
+    found = [one for one in known if one.metric == metric or (not metric and one.metric in metrics)]
+    if not found or found[0].metric not in metrics:
+        names = list(dict.fromkeys(one.metric for one in known if one.metric in metrics))
+        raise Refused(f'it averages no "{metric}" (it averages: {", ".join(names)}).{did_you_mean(metric, names)}')
+    filters = found[0].filters
+    if filter_name and filters is not None and filter_name not in filters:
+        raise Refused(f'it averages no filter "{filter_name}" (it averages: {", ".join(filters)})')
+    return found[0], filter_name or (filters[0] if filters else None)
+
+
+def prepare_group(
+    group: Group,
+    surveys: Sequence[Survey],
+    *,
+    wanted: str | None,
+    sizes: PoolSizes,
+    options: Options,
+    chat_template: Callable[..., str] | None,
+) -> PreparedGroup:
+    """Draw items from a group's tasks and build their prompts. Raises Refused."""
+    listed = list(dict.fromkeys(metric for one in surveys for metric in one.loaded.task.aggregation()))
+    aggregate, filter_name = choose_aggregate(group, wanted, listed)
+    measures = _measures(surveys, aggregate.metric, filter_name)
+    used = [one for one in surveys if one.loaded.name in measures]
+    quotas = _quotas(used, sizes, by_size=aggregate.by_size)
+    tasks, offsets, total = {}, {}, 0
+    for survey in used:
+        name, quota = survey.loaded.name, quotas[survey.loaded.name]
+        if any(quota.values()):
+            try:
+                task = prepare_task(survey, sizes=PoolSizes(**quota), options=options, chat_template=chat_template)
+                check_metric(survey.loaded.task, next(iter(task.packed.items.values())), measures[name])
+            except Refused as refusal:
+                raise Refused(f"its task {name}: {refusal}") from refusal
+            tasks[name], offsets[name] = task, total
+        total += survey.total
+    pools: dict[Pool, tuple[int, ...]] = {
+        pool: tuple(spread([[offsets[name] + i for i in task.pools[pool]] for name, task in tasks.items()]))
+        for pool in POOLS
+    }
+    return PreparedGroup(
+        tasks=tasks,
+        offsets=offsets,
+        measure=next(iter(measures.values())),
+        pools=pools,
+        weights=None if aggregate.by_size else _equal_shares(tasks, offsets, pools),
+        facts=_facts(group, aggregate, tasks),
+        notes=_notes(group, aggregate, tasks, [one.loaded.name for one in surveys if one not in used]),
+    )
+
+
+def _measures(surveys: Sequence[Survey], metric: str, filter_name: str | None) -> dict[str, Measure]:
+    """Return task -> how it is scored, for the tasks that have the metric. Raises Refused when they do not agree."""
+    from evomerge.evaluation import _lm_eval
+
+    found: dict[str, Measure] = {}
+    for survey in surveys:
+        task, name = survey.loaded.task, survey.loaded.name
+        filters = [ensemble.name for ensemble in task._filters]
+        if metric not in task.aggregation() or (filter_name and filter_name not in filters):
+            continue
+        aggregations = {key: _lm_eval.aggregation_name(how) for key, how in task.aggregation().items()}
+        try:
+            chosen = f"{metric},{filter_name or filters[0]}"
+            measure = choose_measure(chosen, aggregations, task.higher_is_better(), filters)
+        except Refused as refusal:
+            raise Refused(f"its task {name}: {refusal}") from refusal
+        filter_name = measure.filter
+        if measure.aggregation not in _LINEAR:
+            raise Refused(f'its metric "{metric}" is not a mean over items ({measure.aggregation} in {name})')
+        if found and measure != next(iter(found.values())):
+            raise Refused(f'its tasks do not agree on what "{metric}" is: {next(iter(found))} and {name} differ')
+        found[name] = measure
+    if not found:
+        raise Refused(f'none of its tasks has the filter "{filter_name}"')
+    return found
+
+
+def _quotas(surveys: Sequence[Survey], sizes: PoolSizes, *, by_size: bool) -> dict[str, dict[Pool, int]]:
+    """Return task -> pool -> number of items. Raises Refused when there are too few, or some task would have none."""
+    shares = [len(one.docs[one.plan.final]) if by_size else 1 for one in surveys]
+    left = [{split: len(positions) for split, positions in one.available.items()} for one in surveys]
+    quotas: list[dict[Pool, int]] = [{} for _ in surveys]
+    for pool in POOLS:
+        splits = [one.plan.split_of(pool) for one in surveys]
+        most = [rest[split] for rest, split in zip(left, splits, strict=True)]
+        size = sum(most) if pool == "report" and sizes.report is None else sizes.of(pool)
+        if size > sum(most):
+            raise Refused(f"the {pool} pool needs {size} items, its tasks have {sum(most)} left; ask for smaller pools")
+        counts = proportional(size, shares, most)
+        if size and not by_size and min(counts) == 0:
+            raise Refused(
+                f"it is the mean of {len(surveys)} tasks, and a {pool} pool of {size} leaves some of them out"
+            )
+        for number, count in enumerate(counts):
+            quotas[number][pool] = count
+            left[number][splits[number]] -= count
+    return {one.loaded.name: quota for one, quota in zip(surveys, quotas, strict=True)}
+
+
+def _equal_shares(
+    tasks: Mapping[str, PreparedTask], offsets: Mapping[str, int], pools: Mapping[Pool, Sequence[int]]
+) -> dict[int, float] | None:
+    """Return item -> weight such that every task counts the same in a whole pool; None when all weights are 1."""
+    weights = {
+        offsets[name] + i: len(pools[pool]) / len(tasks) / len(task.pools[pool])
+        for name, task in tasks.items()
+        for pool in POOLS
+        for i in task.pools[pool]
+    }
+    return None if all(weight == 1.0 for weight in weights.values()) else weights
+
+
+def _facts(group: Group, aggregate: Aggregate, tasks: Mapping[str, PreparedTask]) -> dict[str, Any]:
+    """Return what a report should say of a group; the facts of its tasks stand below "tasks"."""
+    digests = {pool: [task.facts["items_digest"][pool] for task in tasks.values()] for pool in POOLS}
+    return {
+        "task": group.name,
+        "version": group.version,
+        "weight_by_size": aggregate.by_size,
+        "splits": {pool: ", ".join(sorted({one.facts["splits"][pool] for one in tasks.values()})) for pool in POOLS},
+        "items_digest": {pool: hashlib.sha256("".join(found).encode()).hexdigest() for pool, found in digests.items()},
+        "items": {name: {pool: len(task.pools[pool]) for pool in POOLS} for name, task in tasks.items()},
+        "tasks": {name: dict(task.facts) for name, task in tasks.items()},
+    }
+
+
+def _notes(
+    group: Group, aggregate: Aggregate, tasks: Mapping[str, PreparedTask], without: list[str]
+) -> tuple[str, ...]:
+    """Return what to say of a group: its tasks' notes, each once."""
+    holders: dict[str, list[str]] = {}
+    for name, task in tasks.items():
+        for note in task.notes:
+            holders.setdefault(note, []).append(name)
+    notes = [f"({len(names)} of {len(tasks)} tasks: {_some(names)}) {note}" for note, names in holders.items()]
+    if not group.aggregates:
+        notes.append(f"is a {group.kind} that lm-eval gives no score of its own; its items count the same")
+    if without:
+        notes.append(f"is scored without {len(without)} tasks that have no {aggregate.metric} ({_some(without)})")
+    return tuple(notes)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return a few names."""
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

@@ -1,0 +1,1 @@
+"""On the worker, for each candidate: batches, log-likelihoods, generation."""

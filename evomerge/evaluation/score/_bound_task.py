@@ -1,0 +1,239 @@
+"""One lm-eval task bound to a live model: item numbers in, what the task's `process_results` says of each out."""
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from evomerge.errors import EvomergeError, InvalidInput
+from evomerge.evaluation._items import Item, TaskItems
+from evomerge.evaluation._metrics import Measure, choice_margin
+from evomerge.evaluation._task import answer_limit, unpack
+from evomerge.evaluation.score._batching import (
+    Limits,
+    Pair,
+    Plan,
+    make_plan,
+)
+from evomerge.evaluation.score._forward import Forward, LogLikelihood
+from evomerge.evaluation.score._health import check_values, check_varied
+
+_PLANS_KEPT = 8
+# Tokens of a batch for each of its rows; beyond a thousand, a processor only loses its caches.
+_TOKENS_A_ROW, _MOST_TOKENS_CPU = 256, 1024
+_LENGTH_OF = {"acc_norm": len, "acc_bytes": lambda choice: len(choice.encode())}
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What filters read and write: one request with its responses (an lm-eval Instance, as far as they care)."""
+
+    doc: Any
+    resps: list[Any]
+    filtered_resps: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """Token ids of a Pair in a tenth of its memory; an item's questions share a context that they have in common."""
+
+    context: "array[int]"
+    continuation: "array[int]"
+
+    def pair(self) -> Pair:
+        """Return it as what batches are laid out from."""
+        return Pair(context=tuple(self.context), continuation=tuple(self.continuation))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemResult:
+    """raw: what the task computed for the metric. soft: log-likelihood or margin of the right answer, or None."""
+
+    raw: Any
+    soft: float | None
+
+
+class BoundTask:
+    """Scores items of one task; tokens and batch layouts are kept between calls, answers are not."""
+
+    def __init__(self, packed: TaskItems, language_model: Any, forward: Forward, *, batch_size: int, vocab_size: int):
+        self.items = packed.items
+        self.cut_answers = self.answers = 0
+        self._packed, self._lm, self._forward = packed, language_model, forward
+        self._batch_size, self._vocab_size = batch_size, vocab_size
+        self._task = unpack(packed)
+        self._filters = {ensemble.name: ensemble for ensemble in self._task._filters}
+        self._questions: dict[int, list[list[_Question]]] = {}
+        self._plans: OrderedDict[tuple[int, ...], Plan] = OrderedDict()
+        self.generates = packed.output_type == "generate_until"
+        if self.generates:
+            self._check_limit()
+
+    def results(self, ids: Sequence[int], measures: Sequence[Measure]) -> list[dict[int, ItemResult]]:
+        """Return, for each measure, item number -> result.
+
+        Args:
+            ids: distinct item numbers, sorted: the layout of the batches follows from them.
+
+        Raises: DegenerateModel, or EvomergeError when the task's own code fails.
+        """
+        responses = self._generated(ids) if self.generates else self._log_likelihoods(ids)
+        processed = {name: self._processed(name, ids, responses) for name in {m.filter for m in measures}}
+        return [
+            {i: self._result(i, measure, processed[measure.filter][i], responses[i]) for i in ids}
+            for measure in measures
+        ]
+
+    def _result(self, number: int, measure: Measure, metrics: Mapping[str, Any], responses: list[Any]) -> ItemResult:
+        if measure.metric not in metrics:
+            raise EvomergeError(
+                f"{self._packed.name}, item {number}: the task gave no {measure.metric} (it gave: {', '.join(metrics)})"
+            )
+        return ItemResult(raw=metrics[measure.metric], soft=self._soft(self.items[number], measure.metric, responses))
+
+    # -- answers of the model
+
+    def _log_likelihoods(self, ids: Sequence[int]) -> dict[int, list[Any]]:
+        """Return item number -> response per request, as HFLM would give it."""
+        name, rolling = self._packed.name, self._packed.output_type == "loglikelihood_rolling"
+        outcomes = iter(self._forward.run(self._plan(tuple(ids))))
+        responses: dict[int, list[Any]] = {}
+        totals: list[float] = []
+        tokens: list[tuple[int, float]] = []
+        for number in ids:
+            responses[number] = []
+            for questions in self._questions[number]:
+                scored: list[LogLikelihood] = [next(outcomes) for _ in questions]
+                check_values(name, number, [one.total for one in scored])
+                total = sum(one.total for one in scored)
+                responses[number].append(total if rolling else (total, scored[0].greedy))
+                totals.append(total)
+                for question, one in zip(questions, scored, strict=True):
+                    tokens += zip(question.continuation, one.tokens, strict=True)
+        check_varied(name, totals if self._packed.output_type == "multiple_choice" else (), tokens)
+        return responses
+
+    def _generated(self, ids: Sequence[int]) -> dict[int, list[Any]]:
+        """Return item number -> the list of answers per request."""
+        from evomerge.evaluation import _lm_eval
+
+        repeats = self._packed.repeats
+        requests = [
+            _lm_eval.new_instance(request.kind, self.items[i].doc, request.arguments, request.index, repeats)
+            for i in ids
+            for request in self.items[i].requests
+            for _ in range(repeats)
+        ]
+        texts = iter(self._lm.answers(self._packed.name, requests))
+        self.cut_answers, self.answers = self._lm.cut_answers, len(requests)
+        return {i: [[next(texts) for _ in range(repeats)] for _ in self.items[i].requests] for i in ids}
+
+    def _plan(self, ids: tuple[int, ...]) -> Plan:
+        """Return the batches for a set of items; the last few sets are kept, as candidates share them."""
+        if ids not in self._plans:
+            for number in ids:
+                if number not in self._questions:
+                    self._questions[number] = _compact(self._encoded(number))
+            self._plans[ids] = make_plan(
+                [one.pair() for number in ids for questions in self._questions[number] for one in questions],
+                limits=self._limits(),
+                sharing=self._forward.sharing,
+                device=self._lm.device,
+            )
+            if len(self._plans) > _PLANS_KEPT:
+                self._plans.popitem(last=False)
+        self._plans.move_to_end(ids)
+        return self._plans[ids]
+
+    def _limits(self) -> Limits:
+        tokens = self._batch_size * _TOKENS_A_ROW
+        return Limits(
+            batch_size=self._batch_size,
+            max_tokens=min(tokens, _MOST_TOKENS_CPU) if self._lm.device.type == "cpu" else tokens,
+            max_length=self._lm.max_length,
+            vocab_size=self._vocab_size,
+        )
+
+    def _encoded(self, number: int) -> list[list[Pair]]:
+        """Return the token pairs of an item's requests. Raises InvalidInput when they do not fit the model."""
+        from evomerge.evaluation import _lm_eval
+
+        where, item = f"{self._packed.name}, item {number}", self.items[number]
+        encoded = []
+        for request in item.requests:
+            instance = _lm_eval.new_instance(request.kind, item.doc, request.arguments, request.index, 1)
+            pairs = [Pair(context=left, continuation=right) for left, right in self._lm.encode(instance)]
+            for pair in pairs:
+                if not pair.context or not pair.continuation:
+                    raise InvalidInput(f"{where}: its prompt or its answer becomes no token at all")
+                if len(pair.continuation) > self._lm.max_length:
+                    found = len(pair.continuation)
+                    raise InvalidInput(f"{where}: its answer has {found} tokens, the model reads {self._lm.max_length}")
+                if max(pair.context + pair.continuation) >= self._vocab_size:
+                    raise InvalidInput(
+                        f"{where}: the tokenizer makes token {max(pair.context + pair.continuation)}, but the model "
+                        f"has {self._vocab_size}; take the tokenizer that belongs to the model"
+                    )
+            encoded.append(pairs)
+        return encoded
+
+    def _check_limit(self) -> None:
+        """Raise InvalidInput when answers may be longer than the model can read."""
+        for item in self.items.values():
+            for request in item.requests:
+                limit = answer_limit(request.arguments[1])
+                if limit >= self._lm.max_length:
+                    raise InvalidInput(
+                        f"{self._packed.name}: answers may have {limit} tokens, but the model reads "
+                        f"{self._lm.max_length} in all; set lm_eval: {{max_gen_toks: N}} below that"
+                    )
+
+    # -- what the task makes of them
+
+    def _processed(self, name: str, ids: Sequence[int], responses: Mapping[int, list[Any]]) -> dict[int, Any]:
+        """Return item number -> the task's metrics, after one of its filters."""
+        repeats = self._packed.repeats
+        answers = {
+            i: [_Answer(self.items[i].doc, list(one) if self.generates else [one] * repeats) for one in responses[i]]
+            for i in ids
+        }
+        self._filters[name].apply([answer for i in ids for answer in answers[i]])
+        processed = {}
+        for i in ids:
+            filtered = [answer.filtered_resps[name] for answer in answers[i]]
+            try:
+                processed[i] = self._task.process_results(self.items[i].doc, filtered)
+            except Exception as error:
+                text = f"{self._packed.name}, item {i}: the task could not score the answer"
+                raise EvomergeError(f"{text}: {type(error).__name__}: {error}") from error
+        return processed
+
+    def _soft(self, item: Item, metric: str, responses: list[Any]) -> float | None:
+        """Return how well the right answer did, as a graded number, where there is one."""
+        if self._packed.output_type == "loglikelihood":
+            return float(responses[0][0])
+        if self._packed.output_type != "multiple_choice":
+            return None
+        choices = self._task.doc_to_choice(item.doc)
+        gold = self._task.doc_to_text(item.doc) if self._task.multiple_input else self._task.doc_to_target(item.doc)
+        golds = [
+            choices.index(one) if isinstance(one, str) and one in choices else one
+            for one in (gold if isinstance(gold, list) else [gold])
+        ]
+        length = _LENGTH_OF.get(metric)
+        lengths = [max(1.0, float(length(choice))) for choice in choices] if length else None
+        values = [value for value, _ in responses[: len(choices)]]
+        return choice_margin(values, [one for one in golds if isinstance(one, int)], lengths)
+
+
+def _compact(requests: Sequence[Sequence[Pair]]) -> list[list[_Question]]:
+    """Return an item's pairs as they are kept: tuples of Python numbers would take 40 bytes a token."""
+    contexts: dict[tuple[int, ...], array[int]] = {}
+    return [
+        [
+            _Question(contexts.setdefault(pair.context, array("i", pair.context)), array("i", pair.continuation))
+            for pair in pairs
+        ]
+        for pairs in requests
+    ]

@@ -1,0 +1,135 @@
+"""Log-likelihoods of continuations under a live model, with few forward passes and small logits.
+
+Works on any causal language model of transformers: it passes token ids and, where the model's forward knows it,
+`logits_to_keep`; soft-capping and logit scaling stay the model's own business. Masks, positions and a cache are passed
+only to families that are known to take them (see `_family.py`). Log-softmax is taken in float32.
+"""
+
+import copy
+import inspect
+from bisect import bisect_left
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+
+from evomerge.evaluation.score._batching import Batch, Plan
+from evomerge.evaluation.score._inputs import is_spread
+from evomerge.evaluation.score._model_family import sharing_of
+from evomerge.evaluation.score._tree_attention import CausalBlocks, helps
+
+# Numbers turned to float32 at a time: what stays in a processor's cache, or keeps a GPU busy.
+_CHUNK = {"cpu": 2**18, "cuda": 2**25}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLikelihood:
+    """tokens: log-likelihood of each continuation token. greedy: whether each is the model's first choice."""
+
+    tokens: tuple[float, ...]
+    greedy: bool
+
+    @property
+    def total(self) -> float:
+        """Log-likelihood of the continuation."""
+        return sum(self.tokens)
+
+
+class Forward:
+    """Runs plans through one model object, whose weights may change between calls."""
+
+    def __init__(self, model: Any):
+        self.model = model
+        self.sharing = sharing_of(model)
+        known = inspect.signature(model.forward).parameters
+        self._keeps = "logits_to_keep" in known
+        self._spread = is_spread(model)
+        catches_all = any(p.kind is p.VAR_KEYWORD for p in known.values())
+        self._fixed = {"use_cache": False} if catches_all or "use_cache" in known else {}
+
+    @torch.inference_mode()
+    def run(self, plan: Plan) -> list[LogLikelihood]:
+        """Return the log-likelihoods of the plan's pairs, in the order in which they were given."""
+        prefix = self._read(plan.prefix) if plan.prefix is not None else None
+        values: list[torch.Tensor] = []
+        greedy: list[torch.Tensor] = []
+        for batch in plan.batches:
+            self._score(batch, self._logits(batch, prefix), values, greedy)
+        value_N, greedy_N = torch.cat(values), torch.cat(greedy)
+        order_N = plan.order.to(value_N.device)
+        # One transfer for the whole plan: a read-out per pair would wait for the device each time.
+        numbers, firsts = iter(value_N[order_N].tolist()), iter(greedy_N[order_N].tolist())
+        return [
+            LogLikelihood(tokens=tuple(islice(numbers, length)), greedy=all(list(islice(firsts, length))))
+            for length in plan.lengths
+        ]
+
+    def _read(self, ids_1P: torch.Tensor) -> Any:
+        """Return the cache of keys and values of a prefix."""
+        from transformers import DynamicCache
+
+        extra = {"logits_to_keep": 1} if self._keeps else {}
+        return self.model(input_ids=ids_1P, past_key_values=DynamicCache(), use_cache=True, **extra).past_key_values
+
+    def _logits(self, batch: Batch, prefix: Any) -> torch.Tensor:
+        """Return the logits of a batch at the kept positions, or at all where the model cannot choose."""
+        extra: dict[str, Any] = dict(self._fixed)
+        if self._keeps:
+            # It indexes hidden states on the last device of a spread model, where a tensor would be on the first.
+            extra["logits_to_keep"] = batch.keep.tolist() if self._spread else batch.keep
+        if prefix is not None:
+            extra |= {"past_key_values": _repeated(prefix, len(batch.ids)), "use_cache": True}
+        if batch.segments is None:
+            return self.model(input_ids=batch.ids, **extra).logits
+        seen = 0 if prefix is None else prefix.get_seq_length()
+        mask = _tree_mask(batch.segments, seen, self.model.dtype)
+        with CausalBlocks(mask) if helps(mask) else nullcontext():
+            return self.model(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, **extra).logits
+
+    def _score(self, batch: Batch, logits_RKV: torch.Tensor, values: list[Any], greedy: list[Any]) -> None:
+        """Append the log-likelihood of each of a batch's tokens, and whether it is the first choice."""
+        device, vocabulary = logits_RKV.device, logits_RKV.shape[-1]
+        column_U = batch.column if self._keeps else batch.keep[batch.column]
+        place_U = (batch.row * logits_RKV.shape[1] + column_U).to(device)
+        logits_PV, target_N, of_N = logits_RKV.flatten(0, 1), batch.target.to(device), batch.of.to(device)
+        step = max(1, _CHUNK.get(device.type, 2**25) // vocabulary)
+        first = 0
+        for start in range(0, len(place_U), step):
+            logits_UV = logits_PV.index_select(0, place_U[start : start + step]).float()
+            last = bisect_left(batch.of_numbers, start + step)
+            place_N = of_N[first:last] - start
+            values.append(logits_UV.log_softmax(1)[place_N, target_N[first:last]])
+            greedy.append(_first_choice(logits_UV, place_N, target_N[first:last]))
+            first = last
+
+
+def _first_choice(logits_UV: torch.Tensor, place_N: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
+    """Return whether each target is the argmax. On CPU the slow argmax is left to the few that reach the maximum."""
+    if logits_UV.device.type != "cpu":
+        return logits_UV.argmax(1)[place_N] == target_N
+    first_N = logits_UV[place_N, target_N] == logits_UV.amax(1)[place_N]
+    reaching = first_N.nonzero()[:, 0]
+    first_N[reaching] = logits_UV[place_N[reaching]].argmax(1) == target_N[reaching]
+    return first_N
+
+
+def _repeated(prefix: Any, rows: int) -> Any:
+    """Return a cache that shows a prefix to each of some rows; nothing is copied until the model extends it."""
+    cache = copy.copy(prefix)
+    cache.layers = [copy.copy(layer) for layer in prefix.layers]
+    for layer in cache.layers:
+        layer.keys = layer.keys.expand(rows, *layer.keys.shape[1:])
+        layer.values = layer.values.expand(rows, *layer.values.shape[1:])
+    return cache
+
+
+def _tree_mask(segments_RW: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return the additive mask (R, 1, W, prefix + W): a token sees the prefix, its trunk and its own branch so far."""
+    rows, width = segments_RW.shape
+    same = segments_RW[:, :, None] == segments_RW[:, None, :]
+    hidden = ~((segments_RW[:, None, :] == 0) | same).tril()
+    mask = torch.zeros(rows, 1, width, prefix + width, dtype=dtype, device=segments_RW.device)
+    mask[:, 0, :, prefix:].masked_fill_(hidden, torch.finfo(dtype).min)
+    return mask

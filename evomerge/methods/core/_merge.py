@@ -1,0 +1,104 @@
+"""Run a method over cache-sized blocks: the one place where tensors are read and results are rounded."""
+
+from typing import Any
+
+import torch
+
+from evomerge.methods.core._method import (
+    Arithmetic,
+    Block,
+    Inputs,
+    Method,
+    Settings,
+)
+from evomerge.methods.core._scratch import Scratch
+from evomerge.methods.kernels.gpu import _dispatch as _device
+from evomerge.methods.statistics._tables import Statistics
+
+BLOCK = 1 << 16  # elements; the working set of a four-input merge stays inside a second-level cache
+DEVICE_BLOCK = 1 << 24  # elements on a GPU, where every step is a kernel launch of some microseconds
+
+
+def working_dtype(inputs: Inputs) -> torch.dtype:
+    """Return the precision that arithmetic runs in: float64 if any input is float64, else float32."""
+    tensors = [*inputs.models, *([] if inputs.base is None else [inputs.base])]
+    return torch.float64 if any(tensor.dtype == torch.float64 for tensor in tensors) else torch.float32
+
+
+def block_size(device: torch.device) -> int:
+    """Return how many elements to work on at a time on this device."""
+    return BLOCK if device.type == "cpu" else DEVICE_BLOCK
+
+
+def merge_into(
+    out: torch.Tensor,
+    method: Method,
+    inputs: Inputs,
+    settings: Settings,
+    *,
+    statistics: Statistics | None = None,
+    gain: float = 1.0,
+    block: int | None = None,
+    scratch: Scratch | None = None,
+) -> bool | torch.Tensor:
+    """Write the merge of `inputs` into `out`, rounded once; return whether every element is finite.
+
+    On a GPU this is a 0-d bool tensor: nothing waits for the device here, so that the next tensor's work can be sent.
+
+    Args:
+        out: contiguous, of the inputs' shape and any floating dtype.
+        statistics: what is already known of these inputs; computed here otherwise.
+        gain: factor on the result, before rounding.
+        block: elements worked on at a time, `block_size(out.device)` by default; changes no result.
+        scratch: buffers to reuse; of `block` elements and `working_dtype(inputs)`.
+
+    Raises:
+        MergeFailed: the settings have no meaning for these inputs (weights that sum to 0).
+    """
+    if out.numel() == 0:
+        return True
+    statistics = statistics or Statistics(inputs.models, inputs.base)
+    coefficients = method.arithmetic.coefficients(inputs, settings, statistics)
+    done = (
+        method.arithmetic.fused(out, inputs, coefficients, gain)
+        if out.is_cpu
+        else _device.merge(out, method.arithmetic, inputs, coefficients, gain)
+    )
+    if done is not None:
+        return done
+    return _merge_blocks(out, method.arithmetic, inputs, coefficients, gain, block or block_size(out.device), scratch)
+
+
+def _merge_blocks(
+    out: torch.Tensor,
+    arithmetic: Arithmetic,
+    inputs: Inputs,
+    coefficients: Any,
+    gain: float,
+    block: int,
+    scratch: Scratch | None,
+) -> bool | torch.Tensor:
+    """Do the work of `merge_into` in torch."""
+    scratch = scratch or Scratch(block, working_dtype(inputs), out.device)
+    flat = out.view(-1)
+    models = [model.reshape(-1) for model in inputs.models]
+    base = None if inputs.base is None else inputs.base.reshape(-1)
+    unit = arithmetic.unit(inputs)
+    step = unit * max(1, block // unit)
+    finite = torch.ones((), dtype=torch.bool, device=out.device)
+    for start in range(0, flat.numel(), step):
+        end = min(start + step, flat.numel())
+        result = scratch.buffer("result", end - start)
+        piece = Block(
+            models=[model[start:end] for model in models],
+            base=None if base is None else base[start:end],
+            start=start,
+            scratch=scratch,
+        )
+        arithmetic.combine(result, piece, coefficients)
+        if gain != 1:
+            result.mul_(gain)
+        target = flat[start:end].copy_(result)
+        # A sum is non-finite exactly when an element is: 2^24 finite bf16 or fp32 values cannot overflow float64.
+        finite &= torch.isfinite(target.sum(dtype=torch.float64))
+    return bool(finite) if out.is_cpu else finite

@@ -1,0 +1,83 @@
+"""When the compiled kernels run instead of torch, and how tensors reach them.
+
+Both give the same bytes, so this is a matter of time alone: numba takes about a second to load (and some seconds to
+compile, once for a machine), so a process starts to use it after it has merged a while.
+"""
+
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from evomerge.methods.kernels.cpu import _threshold_search as _pivots
+from evomerge.methods.statistics._gram import CHUNK
+from evomerge.methods.statistics._selection import Cut
+
+WARM_UP = 1 << 24  # elements that a process merges in torch before it loads numba: about a second's work
+_KINDS = {torch.bfloat16: 0, torch.float32: 1, torch.float16: 2}
+
+_worked = 0
+_kernels: Any = None
+
+
+def kernels(tensors: Sequence[torch.Tensor]) -> Any:
+    """Return the kernels if these tensors can go to them and are worth it, else None."""
+    global _worked, _kernels
+    if not all(map(_fits, tensors)):
+        return None
+    if _kernels is None:
+        _worked += sum(tensor.numel() for tensor in tensors)
+        if _worked < WARM_UP:
+            return None
+        _kernels = _load() or False
+    return _kernels or None
+
+
+def _fits(tensor: torch.Tensor) -> bool:
+    return tensor.dtype in _KINDS and tensor.is_cpu and tensor.is_contiguous()
+
+
+def _load() -> Any:
+    try:
+        return importlib.import_module("evomerge.methods.kernels.cpu._kernels")
+    except ImportError:  # numba supports new Pythons late; torch does the same work
+        return None
+
+
+def address(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return (address, kind) of a tensor's memory."""
+    return tensor.data_ptr(), _KINDS[tensor.dtype]
+
+
+def addresses(tensors: Sequence[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the addresses and kinds of several tensors, (n,) int64 each."""
+    pairs = np.array([address(tensor) for tensor in tensors], dtype=np.int64).reshape(-1, 2)
+    return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
+
+
+def gram(code: Any, models: Sequence[torch.Tensor], base: torch.Tensor | None) -> torch.Tensor:
+    """Return what `_gram.gram` returns, in one compiled pass."""
+    tensors = [*([] if base is None else [base]), *models]
+    total = np.zeros((len(tensors), len(tensors)))
+    code.gram(*addresses(tensors), base is not None, models[0].numel(), CHUNK, total)
+    return torch.from_numpy(total + np.triu(total, 1).T)
+
+
+def select(code: Any, base: torch.Tensor, model: torch.Tensor, count: int) -> Cut:
+    """Return the cut that keeps the `count` largest |model - base|, 0 <= count <= n."""
+    return _pivots.select(code, (*address(base), *address(model)), model.numel(), count)
+
+
+def table(code: Any, base: torch.Tensor, model: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """Return the cuts that keep the `counts` (1 to n, rising) largest |model - base|, in three compiled passes.
+
+    Returns:
+        (4, len(counts)) float64: threshold, how many equal to it are kept, L1 norm, where the first equal one lies that
+        is not kept (n if there is none).
+    """
+    found, ends = np.empty((len(counts), 3)), np.empty(len(counts), np.int64)
+    code.table(*address(base), *address(model), model.numel(), np.array(counts, np.int64), found, ends)
+    found[:, 0] = found[:, 0].astype(np.int32).view(np.float32)
+    return torch.from_numpy(np.vstack([found.T, ends]))

@@ -1,0 +1,171 @@
+"""Fused loops over memory, compiled by numba on first use: one pass from stored bytes to rounded bytes.
+
+Tensors come as addresses with a kind (BF16, FP32 or FP16), so that one compiled function serves any number of inputs of
+any mixture. Each element goes through the same float32 operations in the same order as in the torch code beside the
+methods (no fused multiply-add, no reordering): results are equal bit for bit, which tests check.
+"""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+BF16, FP32, FP16 = 0, 1, 2
+TILE = 512  # elements worked on at a time: a tile of every input stays in the first-level cache
+
+_SOURCES = hashlib.blake2b(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py"))), digest_size=6
+).hexdigest()
+
+Array = Any  # numpy arrays, which numba types by itself
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile on first call, keeping the machine code on disk where the disk allows it.
+
+    numba finds stored code by a function's name and the date and size of its file, which miss a change in another
+    file that the function calls into; so the name is given a digest of all of them. Python's lock is not held, so that
+    the thread that writes a result goes on.
+    """
+    function.__qualname__ = f"{function.__qualname__}_{_SOURCES}"
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # nowhere to write
+        return njit(nogil=True)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as part of whatever calls it: a call inside a loop would keep the loop from vector instructions."""
+    return njit(nogil=True, forceinline=True)(function)
+
+
+@intrinsic
+def pointer16(typing: Any, address: Any) -> Any:
+    """Return an address (int64) as a pointer to uint16."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.uint16)(types.int64), code
+
+
+@intrinsic
+def pointer32(typing: Any, address: Any) -> Any:
+    """Return an address (int64) as a pointer to float32."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.CPointer(types.float32)(types.int64), code
+
+
+@intrinsic
+def as_float(typing: Any, bits: Any) -> Any:
+    """Return the float32 of a bit pattern, uint32."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.float32))
+
+    return types.float32(types.uint32), code
+
+
+@intrinsic
+def as_bits(typing: Any, value: Any) -> Any:
+    """Return the bit pattern of a float32 as uint32."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], context.get_value_type(types.uint32))
+
+    return types.uint32(types.float32), code
+
+
+@intrinsic
+def _from_half(typing: Any, bits: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.fpext(builder.bitcast(arguments[0], ir.HalfType()), ir.FloatType())
+
+    return types.float32(types.uint16), code
+
+
+@intrinsic
+def _to_half(typing: Any, value: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(builder.fptrunc(arguments[0], ir.HalfType()), ir.IntType(16))
+
+    return types.uint16(types.float32), code
+
+
+@compiled
+def load(address: int, kind: int, start: int, length: int, tile: Array) -> None:
+    """Read `length` elements from position `start` into `tile`, (TILE,) float32."""
+    if kind == BF16:
+        halves = carray(pointer16(address + 2 * start), length)
+        for k in range(length):
+            tile[k] = as_float(np.uint32(np.uint32(halves[k]) << np.uint32(16)))
+    elif kind == FP16:
+        halves = carray(pointer16(address + 2 * start), length)
+        for k in range(length):
+            tile[k] = _from_half(halves[k])
+    else:
+        words = carray(pointer32(address + 4 * start), length)
+        for k in range(length):
+            tile[k] = words[k]
+
+
+@compiled
+def store(address: int, kind: int, start: int, length: int, tile: Array) -> bool:
+    """Round to nearest even and write; return whether everything written is finite."""
+    bad = np.uint32(0)
+    if kind == BF16:
+        halves = carray(pointer16(address + 2 * start), length)
+        for k in range(length):
+            bits = as_bits(tile[k])
+            upper = np.uint32(
+                np.uint32(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+            )
+            if (bits & np.uint32(0x7FFFFFFF)) > np.uint32(0x7F800000):
+                upper = np.uint32(0x7FC0)
+            halves[k] = np.uint16(upper)
+            bad |= np.uint32((upper & np.uint32(0x7F80)) == np.uint32(0x7F80))
+    elif kind == FP16:
+        halves = carray(pointer16(address + 2 * start), length)
+        for k in range(length):
+            half = _to_half(tile[k])
+            halves[k] = half
+            bad |= np.uint32((half & np.uint16(0x7C00)) == np.uint16(0x7C00))
+    else:
+        words = carray(pointer32(address + 4 * start), length)
+        for k in range(length):
+            words[k] = tile[k]
+            bad |= np.uint32((as_bits(tile[k]) & np.uint32(0x7F800000)) == np.uint32(0x7F800000))
+    return bad == 0
+
+
+@inlined
+def mix(x: Any) -> Any:
+    """Scramble a 32-bit integer, as `_random` does in torch."""
+    x = np.uint32(x ^ np.uint32(x >> np.uint32(16)))
+    x = np.uint32(x * np.uint32(0x7FEB352D))
+    x = np.uint32(x ^ np.uint32(x >> np.uint32(15)))
+    x = np.uint32(x * np.uint32(0x846CA68B))
+    return np.uint32(x ^ np.uint32(x >> np.uint32(16)))
+
+
+@inlined
+def random_bits(first: Any, second: Any, position: Any) -> Any:
+    """Return what `_random.uniform_bits` has at a position below 2^32, for keys and position of uint32."""
+    return np.uint32(mix(np.uint32(mix(np.uint32(position ^ first)) + second)) >> np.uint32(8))
+
+
+@compiled
+def uniform(first: int, second: int, start: int, length: int, bits: Array) -> None:
+    """Write what `_random.uniform_bits` returns into `bits`, (TILE,) uint32; start is a multiple of TILE."""
+    high = np.uint32((start >> 32) * 0x9E3779B9 + second)
+    low = np.uint32(start & 0xFFFFFFFF)
+    for k in range(length):
+        bits[k] = random_bits(np.uint32(first), high, np.uint32(low + np.uint32(k)))

@@ -1,0 +1,57 @@
+"""Who was asked what: numbers of proposals, answers that are still open, points waiting to be proposed."""
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+from evomerge.errors import InvalidInput
+from evomerge.optimizers._domain import check_point
+from evomerge.optimizers._protocol import Proposal
+from evomerge.records import Domain, Point
+
+
+class Book:
+    """The part of ask and tell that is the same for every optimiser."""
+
+    def __init__(self, domain: Domain, objectives: int) -> None:
+        self._domain = domain
+        self._objectives = objectives
+        self._asked = 0
+        self._open: set[int] = set()
+        self._injected: deque[Point] = deque()
+
+    @property
+    def asked(self) -> int:
+        """Number of proposals so far, which is the number of the next one."""
+        return self._asked
+
+    def inject(self, points: Sequence[Point]) -> None:
+        """Queue points; raise InvalidInput and take none if one is not in the domain."""
+        for point in points:
+            check_point(self._domain, point)
+        self._injected.extend(points)
+
+    def next_injected(self) -> Point | None:
+        """Take the first queued point, if there is one."""
+        return self._injected.popleft() if self._injected else None
+
+    def propose(self, generation: int, point: Point) -> Proposal:
+        """Number a proposal and leave its answer open."""
+        proposal = Proposal(number=self._asked, generation=generation, point=point)
+        self._open.add(proposal.number)
+        self._asked += 1
+        return proposal
+
+    def close(self, number: int, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        """Check an answer and return it as plain floats. A refused answer leaves the proposal open."""
+        if number not in self._open:
+            state = "was already answered" if 0 <= number < self._asked else "was never asked"
+            raise InvalidInput(f"proposal {number} {state}; tell() takes each asked number once")
+        if values is not None:
+            values = tuple(float(value) for value in values)
+            if len(values) != self._objectives:
+                raise InvalidInput(f"proposal {number} got {len(values)} values, expected {self._objectives}")
+            if not all(math.isfinite(value) for value in values):
+                raise InvalidInput(f"proposal {number} got {values}; values must be finite, and None if not scored")
+        self._open.remove(number)
+        return values

@@ -1,0 +1,123 @@
+"""CMA-ES by pycma (Hansen 2016, https://arxiv.org/abs/1604.00772), free of its clock, global state and printing.
+
+Decisions that pycma leaves open:
+- It is told ranks, never values: CMA-ES uses nothing else, and ranks with ties broken by number need no penalty for
+  failures, cannot be flat, and do not depend on how a processor's sort treats ties.
+- It converges when every standard deviation is below `tolx` (steps that spaces round away), or when pycma finds its own
+  geometry exhausted. It then restarts at its mean with sigma0 and twice the population (IPOP, Auger & Hansen 2005, but
+  from the mean: where scores are noisy, a larger population at the same place is the remedy).
+- Integers are rounded here, and their standard deviation is kept from vanishing (the lower bound of Marty et al. 2024,
+  which does most of the work there). pycma's own `integer_variables` draws from numpy's global state and forgets every
+  generation but the one it is told, so that it can neither be replayed nor overlap.
+- mean() stays that of the last converged distribution until the restarted one has converged too: a restart begins wide,
+  and its first means are far worse than what was already found (24 coordinates: by four orders of magnitude).
+"""
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from evomerge.optimizers._domain import Vector, VectorCodec, centre
+from evomerge.optimizers._generational import GenerationalOptimizer
+from evomerge.records import Domain, Point
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # cma warns at import that matplotlib is missing; nothing here plots
+    import cma
+    from cma.sigma_adaptation import CMAAdaptSigmaCSA
+
+_SIGMA0 = 0.2
+_TOLX = 1e-5
+_INTEGER_STD = 0.2  # of a level: less, and an integer coordinate never leaves its level again
+
+
+class _Normal:
+    """pycma's `randn` from a private stream; by default pycma draws from numpy's global one."""
+
+    def __init__(self, seed: int) -> None:
+        # RandomState's stream is frozen by numpy's policy (NEP 19), a Generator's is not: trajectories must not move.
+        self._random = np.random.RandomState(np.random.MT19937(np.random.SeedSequence(seed)))
+
+    def __call__(self, *shape: int) -> Vector:
+        return self._random.randn(*shape)
+
+
+class PycmaEngine:
+    """One pycma instance and its restarts."""
+
+    def __init__(self, domain: Domain, seed: int, start: Point | None, options: Mapping[str, Any]) -> None:
+        self.codec = VectorCodec(domain=domain)
+        self._options = dict(options)
+        self._normal = _Normal(seed)
+        self.epoch = 0
+        self._es = self._new(self.codec.encode(start or centre(domain)), options.get("popsize"))
+        self._asked = False
+        self._converged: Point | None = None
+
+    def _new(self, x0: Vector, popsize: int | None) -> cma.CMAEvolutionStrategy:
+        reals, levels = self.codec.domain.reals, self.codec.levels
+        settings: dict[str, Any] = {
+            # integers get half a level on either side, so that their outer levels are as wide as the others
+            "bounds": [[0.0] * reals + [-0.5] * len(levels), [1.0] * reals + [n - 0.5 for n in levels]],
+            "CMA_stds": [1.0] * reals + [float(n) for n in levels],
+            "CMA_diagonal": bool(self._options.get("diagonal", False)),
+            # both tie samples of a generation to each other, which one by one, overlapping and injected cannot be:
+            # two-point adaptation (pycma's choice from 300 dimensions on) and mirrored samples (below popsize 6)
+            "AdaptSigma": CMAAdaptSigmaCSA,
+            "CMA_mirrors": 0,
+            "seed": np.nan,  # "do nothing": any number would seed numpy's global state
+            "randn": self._normal,
+            "tolx": self._options.get("tolx", _TOLX),
+            # criteria on values mean nothing for ranks
+            "tolfunhist": 0,
+            "tolstagnation": 0,
+            "maxiter": np.inf,
+            "verbose": -10,  # prints nothing, and reads no signals file from the working directory
+            "verb_log": 0,
+            "verb_disp": 0,
+        }
+        if popsize is not None:
+            settings["popsize"] = popsize
+        es = cma.CMAEvolutionStrategy(x0, self._options.get("sigma0", _SIGMA0), settings)
+        if levels:
+            least = min(_INTEGER_STD, es.sp.weights.mueff / self.codec.size)
+            es.opts.set("minstd", np.array([0.0] * reals + [least] * len(levels)))
+        return es
+
+    @property
+    def size(self) -> int:
+        """pycma's population size."""
+        return int(self._es.popsize)
+
+    def draw(self) -> Vector:
+        """Sample one point."""
+        self._asked = True
+        return self._es.ask(1)[0]
+
+    def learn(self, ranked: list[Vector]) -> None:
+        """Tell pycma the ranks of a generation; restart when it has converged."""
+        if not self._asked:
+            self._es.ask(1)  # pycma wants an ask between two tells; overlapping generations need not have one
+        # copies, because tell may change them in place; pycma finds its own samples by value
+        self._es.tell([vector.copy() for vector in ranked], [float(rank) for rank in range(len(ranked))])
+        self._asked = False
+        if self._es.stop():
+            self._converged = self._current_mean()
+            self._es = self._new(self.codec.encode(self._converged), 2 * self.size)
+            self.epoch += 1
+
+    def _current_mean(self) -> Point:
+        return self.codec.decode(self._es.result.xfavorite)
+
+    def mean(self) -> Point:
+        """Return the last converged mean, or else the current one; inside the bounds, integers rounded."""
+        return self._converged or self._current_mean()
+
+
+def create(
+    domain: Domain, *, objectives: int, seed: int, start: Point | None, options: Mapping[str, Any]
+) -> GenerationalOptimizer:
+    """Build `cma`. Options as in the registry; `start` is the first mean."""
+    return GenerationalOptimizer("cma", domain, PycmaEngine(domain, seed, start, options))

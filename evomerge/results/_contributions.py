@@ -1,0 +1,57 @@
+"""What each parent contributes to a merge, block by block."""
+
+from collections.abc import Mapping
+
+from evomerge.checkpoint import Layout, Parents
+from evomerge.engine import Plan, TensorPlan, make_plan
+from evomerge.records import Candidate
+from evomerge.run import Run
+
+LOOSE = "embeddings, norm and head"
+
+
+def contributions(run: Run, candidate: Candidate) -> dict[str, dict[str, float]]:
+    """Return block -> parent -> factor on that parent (see `contributions_of`). Opens the parents.
+
+    Raises:
+        EvomergeError: a parent cannot be found any more.
+    """
+    recipe = run.recipe(candidate)
+    return contributions_of(make_plan(recipe, Parents(recipe.models, recipe.root, recipe.commits)))
+
+
+def contributions_of(plan: Plan) -> dict[str, dict[str, float]]:
+    """Return block -> parent -> factor on that parent (on its task vector, where the method has a base).
+
+    Averaged over the block's tensors by their number of elements; densities multiply weights. A base's factor is not
+    listed: it is what the result starts from.
+    """
+    layout = Layout.of(tensor.name for tensor in plan.tensors)
+    sums: dict[str, dict[str, float]] = {}
+    sizes: dict[str, float] = {}
+    for tensor in plan.tensors:
+        place = layout.place(tensor.name)
+        label = f"layer {place.layer}" if place.part == "block" else LOOSE
+        elements = tensor.info.size_bytes / tensor.dtype.itemsize
+        sizes[label] = sizes.get(label, 0.0) + elements
+        for parent, factor in _factors(tensor).items():
+            row = sums.setdefault(label, {})
+            row[parent] = row.get(parent, 0.0) + factor * elements
+    ordered = sorted(sums, key=lambda label: (label == LOOSE, int(label.split()[-1]) if label != LOOSE else 0))
+    return {label: {parent: total / sizes[label] for parent, total in sums[label].items()} for label in ordered}
+
+
+def _factors(tensor: TensorPlan) -> Mapping[str, float]:
+    """Return parent -> factor of one tensor."""
+    names = [str(origin.model) for origin in tensor.models]
+    found: dict[str, float] = {}
+    shared = dict(tensor.settings.merge)
+    for name, values in zip(names, tensor.settings.parents, strict=True) if tensor.settings.parents else ():
+        known = dict(values)
+        factor = float(known.get("weight", known.get("scale", shared.get("t", 1.0)))) * float(known.get("density", 1.0))
+        found[name] = found.get(name, 0.0) + factor
+    if not tensor.settings.parents:
+        found = dict.fromkeys(names, 1.0)
+    if tensor.base is not None and "t" in shared:
+        found[str(tensor.base.model)] = 1.0 - float(shared["t"])
+    return found

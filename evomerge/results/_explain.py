@@ -1,0 +1,45 @@
+"""One candidate, explained: where it comes from, what each parent contributes by layer, what it scored."""
+
+from typing import Any
+
+from evomerge.records import POOLS, Candidate
+from evomerge.results._contributions import contributions
+from evomerge.run import Run, shown
+
+CONFIDENT = 1.96  # standard errors on either side of a 95% interval
+
+
+def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
+    """Return lineage, scores with 95% intervals, shares by layer and the recipe of a candidate.
+
+    Raises:
+        EvomergeError: the parents cannot be found any more, so that no shares can be computed.
+    """
+    recipe = run.recipe(candidate)
+    buildable = candidate.failure is None or candidate.failure.kind != "infeasible"
+    return {
+        "id": candidate.id,
+        "name": candidate.name,
+        "kind": candidate.kind,
+        "state": candidate.state,
+        "generation": candidate.generation,
+        "subset": candidate.subset,
+        "worker": candidate.worker,
+        "seconds": candidate.seconds,
+        "failure": None
+        if candidate.failure is None
+        else {"kind": candidate.failure.kind, "reason": candidate.failure.reason},
+        "fingerprint": recipe.fingerprint,
+        "scores": {pool: _scores(run, candidate, pool) for pool in POOLS if pool in candidate.scores},
+        "shares": contributions(run, candidate) if buildable else {},
+        "recipe": dict(candidate.recipe),
+    }
+
+
+def _scores(run: Run, candidate: Candidate, pool: Any) -> dict[str, Any]:
+    found = {}
+    for objective in run.objectives:
+        score = shown(objective, candidate.scores[pool][objective.name])
+        half = CONFIDENT * (score["stderr"] or 0.0)
+        found[objective.name] = {**score, "interval": [score["value"] - half, score["value"] + half]}
+    return found

@@ -1,0 +1,99 @@
+"""A candidate of a run, written as a recipe file, for mergekit, or as a model folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evomerge.checkpoint import (
+    Parents,
+    model_card,
+    parents_of,
+    refuse_existing,
+)
+from evomerge.engine import Progress, make_plan, write_folder
+from evomerge.errors import InvalidInput, did_you_mean
+from evomerge.recipe import Recipe, to_mergekit
+from evomerge.records import POOLS, Candidate
+from evomerge.results._model_card import search_sections
+from evomerge.run import Run, shown
+
+FORMATS = ("recipe", "mergekit", "hf")
+
+
+def export(
+    run: Run,
+    out: Path,
+    *,
+    identity: int | None = None,
+    formats: Sequence[str] = ("hf",),
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write a candidate (the pick if `identity` is None) into the folder `out` and return the files and folders made.
+
+    recipe: out/recipe.yaml. mergekit: out/mergekit.yaml. hf: a model folder with both, scores and a card.
+
+    Raises:
+        InvalidInput: unknown format, no such candidate, no pick yet, or `out` exists.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise InvalidInput(f'unknown format "{name}"; known are {", ".join(FORMATS)}.{did_you_mean(name, FORMATS)}')
+    candidate = run.pick if identity is None else run.candidate(identity)
+    if candidate is None:
+        raise InvalidInput(f"{run.path}: has no pick yet ({run.state}); name a candidate with --id")
+    recipe = run.recipe(candidate)
+    texts: dict[str, str] = {}
+    if "recipe" in formats:
+        texts["recipe.yaml"] = recipe.to_yaml(out)
+    if "mergekit" in formats:
+        texts["mergekit.yaml"] = to_mergekit(recipe).text
+    if "hf" in formats:
+        _write_model(run, candidate, recipe, out, texts, progress)
+        return [out]
+    refuse_existing(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        (out / name).write_text(text, encoding="utf-8")
+    return [out / name for name in texts]
+
+
+def _write_model(
+    run: Run, candidate: Candidate, recipe: Recipe, out: Path, texts: dict[str, str], progress: Progress | None
+) -> None:
+    parents = Parents(recipe.models, recipe.root, recipe.commits)
+    described = parents_of([parents[ref] for ref in parents], digests=True)
+    _refuse_changed(run, {parent.name: parent.digest for parent in described})
+    title = run.path.resolve().name
+    text = recipe.with_commits(parents.commits).to_yaml(out)
+    card = model_card(title, described, text, search_sections(run, candidate))
+    record = provenance(run, candidate) | {"parents": [parent._asdict() for parent in described]}
+    write_folder(make_plan(recipe, parents), parents, out, card=card, extra=texts, record=record, progress=progress)
+
+
+def _refuse_changed(run: Run, digests: dict[str, str]) -> None:
+    """A parent that changed since the search would make another model than the one that was scored."""
+    recorded = run.fact("identity")["parents"]
+    for name, digest in digests.items():
+        if recorded.get(name, digest) != digest:
+            raise InvalidInput(f"{name}: its weights are not those the run {run.path} was scored with; restore them")
+
+
+def provenance(run: Run, candidate: Candidate) -> dict[str, Any]:
+    """Return what evomerge.json says: where the model comes from and what is known of it."""
+    pick = run.pick
+    scores = {
+        pool: {o.name: shown(o, candidate.scores[pool][o.name]) for o in run.objectives}
+        for pool in POOLS
+        if pool in candidate.scores
+    }
+    return {
+        "run": run.path.resolve().name,
+        "candidate": {"id": candidate.id, "name": candidate.name, "kind": candidate.kind, "scores": scores},
+        "objectives": {o.name: {"metric": o.metric, "direction": o.direction} for o in run.objectives},
+        "verdict": run.verdict if pick is not None and pick.id == candidate.id else None,
+        "tried": sum(1 for each in run.candidates() if each.kind == "candidate"),
+        "optimizer": run.fact("optimizer"),
+        "seed": run.fact("identity")["seed"],
+        "tasks": run.fact("facts"),
+        "versions": run.fact("versions"),
+    }

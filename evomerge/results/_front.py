@@ -1,0 +1,66 @@
+"""`front --json`: everything about a run's results as one JSON document (version 1, see ARCHITECTURE.md)."""
+
+from typing import Any
+
+from evomerge.records import (
+    POOLS,
+    Candidate,
+    Objective,
+    Pool,
+)
+from evomerge.run import Run, shown
+
+VERSION = 1
+
+
+def front_document(run: Run, *, everything: bool = False) -> dict[str, Any]:
+    """Return the front, the finalists and the references with the scores of all pools.
+
+    everything: list all candidates, unscored ones too. Values are in each metric's own direction.
+    """
+    objectives = run.objectives
+    candidates = run.candidates()
+    front = {each.id for each in run.front}
+    listed = [each for each in candidates if everything or _is_listed(each, front, run)]
+    items = {
+        pool: sum(score.n for each in candidates for score in each.scores.get(pool, {}).values()) for pool in POOLS
+    }
+    pick = run.pick
+    return {
+        "version": VERSION,
+        "run": str(run.path),
+        "state": run.state,
+        "objectives": [objective.name for objective in objectives],
+        "directions": {objective.name: objective.direction for objective in objectives},
+        "items": items,
+        "items_scored": sum(items.values()),
+        "candidates": [_row(each, objectives, each.id in front) for each in listed],
+        "pick": None if pick is None else pick.id,
+        "verdict": run.verdict,
+    }
+
+
+def _is_listed(candidate: Candidate, front: set[int], run: Run) -> bool:
+    return candidate.kind != "candidate" or candidate.id in front or candidate.id in run.finalists
+
+
+def _row(candidate: Candidate, objectives: tuple[Objective, ...], on_front: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "id": candidate.id,
+        "name": candidate.name,
+        "kind": candidate.kind,
+        "state": candidate.state,
+        "generation": candidate.generation,
+        "on_front": on_front,
+    }
+    for pool in POOLS:
+        row[pool] = _scores(candidate, pool, objectives)
+    if candidate.failure is not None:
+        row["failure"] = {"kind": candidate.failure.kind, "reason": candidate.failure.reason}
+    row["recipe"] = dict(candidate.recipe)
+    return row
+
+
+def _scores(candidate: Candidate, pool: Pool, objectives: tuple[Objective, ...]) -> dict[str, Any]:
+    found = candidate.scores.get(pool, {})
+    return {o.name: shown(o, found[o.name]) for o in objectives if o.name in found}

@@ -1,0 +1,79 @@
+"""Who is ahead: scores of candidates that saw different items, made comparable by item effects."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from evomerge.optimizers import front
+from evomerge.records import ItemScores, Objective
+from evomerge.run._objectives import fitness, vector
+from evomerge.stats import ItemEffects, item_effects
+
+Table = Mapping[int, Mapping[str, ItemScores]]
+
+
+def effects_of(objectives: Sequence[Objective], table: Table) -> dict[str, ItemEffects]:
+    """Return the item effects of each objective. Items of weight 0 say nothing and are left out."""
+    return {
+        objective.name: item_effects([(c, _weighty(items[objective.name])) for c, items in table.items()])
+        for objective in objectives
+        if table
+    }
+
+
+def _weighty(items: ItemScores) -> ItemScores:
+    if items.weights is None or all(items.weights):
+        return items
+    kept = [i for i, weight in enumerate(items.weights) if weight]
+    return ItemScores(
+        ids=tuple(items.ids[i] for i in kept),
+        values=tuple(items.values[i] for i in kept),
+        weights=tuple(items.weights[i] for i in kept),
+    )
+
+
+def handicap(effects: Mapping[str, ItemEffects], items: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Return objective -> how much harder these items are than all known ones, for a candidate at the top.
+
+    Adding it to a raw score makes scores of different subsets comparable for optimisers that compare generations.
+    """
+    found: dict[str, float] = {}
+    for name, known in effects.items():
+        eases = {item: known.eases[item] for item in items[name] if item in known.eases}
+        best = max(known.abilities, key=lambda c: known.abilities[c])
+        subset = replace(known, eases=eases, weights={item: known.weights[item] for item in eases})
+        found[name] = known.adjusted(best) - subset.adjusted(best) if eases else 0.0
+    return found
+
+
+class Standings:
+    """Adjusted values of every scored candidate: what each would be expected to score on the whole pool."""
+
+    def __init__(self, objectives: Sequence[Objective], table: Table, floors: Mapping[str, float]):
+        self._objectives, self._floors = objectives, floors
+        effects = effects_of(objectives, table)
+        self.values: dict[int, dict[str, float]] = {
+            candidate: {name: each.adjusted(candidate) for name, each in effects.items()} for candidate in table
+        }
+
+    @classmethod
+    def of_values(
+        cls, objectives: Sequence[Objective], values: Mapping[int, Mapping[str, float]], floors: Mapping[str, float]
+    ) -> "Standings":
+        """Rank given values, such as those of a pool that everybody was scored on whole."""
+        standings = cls(objectives, {}, floors)
+        standings.values = {candidate: dict(each) for candidate, each in values.items()}
+        return standings
+
+    def fitness(self, candidate: int) -> float:
+        """Return the adjusted fitness of a candidate."""
+        return fitness(self._objectives, self.values[candidate], self._floors)
+
+    def ranked(self, candidates: Sequence[int]) -> list[int]:
+        """Return candidates by falling adjusted fitness; equal ones by number."""
+        return sorted((c for c in candidates if c in self.values), key=lambda c: (-self.fitness(c), c))
+
+    def front(self, candidates: Sequence[int]) -> list[int]:
+        """Return the candidates that no other dominates."""
+        known = [c for c in candidates if c in self.values]
+        indices = front([vector(self._objectives, self.values[c], self._floors) for c in known])
+        return [known[i] for i in indices]

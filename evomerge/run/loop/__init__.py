@@ -1,0 +1,1 @@
+"""Ask, score, record, tell; and the same again from a ledger."""

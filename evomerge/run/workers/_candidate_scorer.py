@@ -1,0 +1,112 @@
+"""The work of one worker: turn the live model into a candidate and score it."""
+
+import gc
+import math
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from evomerge.checkpoint import Parents
+from evomerge.engine import LiveModel, make_plan, self_check
+from evomerge.errors import (
+    DegenerateModel,
+    EvomergeError,
+    InvalidInput,
+    MergeFailed,
+    SelfCheckFailed,
+)
+from evomerge.recipe import parse_recipe
+from evomerge.records import Failure, FailureKind
+from evomerge.run._objectives import scores_of
+from evomerge.run.workers._protocol import Job, Outcome, WorkerSetup
+
+# On a processor, torch compiles a bfloat16 product for every shape that it meets, and keeps the last 1024 of them in
+# each of two caches, together more than half a megabyte a shape: batches of ever other items fill them to 0.7 GB. These
+# hold what forward passes of two or three shapes of batches ask for; a miss costs a quarter of a millisecond.
+_SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
+
+SCORERS = 32  # that are kept, one for each model object: depths change the object
+
+
+class CandidateScorer:
+    """Holds the parents mapped and one live model; scores one candidate after another."""
+
+    def __init__(self, setup: WorkerSetup, name: str):
+        import torch
+
+        for variable, shapes in _SHAPES_KEPT.items():  # they are read once, at a process's first product
+            os.environ.setdefault(variable, shapes)
+        torch.set_num_threads(setup.threads)
+        self.setup, self.name = setup, name
+        parents = Parents(setup.parents, setup.root, setup.commits, setup.digests, setup.places)
+        cache = cache_folder() / "statistics" if setup.digests else None
+        self._live = LiveModel(parents, device=setup.device, cache=cache, share=setup.share)
+        self._checked = False
+        self._scorers: dict[tuple[int, int], Any] = {}
+
+    def ready(self) -> None:
+        """Return when the libraries that the first candidate needs are loaded."""
+        from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+
+    def score(self, job: Job, batch_size: int | None = None) -> Outcome:
+        """Score a job; every exception becomes a failure of the candidate, but for one:
+
+        Raises:
+            SelfCheckFailed: this machine makes wrong models. That is no candidate's fault, and ends the run.
+        """
+        started = time.perf_counter()
+        try:
+            items, failure = self._score(job, batch_size or self.setup.batch_size), None
+        except SelfCheckFailed:
+            raise
+        except DegenerateModel as error:
+            items, failure = None, _failure("degenerate", error)
+        except (MergeFailed, InvalidInput) as error:
+            items, failure = None, _failure("infeasible", error)
+        except (Exception, SystemExit) as error:  # whatever a scorer raises is its candidate's failure, not the night's
+            items, failure = None, _failure("failed", error, traceback.format_exc(limit=-8))
+            if self.setup.device != "cpu" or isinstance(error, MemoryError):
+                gc.collect()  # a traceback's cycles may hold the memory that the next candidate needs
+        return Outcome(items=items, failure=failure, seconds=time.perf_counter() - started, worker=self.name)
+
+    def _score(self, job: Job, batch_size: int) -> Any:
+        plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
+        self._live.apply(plan)
+        self._checked = self._checked or self_check(self._live, plan, self.name)
+        items = self._scorer(batch_size).score(job.items)
+        for name, score in scores_of(items).items():
+            if not math.isfinite(score.value) or not math.isfinite(score.stderr):
+                raise EvomergeError(f"{name}: its values are too large to average")
+        return items
+
+    def _scorer(self, batch_size: int) -> Any:
+        """Return the scorer of the live model object; those of the last objects are kept."""
+        key = (id(self._live.model), batch_size)  # a scorer holds its model, whose id is therefore nobody else's
+        scorer = self._scorers.pop(key, None)
+        if scorer is None:
+            scorer = self.setup.prepared.scorer(self._live.model, self._live.tokenizer, batch_size=batch_size)
+        self._scorers[key] = scorer  # at the end: the latest
+        if len(self._scorers) > SCORERS:
+            del self._scorers[next(iter(self._scorers))]
+        return scorer
+
+
+def cache_folder() -> Path:
+    """Return where this machine's user keeps what can be worked out again: $EVOMERGE_CACHE, else the system's place."""
+    if os.environ.get("EVOMERGE_CACHE"):
+        return Path(os.environ["EVOMERGE_CACHE"]).expanduser()
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches" / "evomerge"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "evomerge" / "Cache"
+    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (given if given.is_absolute() else Path.home() / ".cache") / "evomerge"
+
+
+def _failure(kind: FailureKind, error: BaseException, detail: str = "") -> Failure:
+    text = str(error).strip() or type(error).__name__
+    reason = text if kind != "failed" else f"{type(error).__name__}: {text}"
+    return Failure(kind=kind, reason=reason.splitlines()[0][:500], detail=detail or text[:4000])

@@ -1,0 +1,163 @@
+"""The Ray executor: a job whose worker is lost goes to another, a bounded number of times."""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from statistics import median
+
+from evomerge.errors import EvomergeError
+from evomerge.records import Failure
+from evomerge.run.workers._protocol import Job, Outcome, WorkerSetup
+from evomerge.run.workers.ray._cluster import (
+    address_of,
+    check_gpus,
+    connect,
+    first_line,
+)
+from evomerge.run.workers.ray._pool import Slot, WorkerPool
+
+LOST_RETRIES = 2  # a worker that vanishes may not be the candidate's fault
+FAILED_RETRIES = 1  # an error that repeats in another process with half the batch is
+PATIENCE = 20.0  # times the usual seconds an item takes, before a worker counts as hanging
+LEAST_SECONDS = 300.0
+
+
+@dataclass(slots=True)
+class _Task:
+    """A job on its way through the workers. late: it overran its time, and its worker was stopped."""
+
+    job: Job
+    batch_size: int
+    attempt: int = 1
+    late: bool = False
+
+
+class RayExecutor:
+    """Workers come up wherever the cluster has room for them; jobs survive them."""
+
+    def __init__(
+        self,
+        setup: WorkerSetup,
+        *,
+        count: int,
+        gpus: float,
+        address: str | None,
+        timeout: float | None,
+        say: Callable[[str], None] = lambda line: None,
+    ):
+        """Start or join a cluster and ask it for workers, `count` at most.
+
+        Args:
+            gpus: of each worker. address: of a cluster; None starts one of this machine. timeout: seconds for one job;
+                None = many times what jobs usually take. say: told of workers that find no place or cannot start.
+
+        Raises:
+            EvomergeError: the cluster cannot be reached, or is this machine and lacks the GPUs.
+        """
+        import ray
+
+        self._ray, self._setup, self._timeout = ray, setup, timeout
+        self._started_here = not ray.is_initialized()
+        if self._started_here:
+            address = address_of(address)
+            connect(ray, address, cpus=count * setup.threads)
+            if address is None:
+                check_gpus(ray, gpus)
+        self._pool = WorkerPool(ray, setup, count=count, gpus=gpus, say=say)
+        self._tasks: dict[Slot, _Task] = {}
+        self._again: deque[_Task] = deque()  # for the next workers that are free
+        self._pace: list[float] = []  # seconds an item, of finished jobs
+        self._deaths = 0
+
+    @property
+    def free(self) -> int:
+        """Idle workers, less those that interrupted jobs will take."""
+        return max(0, len(self._pool.idle()) - len(self._again))
+
+    @property
+    def workers(self) -> int:
+        """Workers that are up."""
+        return self._pool.up
+
+    def submit(self, job: Job) -> None:
+        """Send a job to an idle worker."""
+        self._send(_Task(job, self._setup.batch_size), self._pool.idle()[0])
+
+    def wait(self, timeout: float) -> list[tuple[Job, Outcome]]:
+        """Collect finished jobs; look after workers that come up, die, hang or fail.
+
+        Raises:
+            SelfCheckFailed: of a worker. EvomergeError: no worker can start, or they die one after another.
+        """
+        self._stop_hanging()
+        finished = []
+        for slot, answer in self._pool.collect(timeout):
+            task = self._tasks.pop(slot)
+            if isinstance(answer, Exception):
+                finished.append(self._lost(slot, task, answer))
+            else:
+                finished.append(self._scored(slot, task, answer))
+        idle = self._pool.idle()
+        while idle and self._again:
+            self._send(self._again.popleft(), idle.pop(0))
+        return [each for each in finished if each is not None]
+
+    def close(self) -> None:
+        """Kill the workers; shut Ray down if this executor started it."""
+        self._pool.close()
+        if self._started_here:
+            self._ray.shutdown()
+
+    def _send(self, task: _Task, slot: Slot) -> None:
+        self._tasks[slot] = task
+        self._pool.send(slot, task.job, task.batch_size)
+
+    def _scored(self, slot: Slot, task: _Task, outcome: Outcome) -> tuple[Job, Outcome] | None:
+        """Return the outcome of a job, or None if it will be tried again."""
+        self._deaths = 0
+        if outcome.failure is not None and outcome.failure.kind == "failed" and task.attempt <= FAILED_RETRIES:
+            self._pool.replace(slot)
+            self._again.append(_Task(task.job, max(1, task.batch_size // 2), task.attempt + 1))
+            return None
+        if outcome.items is not None:
+            self._pace = [*self._pace[-99:], outcome.seconds / max(1, _items(task.job))]
+        return task.job, replace(outcome, attempts=task.attempt)
+
+    def _lost(self, slot: Slot, task: _Task, error: Exception) -> tuple[Job, Outcome] | None:
+        """Replace a worker that vanished in the middle of a job; return an outcome if that was the last attempt.
+
+        Raises:
+            EvomergeError: that happens all the time.
+        """
+        self._deaths += 1
+        if self._deaths > LOST_RETRIES * (len(self._pool.slots) + 1) + 1:
+            raise EvomergeError(f"workers die one after another; the last words were: {first_line(error)}")
+        seconds = time.monotonic() - slot.since
+        self._pool.mourn(slot)
+        if task.attempt <= LOST_RETRIES and not task.late:
+            self._again.append(replace(task, attempt=task.attempt + 1))
+            return None
+        reason = "overran its time and was stopped" if task.late else "its worker vanished every time"
+        failure = Failure(kind="lost", reason=reason, detail=first_line(error))
+        outcome = Outcome(items=None, failure=failure, seconds=seconds, worker=slot.name, attempts=task.attempt)
+        return task.job, outcome
+
+    def _stop_hanging(self) -> None:
+        now = time.monotonic()
+        for slot, task in self._tasks.items():
+            if not task.late and now - slot.since > self._limit(task.job):
+                task.late = True
+                self._pool.kill(slot)
+
+    def _limit(self, job: Job) -> float:
+        """Seconds that a job may take: as set, else far more than the usual time for as many items."""
+        if self._timeout is not None:
+            return self._timeout
+        if not self._pace:
+            return float("inf")
+        return max(LEAST_SECONDS, PATIENCE * median(self._pace) * _items(job))
+
+
+def _items(job: Job) -> int:
+    return sum(len(ids) for ids in job.items.values())

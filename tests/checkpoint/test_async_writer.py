@@ -1,0 +1,93 @@
+"""Files written by a thread hold what was given, and failures reach the caller."""
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from evomerge.checkpoint import CheckpointWriter, TensorInfo
+from evomerge.checkpoint._async_writer import (
+    DIRTY,
+    STAGE,
+    STAGES,
+    WriteBehind,
+)
+from evomerge.errors import EvomergeError
+
+
+def pattern(size: int) -> bytes:
+    return (
+        torch.randint(0, 256, (size,), generator=torch.Generator().manual_seed(size), dtype=torch.uint8)
+        .numpy()
+        .tobytes()
+    )
+
+
+@pytest.mark.parametrize("size", [0, 1, STAGE - 1, STAGE, STAGE + 1, 3 * STAGE, (STAGES + 2) * STAGE + 5])
+def test_holds_what_was_written(size: int, tmp_path: Path) -> None:
+    content = pattern(size)
+    stream = WriteBehind(tmp_path / "file")
+    stream.write(content[: size // 3])
+    stream.write(memoryview(content)[size // 3 :])
+    stream.close()
+    assert (tmp_path / "file").read_bytes() == content
+
+
+def test_the_caller_may_change_its_memory_at_once(tmp_path: Path) -> None:
+    memory = bytearray(STAGE // 2 + 3)
+    stream = WriteBehind(tmp_path / "file")
+    for number in range(30):
+        memory[:] = bytes([number]) * len(memory)
+        stream.write(memoryview(memory))
+    stream.close()
+    written = (tmp_path / "file").read_bytes()
+    assert written == b"".join(bytes([number]) * len(memory) for number in range(30))
+
+
+def test_waits_for_the_disk_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr("os.fsync", waits.append)
+    stream = WriteBehind(tmp_path / "file")
+    for _ in range(2 * DIRTY // STAGE):
+        stream.write(bytes(STAGE))
+    stream.close()
+    assert len(waits) == 3
+
+
+def test_a_full_disk_is_reported_in_one_sentence() -> None:
+    stream = WriteBehind(Path("/dev/full"))
+    with pytest.raises(EvomergeError, match=r"/dev/full: cannot be written \(No space left on device\); make room"):
+        for _ in range(3 * STAGES):  # more than fits behind a thread that has given up
+            stream.write(bytes(STAGE))
+    stream.abandon()
+
+
+def test_a_failure_of_the_last_piece_is_reported_when_closing() -> None:
+    stream = WriteBehind(Path("/dev/full"))
+    stream.write(b"little")
+    with pytest.raises(EvomergeError, match="No space left"):
+        stream.close()
+
+
+def test_a_failed_merge_leaves_neither_folder_nor_thread(tmp_path: Path) -> None:
+    before = threading.active_count()
+    tensors = {name: TensorInfo(torch.float32, (1000,)) for name in "ab"}
+    with pytest.raises(KeyboardInterrupt), CheckpointWriter(tmp_path / "out", tensors) as writer:
+        writer.write("a", torch.ones(1000))
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+    assert threading.active_count() == before
+
+
+def test_shards_of_many_pieces(tmp_path: Path) -> None:
+    tensors = {f"t{i}": torch.randn(STAGE // 4 + i) for i in range(5)}
+    infos = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
+    with CheckpointWriter(tmp_path / "out", infos, shard_bytes=2 * STAGE + 100) as writer:
+        for name, tensor in tensors.items():
+            writer.write(name, tensor)
+    files = sorted((tmp_path / "out").glob("*.safetensors"))
+    assert len(files) == 3
+    found = {name: tensor for file in files for name, tensor in load_file(file).items()}
+    assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())

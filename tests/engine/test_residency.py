@@ -1,0 +1,197 @@
+"""Where parents are kept: the choice is arithmetic on sizes, and no tier changes a bit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from evomerge.checkpoint import Parents
+from evomerge.engine import (
+    LiveModel,
+    Share,
+    estimate,
+    make_plan,
+    tier_of,
+)
+from evomerge.engine.live import _residency as _residence
+from evomerge.engine.live._residency import (
+    GIB,
+    Free,
+    Need,
+    Residence,
+    choose,
+    enough,
+    free_memory,
+    needed,
+)
+from evomerge.recipe import ModelRef, parse_recipe
+
+CPU = torch.device("cpu")
+SEVEN_B = Need(parents=56 * GIB, pinned=64 * GIB, live=14 * GIB, work=4 * GIB)
+
+
+@pytest.mark.parametrize(
+    ("device", "host", "tier"),
+    [
+        (139, 100, "device"),
+        (90, 100, "device"),
+        (80, 100, "pinned"),  # 56 + 14 + 4 GiB and a tenth of 80 for evaluating
+        (80, 64, "mapped"),  # not beside what the rest of the system needs
+        (24, 500, "pinned"),
+        (None, 72, "mapped"),
+        (None, 70, "streamed"),
+    ],
+)
+def test_the_fastest_tier_that_fits_is_chosen(device: int | None, host: int, tier: str) -> None:
+    assert choose(SEVEN_B, Free(None if device is None else device * GIB, host * GIB)) == tier
+
+
+def test_small_gpus_keep_room_for_evaluation() -> None:
+    need = Need(parents=4 * GIB, pinned=4 * GIB, live=1 * GIB, work=0)
+    assert choose(need, Free(7 * GIB, 99 * GIB)) == "device"
+    assert choose(need, Free(7 * GIB - 1, 99 * GIB)) == "pinned"
+
+
+@pytest.mark.parametrize(("free", "count"), [([90], 1), ([90, 90], 1), ([50, 50, 50], 2), ([24, 24], 2), ([80, 1], 2)])
+def test_as_many_gpus_as_it_takes(free: list[int], count: int) -> None:
+    assert enough(SEVEN_B, [each * GIB for each in free]) == count
+
+
+def test_bytes_are_counted_once(pico: dict[str, Path]) -> None:
+    one = needed(Parents([ModelRef(str(pico["one"]))]))
+    three = needed(Parents([ModelRef(str(pico[name])) for name in ("base", "one", "two")]))
+    model = Parents([ModelRef(str(pico["one"]))])[ModelRef(str(pico["one"]))]
+    assert one.parents == one.live == model.size_bytes
+    assert three.parents == 3 * one.parents and three.live == one.live and three.work == 3 * one.work
+    assert one.parents <= one.pinned < 2 * one.parents + len(model.tensors)
+
+
+def test_this_machine_is_measured(pico: dict[str, Path]) -> None:
+    free = free_memory(CPU, Share())
+    assert free.device is None and free.host > 100 << 20
+    assert tier_of(Parents([ModelRef(str(pico["one"]))]), [CPU]) == "mapped"
+
+
+def test_a_container_has_less(tmp_path: Path) -> None:
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _residence._left_of_container(tmp_path) > 1 << 50
+    (tmp_path / "memory.max").write_text("8000\n")
+    (tmp_path / "memory.current").write_text("5000\n")
+    (tmp_path / "memory.stat").write_text("anon 3000\nfile 2000\n")
+    assert _residence._left_of_container(tmp_path) == 5000
+    assert _residence._left_of_container(tmp_path / "absent") > 1 << 50
+
+
+def document(pico: dict[str, Path], weight: float = 0.4) -> dict[str, Any]:
+    return {
+        "merge_method": "ties",
+        "base_model": str(pico["base"]),
+        "models": [
+            {"model": str(pico[name]), "parameters": {"weight": weight, "density": 0.5}} for name in ("one", "two")
+        ],
+    }
+
+
+def test_streaming_changes_no_bit(pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    advise = _residence._read_pages
+    monkeypatch.setattr(_residence, "_read_pages", lambda view: asked.append(view.numel()) or advise(view))
+    recipes = [parse_recipe(document(pico, weight)) for weight in (0.4, 0.6)]
+    states = []
+    for free in (Free(None, 1 << 40), Free(None, 1000)):
+        monkeypatch.setattr(_residence, "free_memory", lambda *_, free=free: free)
+        parents = Parents(recipes[0].models)
+        live = LiveModel(parents)
+        assert live.tier == ("mapped" if free.host > 1000 else "streamed")
+        for recipe in recipes:
+            live.apply(make_plan(recipe, parents))
+        states.append({name: tensor.clone() for name, tensor in live.model.state_dict().items()})
+    assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    reader = live._builders[CPU].residence._reader
+    assert reader is not None
+    reader.shutdown()  # it has read all it was asked for
+    plan = make_plan(recipes[0], parents)
+    assert len(asked) == 2 * 3 * (len(plan.tensors) - 1)  # base and two models, all but each candidate's first tensor
+
+
+class FakeGpu:
+    """Stands in for torch.cuda where there is none: streams that do nothing, memory that is the processor's."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.waited: list[Any] = []
+        fake = self
+
+        class Stream:
+            def __init__(self, device: Any = None):
+                pass
+
+            def record_event(self) -> str:
+                return "arrival"
+
+            def wait_event(self, event: str) -> None:
+                fake.waited.append(event)
+
+            def __enter__(self) -> "Stream":
+                return self
+
+            def __exit__(self, *_: object) -> None:
+                pass
+
+        monkeypatch.setattr(torch.cuda, "Stream", Stream)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: Stream())
+        monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor.clone())
+        monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
+
+
+def test_pinned_tensors_travel_ahead_and_are_let_go(pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = FakeGpu(monkeypatch)
+    model = Parents([ModelRef(str(pico["one"]))])[ModelRef(str(pico["one"]))]
+    first, second, *_ = (model.stored(name)[0] for name in model.tensors)
+    residence = Residence("pinned", CPU)
+    residence.keeps = False  # as on a GPU
+    residence.ahead([first])
+    residence.ahead([first])
+    assert torch.equal(residence.tensor(first), first.read()) and gpu.waited == ["arrival"]
+    assert residence.tensor(first) is residence.tensor(first)  # one copy a merge
+    assert torch.equal(residence.tensor(second), second.read()) and gpu.waited == ["arrival"]
+    pinned = residence._kept[first]
+    residence.release()
+    assert not residence._here and not residence._coming and residence._kept[first] is pinned
+
+
+def test_the_estimate_is_of_the_right_size(pico: dict[str, Path]) -> None:
+    import time
+
+    recipe = parse_recipe(document(pico))
+    parents = Parents(recipe.models)
+    plan = make_plan(recipe, parents)
+    found = estimate(parents, plan)
+    live = LiveModel(parents)
+    seconds = []
+    for weight in (0.1, 0.2, 0.3, 0.4, 0.5):
+        other = make_plan(parse_recipe(document(pico, weight)), parents)
+        started = time.perf_counter()
+        live.apply(other)
+        seconds.append(time.perf_counter() - started)
+    assert found.tier == "mapped"
+    assert min(seconds) / 10 < found.seconds < 10 * sorted(seconds)[2]
+
+
+def test_streaming_is_estimated_at_the_pace_of_the_disk(pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from evomerge.engine import _estimate
+
+    recipe = parse_recipe(document(pico))
+    parents = Parents(recipe.models)
+    plan = make_plan(recipe, parents)
+    monkeypatch.setattr(_residence, "free_memory", lambda *_: Free(None, 1000))
+    monkeypatch.setattr(_estimate, "_disk_rate", lambda file: 1000.0)
+    found = estimate(parents, plan)
+    assert found == ("streamed", pytest.approx(needed(parents).parents / 1000, rel=0.01))
+
+
+def test_nothing_to_merge_takes_no_time(pico: dict[str, Path]) -> None:
+    recipe = parse_recipe({"merge_method": "passthrough", "models": [{"model": str(pico["one"])}]})
+    parents = Parents(recipe.models)
+    assert estimate(parents, make_plan(recipe, parents)).seconds == 0

@@ -1,0 +1,30 @@
+"""The ready search files name tasks, groups and metrics that lm-eval has. No data set is read."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from evomerge.evaluation.prepare._group import is_group, leaf_of, read_group
+from evomerge.evaluation.prepare._index import Index
+from evomerge.recipe import check
+from evomerge.run.config._schema import SearchEntry
+
+FOLDER = Path(__file__).resolve().parents[2] / "experiments"
+
+
+@pytest.mark.parametrize("name", ["open_llm_leaderboard", "nous"])
+def test_a_ready_search_file(name):
+    path = FOLDER / name / "search.yaml"
+    entry, problems = check(SearchEntry, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    assert entry is not None and not problems
+    index = Index(path.parent / entry.task_path if entry.task_path else None)
+    for task in entry.tasks:
+        metric = str(task.metric).partition(",")[0]
+        if is_group(str(task.task), index):
+            group = read_group(str(task.task), index)
+            assert metric in {one.metric for one in group.aggregates}
+        else:
+            listed = leaf_of(str(task.task), index).config["metric_list"]
+            assert metric in {one["metric"] for one in listed}
+    assert (path.parent / "README.md").is_file()

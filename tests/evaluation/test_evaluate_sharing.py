@@ -1,0 +1,240 @@
+"""Shared contexts, choices and prefixes change no log-likelihood, in every family that is said to allow it."""
+
+import functools
+import random
+from typing import Any
+
+import pytest
+import torch
+from local_tasks import CHOICE, choice_rows
+
+from evomerge.evaluation import PoolSizes, TaskRequest, prepare
+from evomerge.evaluation.score._batching import (
+    Limits,
+    Pair,
+    Sharing,
+    make_plan,
+)
+from evomerge.evaluation.score._forward import Forward
+from evomerge.evaluation.score._inputs import input_device, is_spread, readable_tokens
+from evomerge.evaluation.score._model_family import FAMILIES, sharing_of
+
+LIMITS = Limits(batch_size=64, max_tokens=200, max_length=128, vocab_size=120)
+SMALL: dict[str, Any] = {
+    **dict.fromkeys(("hidden_size", "n_embd", "word_embed_proj_dim"), 32),
+    **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim"), 64),
+    **dict.fromkeys(("num_hidden_layers", "n_layer"), 2),
+    **dict.fromkeys(("num_attention_heads", "n_head", "num_experts", "num_local_experts"), 4),
+    **dict.fromkeys(("num_key_value_heads", "num_experts_per_tok"), 2),
+    **dict.fromkeys(("max_position_embeddings", "n_positions"), 128),
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 32),
+    "vocab_size": 120,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "head_dim": 8,
+    "rotary_dim": 4,
+}
+
+
+def tiny(family: str) -> Any:
+    """Return a random model of a family."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    known = AutoConfig.for_model(family)
+    config = AutoConfig.for_model(family, **{key: value for key, value in SMALL.items() if hasattr(known, key)})
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).eval()
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.15)
+    return model
+
+
+def questions() -> list[Pair]:
+    """Return few-shot multiple-choice questions: a common prefix, contexts and choices of different lengths."""
+    rng = random.Random(0)
+
+    def tokens(count: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(3, 119) for _ in range(count))
+
+    shots, pairs = tokens(20), []
+    for i in range(6):
+        context = shots + tokens(5 + 3 * i)
+        pairs += [Pair(context=context, continuation=tokens(1 + (i * j) % 6)) for j in range(3 + i % 2)]
+    return pairs
+
+
+def distance(a: Any, b: Any) -> float:
+    return max(
+        abs(x - y) for one, other in zip(a, b, strict=True) for x, y in zip(one.tokens, other.tokens, strict=True)
+    )
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_family(family):
+    model = tiny(family)
+    forward = Forward(model)
+    assert forward.sharing.possible
+    plain = make_plan(questions(), limits=LIMITS, sharing=Sharing(), device="cpu")
+    shared = make_plan(questions(), limits=LIMITS, sharing=forward.sharing, device="cpu")
+    assert shared.prefix is not None and shared.prefix.numel() == 20
+    assert any(batch.segments is not None for batch in shared.batches)
+    assert shared.tokens < 0.6 * plain.tokens
+    found, expected = forward.run(shared), forward.run(plain)
+    assert distance(found, expected) < 1e-5
+    assert [one.greedy for one in found] == [one.greedy for one in expected]
+
+
+def test_prefix_and_trees_each_alone():
+    model = tiny("llama")
+    forward = Forward(model)
+    plain = make_plan(questions(), limits=LIMITS, sharing=Sharing(), device="cpu")
+    without_prefix = [Pair(context=one.context[20:], continuation=one.continuation) for one in questions()]
+    trees = make_plan(without_prefix, limits=LIMITS, sharing=forward.sharing, device="cpu")
+    assert trees.prefix is None and trees.tokens < 0.8 * sum(len(one.cut(128)) for one in without_prefix)
+    rows = make_plan(without_prefix, limits=LIMITS, sharing=Sharing(), device="cpu")
+    assert distance(forward.run(trees), forward.run(rows)) < 1e-5
+    one_each = questions()[::3]
+    prefix = make_plan(one_each, limits=LIMITS, sharing=forward.sharing, device="cpu")
+    assert prefix.prefix is not None and all(batch.segments is None for batch in prefix.batches)
+    again = make_plan(one_each, limits=LIMITS, sharing=Sharing(), device="cpu")
+    assert distance(forward.run(prefix), forward.run(again)) < 1e-5
+    assert plain.tokens > prefix.tokens
+
+
+def test_no_prediction_is_taken_from_inside_the_prefix():
+    """Continuations that begin alike must not become part of what is read once."""
+    rng = random.Random(1)
+    shared = tuple(rng.randrange(3, 119) for _ in range(40))
+    pairs = [Pair(context=shared[:25], continuation=(*shared[25:], number)) for number in (5, 6, 7)]
+    pairs.append(Pair(context=shared[:30], continuation=(*shared[30:], 9, 9)))
+    forward = Forward(tiny("llama"))
+    plan = make_plan(pairs, limits=LIMITS, sharing=forward.sharing, device="cpu")
+    assert plan.prefix is not None and plan.prefix.numel() == 24
+    expected = forward.run(make_plan(pairs, limits=LIMITS, sharing=Sharing(), device="cpu"))
+    assert distance(forward.run(plan), expected) < 1e-5
+
+
+def test_plain_rows_where_sharing_is_not_known_to_work():
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model = tiny("llama")
+    assert not sharing_of(torch.nn.Linear(1, 1)).possible
+    model.config._attn_implementation = "flash_attention_2"
+    assert not sharing_of(model).possible
+    model.config._attn_implementation = "sdpa"
+    model.config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+    assert not sharing_of(model).possible
+    windowed = tiny("mistral")
+    windowed.config.sliding_window = 30
+    assert sharing_of(windowed) == Sharing(possible=True, window=30)
+    plan = make_plan(questions(), limits=LIMITS, sharing=sharing_of(windowed), device="cpu")
+    assert plan.prefix is None and all(batch.segments is None for batch in plan.batches)
+    config = AutoConfig.for_model("bloom", hidden_size=32, n_layer=1, n_head=4, vocab_size=120)
+    assert not sharing_of(AutoModelForCausalLM.from_config(config)).possible
+
+
+def test_batches_stay_below_rows_and_tokens():
+    pairs = questions()
+    limits = Limits(batch_size=3, max_tokens=100, max_length=128, vocab_size=120)
+    for sharing in (Sharing(), Sharing(possible=True)):
+        plan = make_plan(pairs, limits=limits, sharing=sharing, device="cpu")
+        prefix = 0 if plan.prefix is None else plan.prefix.numel()
+        for batch in plan.batches:
+            rows, width = batch.ids.shape
+            assert rows == 1 or (rows <= 3 and rows * (prefix + width) <= 100)
+
+
+def test_few_shot_scores_in_bfloat16_are_as_good_as_plain_ones(write_task, model, tokenizer):
+    """Sharing must not lose more to rounding than bfloat16 loses anyway."""
+    rows = {"train": choice_rows(6, 500), "validation": choice_rows(4, 300), "test": choice_rows(24)}
+    config = {"fewshot_split": "train", "num_fewshot": 4, "fewshot_config": {"sampler": "first_n"}}
+    folder = write_task("fs", rows, **CHOICE | config)
+    prepared = prepare(
+        [TaskRequest(task="fs")], task_path=folder, pools=PoolSizes(search=0, select=0, report=24), seed=0
+    )
+    items = {"fs": prepared.pools["fs"]["report"]}
+    exact = prepared.scorer(model, tokenizer, batch_size=64).score(items)["fs"].soft
+    half = model.to(torch.bfloat16)
+    scorer = prepared.scorer(half, tokenizer, batch_size=64)
+    shared = scorer.score(items)["fs"].soft
+    plain_scorer = prepared.scorer(half, tokenizer, batch_size=64)
+    plain_scorer._sources["fs"]._forward.sharing = Sharing()
+    plain = plain_scorer.score(items)["fs"].soft
+
+    def error(values: Any) -> float:
+        return float((torch.tensor(values) - torch.tensor(exact)).square().mean().sqrt())
+
+    tokens = [next(iter(one._sources["fs"]._plans.values())).tokens for one in (scorer, plain_scorer)]
+    assert tokens[0] < 0.2 * tokens[1]
+    assert error(shared) < 2 * error(plain) + 1e-3
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "qwen3", "opt", "phi3"])
+def test_attention_in_blocks_of_wide_trees(family, monkeypatch):
+    """Blocks of queries see the keys up to their end: with and without a prefix, with and without grouped heads."""
+    from evomerge.evaluation.score import _tree_attention as _attention
+
+    rng = random.Random(2)
+    pairs = []
+    for i in range(4):
+        context = tuple(rng.randrange(3, 119) for _ in range(30 + i))
+        pairs += [Pair(context=context, continuation=tuple(rng.choices(range(3, 119), k=25 + j))) for j in range(4)]
+    shots = tuple(rng.randrange(3, 119) for _ in range(20))
+    few_shot = [Pair(context=shots + one.context, continuation=one.continuation) for one in pairs]
+    calls = []
+    in_blocks = _attention._in_blocks
+    monkeypatch.setattr(_attention, "_in_blocks", lambda *args, **kw: calls.append(1) or in_blocks(*args, **kw))
+    forward = Forward(tiny(family))
+    for asked in (pairs, few_shot):
+        calls.clear()
+        plan = make_plan(asked, limits=LIMITS, sharing=forward.sharing, device="cpu")
+        assert (plan.prefix is not None) == (asked is few_shot)
+        assert plan.batches[0].ids.shape[1] > 120
+        plain = make_plan(asked, limits=LIMITS, sharing=Sharing(), device="cpu")
+        found = forward.run(plan)
+        assert len(calls) == (0 if forward.model.config._attn_implementation == "eager" else 2 * len(plan.batches))
+        assert distance(found, forward.run(plain)) < 1e-5
+
+
+def test_a_spread_model_gets_its_positions_without_a_device():
+    """On several devices no tensor may say which logits to keep: it would lie on the first, the states on the last."""
+    from evomerge.engine.live._placement import attach_hooks
+
+    model = tiny("llama")
+    plan = make_plan(questions(), limits=LIMITS, sharing=sharing_of(model), device="cpu")
+    expected = Forward(model).run(plan)
+    seen = []
+    own = model.forward
+
+    @functools.wraps(own)
+    def watched(**kwargs: Any) -> Any:
+        seen.append(kwargs["logits_to_keep"])
+        return own(**kwargs)
+
+    model.forward = watched
+    attach_hooks(model, {name: torch.device("cpu") for name, _ in model.named_parameters()}, torch.device("cpu"))
+    forward = Forward(model)  # finds out what the model takes, through the hooks
+    forward._spread = True
+    assert forward.run(plan) == expected
+    assert len(seen) == 1 + len(plan.batches) and all(isinstance(one, list | int) for one in seen)
+
+
+def test_tokens_go_to_the_embedding_of_a_spread_model():
+    class Spread(torch.nn.Module):
+        """Its first parameter is not the embedding."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(2, 2)
+            self.embedding = torch.nn.Embedding(5, 2, device="meta")
+
+        def get_input_embeddings(self) -> Any:
+            return self.embedding
+
+    model = Spread()
+    assert next(model.parameters()).device.type == "cpu"
+    assert input_device(model).type == "meta" and is_spread(model) and not is_spread(model.head)
+    assert input_device(model.head).type == "cpu" and readable_tokens(model, None) == 5
