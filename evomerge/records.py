@@ -52,7 +52,7 @@ class Objective:
     direction: of the metric as its benchmark reports it.
     link: how the inner value v becomes the metric: identity (v, or -v for "min") or exp (exp(-v): perplexities, where
         v is the mean log-likelihood per unit).
-    weight: share in the weighted mean that scalar optimisers maximise.
+    weight: share in the weighted mean that scalar optimizers maximize.
     floor: the metric must reach it (in the metric's own direction), or None.
     scale: (low, high) of the metric mapped to 0..1 before weighting; None = used as it is.
     """
@@ -82,7 +82,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """What an optimiser may vary: reals in [0, 1], integers 0..levels-1, and unordered choices 0..options-1."""
+    """What an optimizer may vary: reals in [0, 1], integers 0..levels-1, and unordered choices 0..options-1."""
 
     reals: int = 0
     integers: tuple[int, ...] = ()
@@ -124,7 +124,7 @@ class ParentSummary:
     attention: str = "self_attn."
     mlp: str = "mlp."
     digest: str = ""
-    licence: str | None = None
+    license: str | None = None
     commit: str | None = None
 
 
@@ -132,7 +132,7 @@ class ParentSummary:
 class Candidate:
     """One numbered point with its recipe and what is known of it.
 
-    generation: the optimiser's generation it was asked in (-1 for references: parents, simple merges, starts).
+    generation: the optimizer's generation it was asked in (-1 for references: parents, simple merges, starts).
     subset: number of the item subset it was scored on; -1 = the whole search pool.
     scores: pool -> objective -> score; a pool that was not scored is absent.
     """

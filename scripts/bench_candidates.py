@@ -4,7 +4,7 @@ Usage: python scripts/bench_candidates.py [--parts PART ...] [--json FILE]
        python scripts/bench_candidates.py --device cuda [--layers 32] [--hidden 4096]
 
 Parts, all by default:
-  materialise  candidates of a base and three parents of 0.34 B parameters, one thread, over copying the parents' bytes
+  materialize  candidates of a base and three parents of 0.34 B parameters, one thread, over copying the parents' bytes
   share        the part of that in a candidate's whole time: the quickstart, and 0.3 B with four-choice items
   memory       growth of the process over 200 candidates of the quickstart, and over 200 more
   evaluate     prepared scoring against lm_eval.simple_evaluate (bench_evaluate.py)
@@ -33,16 +33,16 @@ LEAST_BUSY = 0.9
 Row = Mapping[str, Any]
 
 
-def materialise(options: argparse.Namespace) -> list[Row]:
+def materialize(options: argparse.Namespace) -> list[Row]:
     """Candidates in memory, over a copy."""
-    from bench_resident import METHODS, materialise, random_parents
+    from bench_resident import METHODS, materialize, random_parents
 
     with random_parents(options.layers or 24) as folder:
-        return materialise(folder, tuple(options.methods or METHODS), options.repeats)
+        return materialize(folder, tuple(options.methods or METHODS), options.repeats)
 
 
 def share(options: argparse.Namespace) -> list[Row]:
-    """The part of materialisation in a candidate's time."""
+    """The part of materialization in a candidate's time."""
     from bench_resident import random_parents, shares
 
     with random_parents(options.layers or 24) as folder:
@@ -102,7 +102,7 @@ def driver(options: argparse.Namespace) -> list[Row]:
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
-    "materialise": materialise,
+    "materialize": materialize,
     "share": share,
     "memory": memory,
     "evaluate": evaluate,
@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), metavar="PART")
     parser.add_argument("--device", help="cuda, cuda:1, cpu: only candidates merged there")
     parser.add_argument(
-        "--methods", nargs="+", help="of materialise and of --device; by default those with goals, more"
+        "--methods", nargs="+", help="of materialize and of --device; by default those with goals, more"
     )
     parser.add_argument("--layers", type=int, help="of the parents: 24 by default, 32 with --device")
     parser.add_argument("--hidden", type=int, default=4096, help="width of the parents of --device")

@@ -1,4 +1,4 @@
-"""How busy the driver alone keeps simulated workers: real search loop, ledger and optimiser; pretended candidates.
+"""How busy the driver alone keeps simulated workers: real search loop, ledger and optimizer; pretended candidates.
 
 Usage: python scripts/bench_driver.py [--workers 256] [--seconds 1.0] [--candidates 5000] [--optimizer cma] [--layers N]
 

@@ -37,7 +37,7 @@ from evomerge.evaluation import (
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "experiments" / "quickstart"
 LEAST_SPEED_UP, MOST_OVER_FORWARDS = 4.0, 1.3
-CENTRE = {"hidden": 256, "vocabulary": 8192, "context": 64, "choice": 32}
+CENTER = {"hidden": 256, "vocabulary": 8192, "context": 64, "choice": 32}
 GRID: tuple[dict[str, int], ...] = (
     {},
     {"hidden": 128},
@@ -151,7 +151,7 @@ def grid(**settings: Any) -> None:
     print("| hidden | vocabulary | context | choice | s | 1 row a batch | as many rows | other answers |")
     print("|---|---|---|---|---|---|---|---|")
     for change in GRID:
-        shape = CENTRE | change
+        shape = CENTER | change
         found = versus_simple_evaluate(**settings, **shape)
         ratios = [f"{peer['times_faster']:.1f}" for peer in found["simple_evaluate"].values()]
         wrong = sum(peer["other_answers"] for peer in found["simple_evaluate"].values())
@@ -219,7 +219,7 @@ def main() -> None:
     """Run the parts that are asked for and print what they found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     numbers = {"items": 200, "shots": 0, "batch-size": 64, "repeats": 3}
-    for name, default in (numbers | CENTRE).items():
+    for name, default in (numbers | CENTER).items():
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     parser.add_argument("--device", default="cpu")
@@ -229,7 +229,7 @@ def main() -> None:
     as_json, many = options.pop("json"), options.pop("grid")
     torch.set_num_threads(1)
     if many:
-        grid(**{name: value for name, value in options.items() if name not in CENTRE})
+        grid(**{name: value for name, value in options.items() if name not in CENTER})
         return
     peer = versus_simple_evaluate(**options)
     ours = quickstart()

@@ -4,7 +4,7 @@ Usage: python scripts/bench_memory.py [--methods slerp ties] [--layers 32] [--fo
 
 Runs `evomerge merge` as whole processes and prints the largest anonymous memory seen (mapped files do not count: the
 system drops their pages whenever it needs room). With --limit each runs in a memory cgroup of that size, which mapped
-files and what is written count towards. The result takes 13.5 GB of disk in FOLDER while it is there.
+files and what is written count toward. The result takes 13.5 GB of disk in FOLDER while it is there.
 """
 
 import argparse

@@ -68,7 +68,7 @@ def document(method: str, number: int) -> dict[str, Any]:
     return found
 
 
-def materialise(
+def materialize(
     folder: Path, only: tuple[str, ...] = METHODS, repeats: int = 7, patience: float = 90.0
 ) -> list[dict[str, Any]]:
     """Time candidates of each method, and in turn with them the copying of all their parents into memory held ready.
@@ -164,7 +164,7 @@ def clocked(owner: Any, name: str) -> Iterator[list[float]]:
 
 
 def share(label: str, setup: Setup, size: int, warm_up: int, repeats: int) -> dict[str, Any]:
-    """Return the share of materialisation in the time of whole candidates, after some on a single item."""
+    """Return the share of materialization in the time of whole candidates, after some on a single item."""
     candidates = Candidates(setup)
     for number in range(warm_up):
         candidates.score(number, 1)
@@ -174,7 +174,7 @@ def share(label: str, setup: Setup, size: int, warm_up: int, repeats: int) -> di
         "search": label,
         "candidate s": statistics.median(whole),
         "planning s": statistics.median(planning),
-        "materialisation s": statistics.median(making),
+        "materialization s": statistics.median(making),
         "share": statistics.median(part / total for part, total in zip(making, whole, strict=True)),
         "goal": MOST_SHARE,
     }

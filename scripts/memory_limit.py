@@ -1,4 +1,4 @@
-"""A memory cgroup for one process: a limit that its page cache counts towards too, as in a container."""
+"""A memory cgroup for one process: a limit that its page cache counts toward too, as in a container."""
 
 import os
 import time

@@ -127,7 +127,7 @@ def build_model(seed: int) -> LlamaForCausalLM:
 
 
 def encode(pairs: list[tuple[str, str]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return token ids and labels of (prompt, target) texts, padded on the right; only targets are labelled."""
+    """Return token ids and labels of (prompt, target) texts, padded on the right; only targets are labeled."""
     length = max(len(prompt) + len(target) for prompt, target in pairs) + 1
     ids, labels = [], []
     for prompt, target in pairs:

@@ -7,7 +7,7 @@ from typing import Any
 from evomerge.api._tasks import prepared_tasks
 from evomerge.api.merge import plan_merge, write_merge
 from evomerge.checkpoint import SHARD_BYTES, refuse_existing
-from evomerge.derived.soup import Soup, check_ingredients, cook, soup_document, soup_sections
+from evomerge.derived.soup import Soup, check_models, run_greedy_soup, soup_document, soup_sections
 from evomerge.evaluation import PoolSizes
 from evomerge.recipe import ModelRef, parse_recipe
 from evomerge.run import CandidateScorer, WorkerSetup
@@ -41,7 +41,7 @@ def soup(
     """
     refuse_existing(Path(out))
     refs = [ModelRef.parse(str(model)) for model in models]
-    check_ingredients(refs)
+    check_models(refs)
     recipe = parse_recipe(soup_document(refs))
     plan_merge(recipe)  # says what does not fit before hours of scoring
     pools = PoolSizes(search=0, select=limit, report=report_limit)
@@ -50,7 +50,7 @@ def soup(
         parents=recipe.models, root=None, prepared=prepared, batch_size=batch_size, threads=1, device=device
     )
     scorer = CandidateScorer(setup, "soup")
-    made = cook(refs, prepared.objectives, prepared.pools, scorer.score, seed=seed, say=say)
+    made = run_greedy_soup(refs, prepared.objectives, prepared.pools, scorer.score, seed=seed, say=say)
     plan, parents = plan_merge(made.document)
     record = {"soup": {key: value for key, value in made.plain().items() if key != "recipe"}}
     write_merge(plan, parents, Path(out), shard_bytes=shard_bytes, sections=soup_sections(made), record=record)

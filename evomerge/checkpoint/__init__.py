@@ -19,7 +19,7 @@ from evomerge.checkpoint._hub import Upload, plan_upload, push
 from evomerge.checkpoint._layout import (
     SHIFTED_NORM_FAMILIES,
     Layout,
-    Place,
+    TensorSite,
     is_block_output,
 )
 from evomerge.checkpoint._model import Model, Stored, TensorInfo
@@ -52,9 +52,9 @@ __all__ = [
     "NewToken",
     "Parent",
     "Parents",
-    "Place",
     "Stored",
     "TensorInfo",
+    "TensorSite",
     "TensorStream",
     "Tokenizer",
     "Upload",

@@ -95,7 +95,7 @@ class Adapter:
             pair.b = key
 
     def _scale(self, module: str, rank: int) -> float:
-        """Return alpha / r, or alpha / sqrt(r) for rank-stabilised LoRA (Kalajdzievski 2023)."""
+        """Return alpha / r, or alpha / sqrt(r) for rank-stabilized LoRA (Kalajdzievski 2023)."""
         alpha = float(self.config.get("lora_alpha", 8))
         for pattern, own in (self.config.get("alpha_pattern") or {}).items():
             if re.match(rf"(.*\.)?({pattern})$", module):
@@ -252,7 +252,7 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
             raise InvalidInput(f"{name}: uses {what}, which cannot be applied here; merge it into its model with PEFT")
     if _CHANGES_BASE.search(str(config.get("init_lora_weights", ""))):
         raise InvalidInput(
-            f"{name}: was initialised by {config['init_lora_weights']}, which changes the base as well; convert it to "
+            f"{name}: was initialized by {config['init_lora_weights']}, which changes the base as well; convert it to "
             "a plain LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion) first"
         )
     found: dict[str, Any] = config

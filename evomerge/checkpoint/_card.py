@@ -17,39 +17,39 @@ class Parent(NamedTuple):
     """
 
     name: str
-    licence: str | None
+    license: str | None
     digest: str
     commit: str | None = None
 
 
 def parents_of(models: Sequence[Model], *, digests: bool) -> list[Parent]:
     """Return what a card says of opened models; `digests` reads every byte of them once more."""
-    return [Parent(m.name, m.summary(digest=False).licence, m.digest if digests else "", m.commit) for m in models]
+    return [Parent(m.name, m.summary(digest=False).license, m.digest if digests else "", m.commit) for m in models]
 
 
 def model_card(title: str, parents: Sequence[Parent], recipe: str, sections: Sequence[str] = ()) -> str:
     """Return the card: front matter with each parent once, then parents, sections of the caller's, and the recipe.
 
-    recipe: YAML text. The licence is the parents' if they agree, else "other", because only a person can settle it.
+    recipe: YAML text. The license is the parents' if they agree, else "other", because only a person can settle it.
     """
     unique = list(dict.fromkeys(parents))
-    licences = {parent.licence for parent in unique}
-    licence = licences.pop() if len(licences) == 1 else "other"
+    licenses = {parent.license for parent in unique}
+    license = licenses.pop() if len(licenses) == 1 else "other"
     ids = [re.split(r"[@+]", parent.name)[0] for parent in unique]
     hub = list(dict.fromkeys(name for name in ids if not looks_local(name)))
     front = {
         "base_model": hub or None,
         "library_name": "transformers",
-        "license": licence or "other",
+        "license": license or "other",
         "pipeline_tag": "text-generation",
         "tags": ["merge", "evomerge"],
         "base_model_relation": "merge" if hub else None,
     }
-    rows = [f"| {_named(p)} | {_cell(p.licence or 'not stated')} | {_short(p.digest)} |" for p in unique]
+    rows = [f"| {_named(p)} | {_cell(p.license or 'not stated')} | {_short(p.digest)} |" for p in unique]
     body = [
         f"# {_cell(title)}",
         "A merge made with evomerge. No weight was trained: every tensor is computed from the parents by the recipe.",
-        "\n".join(["## Parents", "", "| parent | licence | SHA-256 of the weights |", "|---|---|---|", *rows]),
+        "\n".join(["## Parents", "", "| parent | license | SHA-256 of the weights |", "|---|---|---|", *rows]),
         *sections,
         f"## Recipe\n\nRebuild it with `evomerge merge recipe.yaml OUT`.\n\n```yaml\n{recipe.rstrip()}\n```",
     ]

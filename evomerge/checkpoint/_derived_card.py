@@ -32,7 +32,7 @@ def derived_card(
         library: that loads the result, as the hub names it.
     """
     unique = list(dict.fromkeys(parents))
-    licences = {parent.licence for parent in unique}
+    licenses = {parent.license for parent in unique}
     ids = [re.split(r"[@+]", name)[0] for name in ([parent.name for parent in unique] if base is None else [base])]
     hub = list(dict.fromkeys(name for name in ids if not looks_local(name)))
     front: dict[str, Any] = {
@@ -41,10 +41,10 @@ def derived_card(
         "library_name": library,
         "pipeline_tag": "text-generation",
         "tags": [*tags, "evomerge"],
-        # If the parents' licences differ, only a person can settle it.
-        "license": (licences.pop() if len(licences) == 1 else None) or "other",
+        # If the parents' licenses differ, only a person can settle it.
+        "license": (licenses.pop() if len(licenses) == 1 else None) or "other",
     }
-    rows = [f"| {_named(p)} | {_cell(p.licence or 'not stated')} | {_short(p.digest)} |" for p in unique]
-    table = "\n".join(["## Parents", "", "| parent | licence | SHA-256 of the weights |", "|---|---|---|", *rows])
+    rows = [f"| {_named(p)} | {_cell(p.license or 'not stated')} | {_short(p.digest)} |" for p in unique]
+    table = "\n".join(["## Parents", "", "| parent | license | SHA-256 of the weights |", "|---|---|---|", *rows])
     body = [f"# {_cell(title)}", *sections[:1], table, *sections[1:]]
     return front_matter(front) + "\n\n".join(body) + "\n"

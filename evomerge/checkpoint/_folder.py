@@ -43,7 +43,7 @@ class Checkpoint(Model):
         """
         self.folder, self.name = folder, name
         self.config = _read_json(folder / "config.json", name)
-        _refuse_quantised(self.config, folder, name)
+        _refuse_quantized(self.config, folder, name)
         self._files = {file: _open(folder / file, name) for file in _weight_files(folder, name)}
         self._where: dict[str, str] = {}
         self._stored: dict[str, tuple[Stored]] = {}
@@ -106,14 +106,14 @@ def _read_json(path: Path, name: str) -> dict[str, Any]:
     return value
 
 
-def _refuse_quantised(config: Mapping[str, Any], folder: Path, name: str) -> None:
+def _refuse_quantized(config: Mapping[str, Any], folder: Path, name: str) -> None:
     """Raise InvalidInput for a model whose stored numbers are codes, not weights: merging them means nothing."""
-    quantised = config.get("quantization_config")
-    if quantised is not None:
-        how = quantised.get("quant_method", "an unnamed method") if isinstance(quantised, dict) else quantised
+    quantized = config.get("quantization_config")
+    if quantized is not None:
+        how = quantized.get("quant_method", "an unnamed method") if isinstance(quantized, dict) else quantized
         raise InvalidInput(
-            f"{folder / 'config.json'}: {name} is quantised ({how}), expected plain weights; merge the original, or "
-            "dequantise and save it first"
+            f"{folder / 'config.json'}: {name} is quantized ({how}), expected plain weights; merge the original, or "
+            "dequantize and save it first"
         )
 
 

@@ -20,7 +20,7 @@ _OUTPUTS = re.compile(
     r"(^|\.)(o_proj|out_proj|dense|c_proj|down_proj|fc2|fc_out|w2|dense_4h_to_h|output_linear)(\.weight|\.bias|_bias)?$"
 )
 
-# Families whose block normalises its output before adding it: there the norms' weights are the way out.
+# Families whose block normalizes its output before adding it: there the norms' weights are the way out.
 NORMED_OUTPUTS = {
     "olmo2": ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"),
     "olmo3": ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"),
@@ -40,7 +40,7 @@ KNOWN_OUTPUTS = {
 }
 
 
-class Place(NamedTuple):
+class TensorSite(NamedTuple):
     """Where a tensor sits: before the blocks, in block `layer`, or after them; `suffix` is its name inside."""
 
     part: Literal["before", "block", "after"]
@@ -76,14 +76,14 @@ class Layout:
         prefix = found.most_common(1)[0][0]
         return cls(prefix, layers.pop(prefix), layers)
 
-    def place(self, name: str) -> Place:
+    def place(self, name: str) -> TensorSite:
         """Return where a tensor sits."""
         if self.num_layers and name.startswith(self.block_prefix):
             number, dot, suffix = name[len(self.block_prefix) :].partition(".")
             if dot and number.isdigit():
-                return Place("block", int(number), suffix)
+                return TensorSite("block", int(number), suffix)
         after = _AFTER.search(name) and not _EMBEDDINGS.search(name)
-        return Place("after" if after else "before", -1, name)
+        return TensorSite("after" if after else "before", -1, name)
 
     def depth(self, name: str) -> float:
         """Return how deep a tensor outside the blocks is in its own stack, 0 to 1; 0 for one in no stack."""

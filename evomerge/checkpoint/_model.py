@@ -202,13 +202,13 @@ class Model(ABC):
             attention=attention,
             mlp=mlp,
             digest=self.digest if digest else "",
-            licence=licence_of(self.folder),
+            license=license_of(self.folder),
             commit=self.commit,
         )
 
 
-def licence_of(folder: Path) -> str | None:
-    """Return the licence that the model card's header names, or None."""
+def license_of(folder: Path) -> str | None:
+    """Return the license that the model card's header names, or None."""
     card = folder / "README.md"
     if not card.exists():
         return None

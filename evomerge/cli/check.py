@@ -76,8 +76,8 @@ def _recipe_facts(file: Path) -> dict[str, Any]:
             + (f", commit {m.commit}" if m.commit else "")
             for m in models
         ],
-        "kinship": facts,
-        "licences": ", ".join(m.licence or "not stated" for m in models),
+        "relatedness": facts,
+        "licenses": ", ".join(m.license or "not stated" for m in models),
         "output": f"{len(plan.tensors)} tensors, {len(plan.layers)} layers, {size(plan.size_bytes)}",
         "notes": [*plan.notes, *warnings, *unaligned],
     }
@@ -85,11 +85,11 @@ def _recipe_facts(file: Path) -> dict[str, Any]:
 
 def _kinship(models: list[Any], dtype: Any, stacked: bool) -> tuple[list[str], list[str]]:
     """Return facts and warnings of how models relate to the first, which is the base; a stack needs no relation."""
-    from evomerge.engine import kinship
+    from evomerge.engine import relatedness
 
     if stacked or len(models) < 2:
         return [], []
-    found = kinship(models[0], models[1:], dtype)
+    found = relatedness(models[0], models[1:], dtype)
     return [each.text for each in found], [each.warning for each in found if each.warning]
 
 
@@ -130,8 +130,8 @@ def _search_facts(file: Path) -> dict[str, Any]:
     kinds = f"{domain.reals} real, {len(domain.integers)} whole, {len(domain.categories)} choices"
     return {
         "parents": f"{len(models)} models, {first.architecture}, {first.num_layers} layers, {first.dtype}",
-        "kinship": kin,
-        "licences": ", ".join(model.licence or "not stated" for model in models),
+        "relatedness": kin,
+        "licenses": ", ".join(model.license or "not stated" for model in models),
         "space": f"{domain.size} numbers: {kinds}",
         "optimizer": setup.optimizer,
         "tasks": [

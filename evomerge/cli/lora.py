@@ -76,7 +76,7 @@ def command(
 def _print(report: "LoraReport", out: Path) -> None:
     click.echo(f"{'module':<50} {'shape':>13} {'rank':>5} {'relative error':>15}")
     for each in report.modules:
-        mark = "" if each.exact else "  (randomised)"
+        mark = "" if each.exact else "  (randomized)"
         shape = f"{each.shape[0]}x{each.shape[1]}"
         click.echo(f"{each.name:<50} {shape:>13} {each.rank:>5} {each.error:>15.2e}{mark}")
     if report.left_out:

@@ -7,10 +7,10 @@ run the same plan through the same builder. This room refuses to know spaces, ta
 from evomerge.engine._build import Builder
 from evomerge.engine._checkpoint_sink import Progress, write_folder
 from evomerge.engine._estimate import Estimate, estimate
-from evomerge.engine._relatedness import Kinship, kinship
+from evomerge.engine._relatedness import Relatedness, relatedness
 from evomerge.engine._tokenizer import output_tokenizer, vocabulary_notes
 from evomerge.engine.live._model import LiveModel
-from evomerge.engine.live._residency import Share, Tier, tier_of
+from evomerge.engine.live._residency import MemoryShare, Tier, tier_of
 from evomerge.engine.live._self_check import self_check
 from evomerge.engine.plan._planner import make_plan
 from evomerge.engine.plan._records import (
@@ -23,19 +23,19 @@ from evomerge.engine.plan._records import (
 __all__ = [
     "Builder",
     "Estimate",
-    "Kinship",
     "LiveModel",
+    "MemoryShare",
     "Origin",
     "Plan",
     "Progress",
+    "Relatedness",
     "Rows",
-    "Share",
     "TensorPlan",
     "Tier",
     "estimate",
-    "kinship",
     "make_plan",
     "output_tokenizer",
+    "relatedness",
     "self_check",
     "tier_of",
     "vocabulary_notes",

@@ -8,8 +8,8 @@ import torch
 
 from evomerge import methods
 from evomerge.checkpoint import Parents, TensorInfo
-from evomerge.engine._statistics_cache import StatisticsStore
-from evomerge.engine.live._residency import Residence
+from evomerge.engine._statistics_cache import StatisticsCache
+from evomerge.engine.live._residency import Residency
 from evomerge.engine.plan._records import Origin, Rows, TensorPlan
 from evomerge.errors import DegenerateModel
 from evomerge.methods import Inputs, Scratch, Statistics
@@ -51,12 +51,12 @@ class Builder:
         keep_statistics: bool,
         device: torch.device | str = "cpu",
         block: int | None = None,
-        residence: Residence | None = None,
-        store: StatisticsStore | None = None,
+        residence: Residency | None = None,
+        store: StatisticsCache | None = None,
     ):
         self.parents, self.device = parents, torch.device(device)
         self.block = block or methods.block_size(self.device)
-        self.residence = residence or Residence("mapped", self.device)
+        self.residence = residence or Residency("mapped", self.device)
         self._store = store
         self._known: OrderedDict[tuple[Any, ...], Statistics] | None = OrderedDict() if keep_statistics else None
         self._ready: dict[str, _Ready] = {}  # by the tensor's name in the result: what was merged into it last
@@ -99,7 +99,7 @@ class Builder:
         Raises:
             DegenerateModel: the result has a non-finite element; says whether a parent is to blame.
             MergeFailed: the method has no result for these settings.
-            Busy: another process is working out statistics that this needs, and the store is not patient.
+            StatisticsLocked: another process is working out statistics that this needs, and the store is not patient.
         """
         try:
             if plan.copied:

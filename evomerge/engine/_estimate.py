@@ -11,8 +11,8 @@ import torch
 from evomerge import methods
 from evomerge.checkpoint import Parents
 from evomerge.engine.live._residency import (
-    Residence,
-    Share,
+    MemoryShare,
+    Residency,
     Tier,
     tier_of,
     visible,
@@ -34,7 +34,7 @@ class Estimate(NamedTuple):
     seconds: float
 
 
-def estimate(parents: Parents, plan: Plan, device: str = "cpu", share: Share | None = None) -> Estimate:
+def estimate(parents: Parents, plan: Plan, device: str = "cpu", share: MemoryShare | None = None) -> Estimate:
     """Merge a few stretches of the plan's tensors and scale up; takes a second or two, and little memory.
 
     Args:
@@ -57,8 +57,8 @@ def estimate(parents: Parents, plan: Plan, device: str = "cpu", share: Share | N
     rate = max(0.0, seconds - len(large) * small[1]) / max(1, elements - len(large) * small[0])
     overhead = max(0.0, small[1] - rate * small[0])
     arithmetic = sum(overhead + rate * _elements(each) for each in merged) + sample.computing(merged)
-    travelling = _travel_seconds(parents, merged, tier, devices[0])
-    together = max(arithmetic, travelling) if tier in ("pinned", "streamed") else arithmetic + travelling
+    traveling = _travel_seconds(parents, merged, tier, devices[0])
+    together = max(arithmetic, traveling) if tier in ("pinned", "streamed") else arithmetic + traveling
     return Estimate(tier, together)
 
 
@@ -67,7 +67,7 @@ class _Sample:
 
     def __init__(self, parents: Parents, device: torch.device):
         self.parents, self.device = parents, device
-        self._residence = Residence("mapped", device)
+        self._residence = Residency("mapped", device)
         self._scratch: dict[torch.dtype, Scratch] = {}
 
     def seconds(self, plan: TensorPlan) -> float:

@@ -14,7 +14,7 @@ WEIGHT = 0.5  # the share of a task vector that the resolution is judged by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kinship:
+class Relatedness:
     """How a model relates to its base.
 
     size: norm of its task vector, as a share of the base's. cosine: between the model's weights and the base's.
@@ -54,7 +54,7 @@ class Kinship:
         return None
 
 
-def kinship(base: Model, models: Sequence[Model], dtype: torch.dtype | str | None) -> list[Kinship]:
+def relatedness(base: Model, models: Sequence[Model], dtype: torch.dtype | str | None) -> list[Relatedness]:
     """Return how each model relates to the base; models that share no weight of one shape with it are left out.
 
     dtype: of the result; None = the base's.
@@ -77,7 +77,7 @@ def _shape_in(model: Model, name: str) -> tuple[int, ...] | None:
     return None if stored is None else model.tensors[stored].shape
 
 
-def _measure(base: Model, model: Model, names: Sequence[str], dtype: torch.dtype) -> Kinship:
+def _measure(base: Model, model: Model, names: Sequence[str], dtype: torch.dtype) -> Relatedness:
     squares = {"base": 0.0, "model": 0.0, "delta": 0.0, "product": 0.0, "wanted": 0.0, "missed": 0.0}
     for name in names[:: max(1, len(names) // TENSORS)][:TENSORS]:
         stored = model.spelled(name)
@@ -97,7 +97,7 @@ def _measure(base: Model, model: Model, names: Sequence[str], dtype: torch.dtype
         ):
             squares[key] += float(value)
     both = (squares["base"] * squares["model"]) ** 0.5
-    return Kinship(
+    return Relatedness(
         name=model.name,
         base=base.name,
         dtype=str(dtype).removeprefix("torch."),

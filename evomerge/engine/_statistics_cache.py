@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from evomerge.checkpoint import Parents
 from evomerge.engine.plan._records import Origin, Rows
-from evomerge.methods import Busy
+from evomerge.methods import StatisticsLocked
 
 VERSION = 1  # of what the numbers mean and how they are named; another one starts anew
 CAP_BYTES = 4 << 30  # above this the files that were not used for longest are deleted
@@ -29,10 +29,10 @@ LOCKS = 256  # files that stand for all sets of tensors; two sets that share one
 DAY = 86400.0
 
 
-class StatisticsStore:
+class StatisticsCache:
     """A folder of statistics.
 
-    patient: whether work that another process has begun is waited for; else `Busy` is raised.
+    patient: whether work that another process has begun is waited for; else `StatisticsLocked` is raised.
     """
 
     def __init__(self, folder: Path, cap_bytes: int = CAP_BYTES):
@@ -46,7 +46,7 @@ class StatisticsStore:
 
     def shelf(
         self, parents: Parents, models: Sequence[Origin], base: Origin | None, rows: Rows | None, device: torch.device
-    ) -> "Shelf":
+    ) -> "CacheEntry":
         """Return the place of the statistics of these tensors, aligned by `rows`, as a device works them out."""
         groups = ([base] if base else [], models, rows.origins if rows else [])
         origins = [[[parents[each.model].digest, each.tensor] for each in group] for group in groups]
@@ -54,7 +54,7 @@ class StatisticsStore:
         # Where a sum's order is the processor's own affair, its bits may be, too.
         machine = torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else device.type
         identity = json.dumps([VERSION, machine, torch.__version__, origins, aligned])
-        return Shelf(self, hashlib.sha256(identity.encode()).hexdigest())
+        return CacheEntry(self, hashlib.sha256(identity.encode()).hexdigest())
 
     def path(self, key: str) -> Path:
         """Return the file of a set of tensors."""
@@ -76,10 +76,10 @@ class StatisticsStore:
         self.writable = False
 
 
-class Shelf:
-    """The lasting statistics of one set of tensors: a `methods.Keeper`."""
+class CacheEntry:
+    """The lasting statistics of one set of tensors: a `methods.StatisticsKeeper`."""
 
-    def __init__(self, store: StatisticsStore, key: str):
+    def __init__(self, store: StatisticsCache, key: str):
         self._store, self._path = store, store.path(key)
         self._lock = store.lock(key)
         self._read: tuple[int, int] | None = None  # which file was read last
@@ -103,14 +103,14 @@ class Shelf:
         """Claim the work and add what others have written meanwhile.
 
         Raises:
-            Busy: another process is at it, and the store is not patient.
+            StatisticsLocked: another process is at it, and the store is not patient.
         """
         if self._store.writable and not self._lock.is_locked:
             try:
                 self._lock.acquire(timeout=PATIENCE_SECONDS if self._store.patient else 0)
             except Timeout:
                 if not self._store.patient:
-                    raise Busy from None
+                    raise StatisticsLocked from None
             except (OSError, NotImplementedError):
                 pass  # no locks here: at worst, two processes compute the same
         known.update(self.load())

@@ -14,7 +14,7 @@ Pools: search and select come from a task's validation split, else its training 
 lm-eval reports on. A task with one split has it divided among the three. Documents that may appear as few-shot
 examples are in no pool, and documents that ask the same question are kept once.
 
-This room knows nothing of recipes, spaces or optimisers: it cannot tell a merge from any other model, nor decide
+This room knows nothing of recipes, spaces or optimizers: it cannot tell a merge from any other model, nor decide
 which items a generation sees or who wins.
 """
 

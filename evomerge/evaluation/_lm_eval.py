@@ -78,7 +78,7 @@ def chat_renderer(tokenizer: Any, template_arguments: Mapping[str, Any]) -> Call
 
 
 def new_language_model(model: Any, tokenizer: Any, *, batch_size: int, options: Mapping[str, Any]) -> "Any":
-    """Wrap a live model for tokenisation and generation (see `_token_model`)."""
+    """Wrap a live model for tokenization and generation (see `_token_model`)."""
     wrapped = _token_model()(
         pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32", **options
     )

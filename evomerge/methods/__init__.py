@@ -31,9 +31,9 @@ from evomerge.methods.ram import RAM, RAMPLUS_TL
 from evomerge.methods.sce import SCE
 from evomerge.methods.statistics._tables import (
     GRID,
-    Busy,
-    Keeper,
     Statistics,
+    StatisticsKeeper,
+    StatisticsLocked,
     load_kernels,
 )
 
@@ -65,14 +65,14 @@ __all__ = [
     "BLOCK",
     "GRID",
     "METHODS",
-    "Busy",
     "Inputs",
-    "Keeper",
     "Method",
     "Parameter",
     "Scratch",
     "Settings",
     "Statistics",
+    "StatisticsKeeper",
+    "StatisticsLocked",
     "Value",
     "Variant",
     "block_size",

@@ -11,7 +11,7 @@ from evomerge.methods.core import _random_mask as _random
 ONE = 1 << _random.BITS  # probability 1 in the integers that are compared with random bits
 
 
-class Ranking(NamedTuple):
+class MagnitudeRanks(NamedTuple):
     """Elements are ranked in groups of `length`, `run` positions apart, and keep probabilities span +- epsilon."""
 
     length: int
@@ -24,14 +24,14 @@ class Ranking(NamedTuple):
         return self.length * self.run
 
 
-def ranking(shape: Sequence[int], epsilon: float) -> Ranking:
+def ranking(shape: Sequence[int], epsilon: float) -> MagnitudeRanks:
     """Return the groups of a shape: along the second axis, as mergekit has it; a vector is one group."""
     if len(shape) < 2:
-        return Ranking(math.prod(shape), 1, epsilon)
-    return Ranking(shape[1], math.prod(shape[2:]), epsilon)
+        return MagnitudeRanks(math.prod(shape), 1, epsilon)
+    return MagnitudeRanks(shape[1], math.prod(shape[2:]), epsilon)
 
 
-def bonus(size: torch.Tensor, ranking: Ranking) -> torch.Tensor:
+def bonus(size: torch.Tensor, ranking: MagnitudeRanks) -> torch.Tensor:
     """Return (n,) int64: what rank adds to the keep probability, -epsilon (smallest) to +epsilon, in units 1/ONE.
 
     Args:

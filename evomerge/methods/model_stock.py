@@ -4,7 +4,7 @@ import torch
 
 from evomerge.methods.core._linear_combination import (
     Combination,
-    FibreCombination,
+    FiberCombination,
     Linear,
     combine,
     fused,
@@ -36,8 +36,8 @@ class _ModelStock(Arithmetic):
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Linear:
         exact, count = settings.variant(COSINE) == "exact", len(inputs.models)
         if settings.shared("filter_wise"):
-            t = _ratio(statistics.fibre_gram("last")[:, 1:, 1:], exact)
-            return FibreCombination.of(True, [t / count] * count, statistics.shape, "last")
+            t = _ratio(statistics.fiber_gram("last")[:, 1:, 1:], exact)
+            return FiberCombination.of(True, [t / count] * count, statistics.shape, "last")
         ratio = float(_ratio(statistics.gram()[None, 1:, 1:], exact))
         return Combination(1.0 - ratio, (ratio / count,) * count)
 

@@ -1,4 +1,4 @@
-"""Points and domains as numbers: check, draw, and the vector that a continuous optimiser sees."""
+"""Points and domains as numbers: check, draw, and the vector that a continuous optimizer sees."""
 
 import math
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ def check_point(domain: Domain, point: Point) -> None:
                 )
 
 
-def centre(domain: Domain) -> Point:
+def center(domain: Domain) -> Point:
     """Return the middle of the domain: reals 0.5, integers their (lower) middle, categories their first option."""
     return Point(
         reals=(0.5,) * domain.reals,
@@ -57,7 +57,7 @@ def varied(domain: Domain) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VectorCodec:
-    """Point <-> vector for optimisers of numbers: the reals, then the integers that have more than one level.
+    """Point <-> vector for optimizers of numbers: the reals, then the integers that have more than one level.
 
     Integers keep their own scale 0..levels-1; constant ones are left out, because pycma cannot hold a coordinate that
     has no width. Categories are refused: an order among them would be invented.
@@ -67,7 +67,7 @@ class VectorCodec:
 
     def __post_init__(self) -> None:
         if self.domain.categories:
-            raise InvalidInput("this optimiser has no categories; choose tpe or nsga2, or remove the categorical genes")
+            raise InvalidInput("this optimizer has no categories; choose tpe or nsga2, or remove the categorical genes")
 
     @property
     def levels(self) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
-"""Generations without a barrier, for optimisers that learn from a whole generation at once.
+"""Generations without a barrier, for optimizers that learn from a whole generation at once.
 
-Each point is drawn when it is asked for, from the distribution as it stands; a generation is learnt from when the last
+Each point is drawn when it is asked for, from the distribution as it stands; a generation is learned from when the last
 of its answers is in. An idle worker never waits: when everything of generation g has been handed out, the next ask
-opens generation g+1. Generations may therefore overlap, and be learnt from in another order than they were opened.
+opens generation g+1. Generations may therefore overlap, and be learned from in another order than they were opened.
 
 Drawing late matters: a generation drawn as a whole at its first ask lacks what the one before it taught. Measured with
 cma on a 12-dimensional sphere, 600 candidates, log10 of the mean's error: drawn whole -2.9 with 4 workers and -2.4 with
@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from evomerge.optimizers._domain import Vector, VectorCodec
-from evomerge.optimizers._pending import Book
+from evomerge.optimizers._pending import PendingProposals
 from evomerge.optimizers._protocol import Proposal
 from evomerge.records import Domain, Point
 
 
 class Engine(Protocol):
-    """The library's optimiser behind the generations."""
+    """The library's optimizer behind the generations."""
 
     @property
     def codec(self) -> VectorCodec:
@@ -40,7 +40,7 @@ class Engine(Protocol):
         """Update from a generation of this epoch, best first."""
 
     def mean(self) -> Point:
-        """Return the centre of the distribution."""
+        """Return the center of the distribution."""
 
 
 class _Generation:
@@ -75,7 +75,7 @@ class GenerationalOptimizer:
     def __init__(self, name: str, domain: Domain, engine: Engine) -> None:
         self.name = name
         self._engine = engine
-        self._book = Book(domain, objectives=1)
+        self._book = PendingProposals(domain, objectives=1)
         self._current: _Generation | None = None
         self._open: dict[int, tuple[_Generation, int]] = {}
 
@@ -87,7 +87,7 @@ class GenerationalOptimizer:
     def ask(self) -> Proposal:
         """Return the next point of the current generation, opening a new one when it is used up.
 
-        An injected point takes the place of a drawn one, so that it is learnt from with the generation it is in.
+        An injected point takes the place of a drawn one, so that it is learned from with the generation it is in.
         """
         generation = self._generation()
         point = self._book.next_injected()
@@ -107,9 +107,9 @@ class GenerationalOptimizer:
         return self._current
 
     def tell(self, number: int, values: tuple[float, ...] | None) -> None:
-        """Answer a proposal; the generation is learnt from with its last answer, or dropped if most of it failed.
+        """Answer a proposal; the generation is learned from with its last answer, or dropped if most of it failed.
 
-        Answers to generations from before a restart are taken and not learnt from.
+        Answers to generations from before a restart are taken and not learned from.
         """
         values = self._book.close(number, values)
         generation, position = self._open.pop(number)
@@ -124,5 +124,5 @@ class GenerationalOptimizer:
         self._book.inject(points)
 
     def mean(self) -> Point | None:
-        """Return the centre of the distribution."""
+        """Return the center of the distribution."""
         return self._engine.mean()

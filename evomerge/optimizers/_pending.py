@@ -10,8 +10,8 @@ from evomerge.optimizers._protocol import Proposal
 from evomerge.records import Domain, Point
 
 
-class Book:
-    """The part of ask and tell that is the same for every optimiser."""
+class PendingProposals:
+    """The part of ask and tell that is the same for every optimizer."""
 
     def __init__(self, domain: Domain, objectives: int) -> None:
         self._domain = domain

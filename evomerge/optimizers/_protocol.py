@@ -1,4 +1,4 @@
-"""What every optimiser is, and what it hands out."""
+"""What every optimizer is, and what it hands out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Proposal:
 class Optimizer(Protocol):
     """Ask for points, tell their values; higher is better.
 
-    An optimiser is a function of its arguments and of the sequence of calls it has seen: the same calls on a fresh one
+    An optimizer is a function of its arguments and of the sequence of calls it has seen: the same calls on a fresh one
     give the same points. That is how a run is resumed, so no implementation may look at a clock, at a global random
     state or at the order of a set.
     """
@@ -37,7 +37,7 @@ class Optimizer(Protocol):
 
     @property
     def generation_size(self) -> int:
-        """Proposals in the generation now being handed out. It can grow when an optimiser restarts."""
+        """Proposals in the generation now being handed out. It can grow when an optimizer restarts."""
 
     def ask(self) -> Proposal:
         """Return the next point. May be called at any time, also while earlier proposals are unanswered."""
@@ -61,4 +61,4 @@ class Optimizer(Protocol):
         """
 
     def mean(self) -> Point | None:
-        """Return the centre of the distribution, or None where there is none."""
+        """Return the center of the distribution, or None where there is none."""

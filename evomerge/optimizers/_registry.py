@@ -1,11 +1,11 @@
-"""From a name and options to an optimiser, or to what is wrong with them. Loads a library only to create one."""
+"""From a name and options to an optimizer, or to what is wrong with them. Loads a library only to create one."""
 
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, cast
 
 from evomerge.errors import InvalidInput, did_you_mean
-from evomerge.optimizers._catalogue import (
+from evomerge.optimizers._catalog import (
     AUTO,
     OPTIMIZERS,
     SAMPLER,
@@ -17,10 +17,10 @@ from evomerge.records import Domain, Point
 
 
 def resolve_auto(domain: Domain, objectives: int) -> str:
-    """Return the optimiser that `auto` means.
+    """Return the optimizer that `auto` means.
 
     TPE where there are categories or a single coordinate, which CMA-ES cannot vary; otherwise CMA-ES, also for several
-    objectives: it maximises their weighted mean, and that is what the pick and the verdict are decided by. NSGA-II is
+    objectives: it maximizes their weighted mean, and that is what the pick and the verdict are decided by. NSGA-II is
     never chosen, because it pays off only from about 500 candidates on; ask for it by name for a dense front.
     """
     if objectives < 1:
@@ -29,7 +29,7 @@ def resolve_auto(domain: Domain, objectives: int) -> str:
 
 
 def validate_options(name: str, options: Mapping[str, Any], domain: Domain, objectives: int) -> list[str]:
-    """Return every problem with an optimiser's name and options for a domain, one sentence each; empty if none."""
+    """Return every problem with an optimizer's name and options for a domain, one sentence each; empty if none."""
     try:
         info, options = _resolve(name, options, domain, objectives)
     except InvalidInput as error:
@@ -40,7 +40,7 @@ def validate_options(name: str, options: Mapping[str, Any], domain: Domain, obje
 def create(
     name: str, domain: Domain, *, objectives: int, seed: int, start: Point | None, options: Mapping[str, Any]
 ) -> Optimizer:
-    """Create an optimiser.
+    """Create an optimizer.
 
     Args:
         name: of OPTIMIZERS, or "auto", or "optuna" with the option `sampler`.

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from evomerge.optimizers._domain import Vector, VectorCodec, centre
+from evomerge.optimizers._domain import Vector, VectorCodec, center
 from evomerge.optimizers._generational import GenerationalOptimizer
 from evomerge.records import Domain, Point
 
@@ -52,7 +52,7 @@ class PycmaEngine:
         self._options = dict(options)
         self._normal = _Normal(seed)
         self.epoch = 0
-        self._es = self._new(self.codec.encode(start or centre(domain)), options.get("popsize"))
+        self._es = self._new(self.codec.encode(start or center(domain)), options.get("popsize"))
         self._asked = False
         self._converged: Point | None = None
 

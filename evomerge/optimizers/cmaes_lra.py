@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from cmaes import CMA
 
-from evomerge.optimizers._domain import Vector, VectorCodec, centre
+from evomerge.optimizers._domain import Vector, VectorCodec, center
 from evomerge.optimizers._generational import GenerationalOptimizer
 from evomerge.records import Domain, Point
 
@@ -25,7 +25,7 @@ class CmaesEngine:
         self._sigma0 = options.get("sigma0", _SIGMA0)
         self._seeds = np.random.SeedSequence(seed)
         self.epoch = 0
-        self._es = self._new(self.codec.encode(start or centre(domain)), options.get("popsize"))
+        self._es = self._new(self.codec.encode(start or center(domain)), options.get("popsize"))
         self._converged: Point | None = None
 
     def _new(self, mean: Vector, popsize: int | None) -> CMA:

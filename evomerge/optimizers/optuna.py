@@ -15,7 +15,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState
 
-from evomerge.optimizers._pending import Book
+from evomerge.optimizers._pending import PendingProposals
 from evomerge.optimizers._protocol import Proposal
 from evomerge.records import Domain, Point
 
@@ -76,7 +76,7 @@ class OptunaOptimizer:
         self._domain = domain
         self._distributions = _distributions(domain)
         self._study = _study(sampler, objectives)
-        self._book = Book(domain, objectives)
+        self._book = PendingProposals(domain, objectives)
 
     def ask(self) -> Proposal:
         """Return the next point: an injected one, or what the sampler makes of the answers so far."""

@@ -1,4 +1,4 @@
-"""Searches that learn nothing: what every optimiser must beat."""
+"""Searches that learn nothing: what every optimizer must beat."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from evomerge.optimizers._domain import Vector, point_from_unit
-from evomerge.optimizers._pending import Book
+from evomerge.optimizers._pending import PendingProposals
 from evomerge.optimizers._protocol import Proposal
 from evomerge.records import Domain, Point
 
@@ -31,7 +31,7 @@ class MemorylessOptimizer:
         self.generation_size = generation_size
         self._domain = domain
         self._draw = draw
-        self._book = Book(domain, objectives)
+        self._book = PendingProposals(domain, objectives)
         self._book.inject([start] if start else [])
 
     def ask(self) -> Proposal:

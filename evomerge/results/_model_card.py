@@ -4,7 +4,7 @@ from evomerge.records import POOLS, Candidate, Pool
 from evomerge.run import Run, metric
 
 _MEANING: dict[Pool, str] = {
-    "search": "search (what was optimised; too good by construction)",
+    "search": "search (what was optimized; too good by construction)",
     "select": "select (where the pick was chosen)",
     "report": "report (held out, scored once, last)",
 }

@@ -1,6 +1,6 @@
 """The night: search file, check, ledger, workers, loop, resume, pick and verdict.
 
-This is the only room that brings spaces, optimisers, the engine and evaluation together. It refuses to know how its
+This is the only room that brings spaces, optimizers, the engine and evaluation together. It refuses to know how its
 progress looks (see `Observer`) and how its result is rendered or exported.
 """
 
@@ -17,7 +17,7 @@ from evomerge.run._run import (
     LEDGER,
     Run,
     Summary,
-    utilisation,
+    utilization,
 )
 from evomerge.run.config._cost import Cost, cost_of
 from evomerge.run.config._schema import SearchEntry, search_schema
@@ -56,6 +56,6 @@ __all__ = [
     "search",
     "search_schema",
     "shown",
-    "utilisation",
+    "utilization",
     "values_of",
 ]

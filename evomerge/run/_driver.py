@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from evomerge.engine import Share
+from evomerge.engine import MemoryShare
 from evomerge.errors import InvalidFile, InvalidInput, Problem
 from evomerge.recipe import read_yaml
 from evomerge.run._ledger import Ledger
@@ -138,7 +138,7 @@ def _executor(setup: Setup, say: Callable[[str], None] = lambda line: None) -> E
         commits=setup.parents.commits,
         digests={str(ref): setup.parents[ref].digest for ref in setup.refs},
         places=setup.parents.places,
-        share=Share(device=min(1.0, workers.gpus or 1.0), host=1 / max(1, workers.count)),
+        share=MemoryShare(device=min(1.0, workers.gpus or 1.0), host=1 / max(1, workers.count)),
     )
     if workers.count == 0:
         return InlineExecutor(shared)

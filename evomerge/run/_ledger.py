@@ -1,7 +1,7 @@
 """The ledger: one SQLite file that holds everything a run knows. What is not in it did not happen.
 
 Write-ahead log, synchronous FULL, one writer. Every result is one transaction: the candidate's state, its scores, its
-items and what the optimiser is about to be told. Resuming replays the `step` table into a fresh optimiser.
+items and what the optimizer is about to be told. Resuming replays the `step` table into a fresh optimizer.
 """
 
 import json
@@ -46,7 +46,7 @@ CREATE TABLE step (
 
 
 class Step(NamedTuple):
-    """One thing that happened between run and optimiser. values: what was told; None = not scored (or an ask)."""
+    """One thing that happened between run and optimizer. values: what was told; None = not scored (or an ask)."""
 
     kind: Literal["ask", "tell"]
     candidate: int
@@ -212,7 +212,7 @@ class Ledger:
         )
 
     def tell(self, candidate: int, number: int, values: Sequence[float] | None) -> None:
-        """Record what the optimiser is about to be told."""
+        """Record what the optimizer is about to be told."""
         self._step("tell", candidate, number, values)
 
     def _step(self, kind: str, candidate: int, number: int, values: Sequence[float] | None) -> None:

@@ -1,4 +1,4 @@
-"""From the scores of several objectives to what an optimiser is told and what people are shown."""
+"""From the scores of several objectives to what an optimizer is told and what people are shown."""
 
 import math
 from collections.abc import Mapping, Sequence

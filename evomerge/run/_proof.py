@@ -18,7 +18,7 @@ from evomerge.run._objectives import (
     values_of,
 )
 from evomerge.run._progress import Observer, Phase, Progress
-from evomerge.run._ranking import Standings
+from evomerge.run._ranking import Ranking
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop._loop import WAIT_SECONDS, SearchLoop
 from evomerge.run.workers._protocol import Executor, Job, Outcome
@@ -69,13 +69,13 @@ class Proof:
     # -- finalists -----------------------------------------------------------------------------------------------
 
     def _name_finalists(self) -> None:
-        """Choose who is re-scored: the adjusted front, the best by adjusted fitness, and the optimiser's mean."""
+        """Choose who is re-scored: the adjusted front, the best by adjusted fitness, and the distribution mean."""
         if self.ledger.meta("finalists") is not None:
             return
         searched = [each.id for each in self.ledger.candidates(kinds=["candidate"]) if each.state == "scored"]
         if not searched:
             raise NothingScored(f"{self.ledger.path.parent}: no candidate could be scored; see `evomerge front --all`")
-        standings = Standings(self.setup.objectives, self.ledger.items("search", soft=False), self._loop.tally.floors)
+        standings = Ranking(self.setup.objectives, self.ledger.items("search", soft=False), self._loop.tally.floors)
         count = self.setup.entry.proof.finalists
         best = standings.ranked(searched)
         front = standings.ranked(standings.front(searched))[:count]
@@ -87,13 +87,13 @@ class Proof:
             self.ledger.set_meta("state", "proving")
 
     def _add_mean(self) -> list[int]:
-        """Add the optimiser's mean as a candidate: it averages out the luck that single candidates had."""
+        """Add the distribution mean as a candidate: it averages out the luck that single candidates had."""
         point = self.optimizer.mean()
         if point is None:
             return []
         document = self.setup.space.decode(point)
         added = self.ledger.add(
-            name="the optimiser's mean",
+            name="the distribution mean",
             kind="mean",
             generation=-1,
             subset=-1,
@@ -182,7 +182,7 @@ class Proof:
             rivals = [c.id for c in scored.values() if c.kind == kind]
             if rivals:
                 comparators.append({"id": max(rivals, key=lambda each: (means[each], -each)), "kind": kind})
-        front = Standings.of_values(objectives, values, floors).front(list(scored))
+        front = Ranking.of_values(objectives, values, floors).front(list(scored))
         with self.ledger.transaction():
             self.ledger.set_meta("pick", pick)
             self.ledger.set_meta("pick_meets_floors", missed[pick] == 0)

@@ -34,7 +34,7 @@ def _weighty(items: ItemScores) -> ItemScores:
 def handicap(effects: Mapping[str, ItemEffects], items: Mapping[str, Sequence[int]]) -> dict[str, float]:
     """Return objective -> how much harder these items are than all known ones, for a candidate at the top.
 
-    Adding it to a raw score makes scores of different subsets comparable for optimisers that compare generations.
+    Adding it to a raw score makes scores of different subsets comparable for optimizers that compare generations.
     """
     found: dict[str, float] = {}
     for name, known in effects.items():
@@ -45,7 +45,7 @@ def handicap(effects: Mapping[str, ItemEffects], items: Mapping[str, Sequence[in
     return found
 
 
-class Standings:
+class Ranking:
     """Adjusted values of every scored candidate: what each would be expected to score on the whole pool."""
 
     def __init__(self, objectives: Sequence[Objective], table: Table, floors: Mapping[str, float]):
@@ -58,7 +58,7 @@ class Standings:
     @classmethod
     def of_values(
         cls, objectives: Sequence[Objective], values: Mapping[int, Mapping[str, float]], floors: Mapping[str, float]
-    ) -> "Standings":
+    ) -> "Ranking":
         """Rank given values, such as those of a pool that everybody was scored on whole."""
         standings = cls(objectives, {}, floors)
         standings.values = {candidate: dict(each) for candidate, each in values.items()}

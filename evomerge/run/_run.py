@@ -18,7 +18,7 @@ from evomerge.records import (
 from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._ledger import Ledger, reading
 from evomerge.run._objectives import fitness, values_of
-from evomerge.run._ranking import Standings
+from evomerge.run._ranking import Ranking
 from evomerge.run.loop._utilization import share
 
 LEDGER = "ledger.sqlite"
@@ -27,7 +27,7 @@ State = Literal["searching", "proving", "done"]
 
 
 class Summary(NamedTuple):
-    """Where a run stands. failures: kind -> count. owner: process working on it, or None. busy: see `utilisation`."""
+    """Where a run stands. failures: kind -> count. owner: process working on it, or None. busy: see `utilization`."""
 
     state: State
     owner: str | None
@@ -123,15 +123,15 @@ class Run:
         """Ids of the candidates that were re-scored on the select pool."""
         return list(self._ledger.meta("finalists", []))
 
-    def standings(self) -> Standings:
+    def standings(self) -> Ranking:
         """Return search scores made comparable across subsets; whoever misses a floor ranks behind."""
         return self._standings(self.candidates())
 
-    def _standings(self, candidates: Sequence[Candidate]) -> Standings:
+    def _standings(self, candidates: Sequence[Candidate]) -> Ranking:
         with reading(self._ledger.path):
             relative = self._ledger.meta("identity", {}).get("relative_floors", {})
             floors = floors_of(self.objectives, relative, parent_scores(candidates, "search"))
-            return Standings(self.objectives, self._ledger.items("search", soft=False), floors)
+            return Ranking(self.objectives, self._ledger.items("search", soft=False), floors)
 
     def mean_score(self, candidate: Candidate, pool: Pool) -> float | None:
         """Return the weighted mean of the objectives on one pool, or None if it was not scored there."""
@@ -156,13 +156,13 @@ class Run:
             budget=self._ledger.meta("search").get("budget", {}),
             failures=failures,
             seconds=float(self._ledger.meta("seconds", 0.0)),
-            busy=utilisation(self),
+            busy=utilization(self),
             best=(ranked[0], standings.fitness(ranked[0])) if ranked else None,
             front=len(standings.front(list(standings.values))),
         )
 
 
-def utilisation(run: Run) -> float | None:
+def utilization(run: Run) -> float | None:
     """Return the share of its workers' time that a search spent on candidates, from the first to the last of them.
 
     Workers count while they are up, the proof does not count. None: nothing was scored, or by an older evomerge.

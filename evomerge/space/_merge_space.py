@@ -26,7 +26,7 @@ class MergeSpace:
 
     @property
     def domain(self) -> Domain:
-        """What an optimiser may vary."""
+        """What an optimizer may vary."""
         return Domain(
             reals=sum(gene.size for gene in self.genes), categories=(len(self.names),) if len(self.names) > 1 else ()
         )

@@ -31,7 +31,7 @@ class StackSpace:
 
     @property
     def domain(self) -> Domain:
-        """What an optimiser may vary."""
+        """What an optimizer may vary."""
         return Domain(
             reals=self.gain.size if self.gain else 0,
             integers=(self.max_repeat + 1,) * self.num_layers if self.vary_repeat else (),

@@ -10,7 +10,7 @@ are then needed, which is also where the exact sign test turns. The reported gai
 Measured, nominal 95%, 20,000 simulations each, 0/1 items, n 50 to 500, win rates 0.02 to 0.3 and loss rates 0 to 0.2:
 this interval covers 94.7 to 100% (92.9% where one item in fifty is won, none lost and n is 500), and its lower end, on
 which a claim rests, is above the truth in at most 2.4%. Plain percentile intervals cover 64 to 99%, BCa 63 to 98%,
-studentised 62 to 97% (lower end above the truth in up to 11%).
+studentized 62 to 97% (lower end above the truth in up to 11%).
 """
 
 from collections.abc import Mapping
@@ -50,7 +50,7 @@ def paired_interval(
 
     Args:
         a, b: objective -> item scores, on the same items of every objective in `weights`; others are ignored.
-        weights: objective -> share, not negative, not all 0; normalised to sum to 1.
+        weights: objective -> share, not negative, not all 0; normalized to sum to 1.
         seed: of the resampling; the result depends on nothing else random, nor on the order of the mappings.
         scale: objective -> factor of its item scores before weighting; 1 where absent.
         level: coverage of the interval, in (0, 1).

@@ -114,7 +114,7 @@ def _tabulate(table: Sequence[tuple[Hashable, ItemScores]]) -> _Table:
 
 
 def _fit(data: _Table, logistic: bool) -> tuple[float, _Array, _Array]:
-    """Maximise the penalised likelihood by Newton steps, halved while they do not improve it."""
+    """Maximize the penalized likelihood by Newton steps, halved while they do not improve it."""
     n_C, n_I = len(data.candidates), len(data.items)
     weight_O = data.weight_O / data.weight_O.mean()
     sd = np.concatenate([[_INTERCEPT_SD], np.full(n_C, _ABILITY_SD), np.full(n_I, _EASE_SD)])

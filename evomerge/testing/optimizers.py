@@ -1,4 +1,4 @@
-"""The contract of an optimiser as tests. Subclass, say how to create one, and pytest runs them:
+"""The contract of an optimizer as tests. Subclass, say how to create one, and pytest runs them:
 
 class TestMine(OptimizerContract):
     domain = Domain(reals=3)
@@ -21,9 +21,9 @@ _IN_FLIGHT = 6
 
 
 class OptimizerContract:
-    """What evomerge relies on in every optimiser.
+    """What evomerge relies on in every optimizer.
 
-    domain: what `create` is given. objectives: how many values the created optimiser takes.
+    domain: what `create` is given. objectives: how many values the created optimizer takes.
     learns: whether it must beat random search (scalar only). budget: proposals that it gets for that.
     """
 
@@ -33,7 +33,7 @@ class OptimizerContract:
     budget: int = 160
 
     def create(self, seed: int) -> Optimizer:
-        """Return a fresh optimiser."""
+        """Return a fresh optimizer."""
         raise NotImplementedError
 
     # -- what the tests share
@@ -49,7 +49,7 @@ class OptimizerContract:
         return sum(squares) + 0.1 * sum(option != 0 for option in point.categories)
 
     def other_point(self) -> Point:
-        """A point that no optimiser proposes by itself."""
+        """A point that no optimizer proposes by itself."""
         return Point(
             reals=tuple(0.111 + 0.001 * k for k in range(self.domain.reals)),
             integers=tuple(levels - 1 for levels in self.domain.integers),

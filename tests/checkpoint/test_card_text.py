@@ -23,7 +23,7 @@ def test_the_hub_reads_the_front_matter() -> None:
 
 
 def test_what_only_a_person_can_settle() -> None:
-    """Licences that differ, and models that only this machine knows; text that means something in YAML stays text."""
+    """Licenses that differ, and models that only this machine knows; text that means something in YAML stays text."""
     data = ModelCard(model_card("x", [Parent("./a", "mit", ""), Parent("./b", "apache-2.0", "")], "")).data.to_dict()
     assert data["license"] == "other"
     assert "base_model" not in data

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from evomerge import extract_lora
 from evomerge.checkpoint import open_model
-from evomerge.derived.lora._svd import factorise
+from evomerge.derived.lora._svd import factorize
 from evomerge.errors import DegenerateModel, InvalidInput
 from evomerge.recipe import ModelRef
 from evomerge.testing.pico import write_pico
@@ -120,9 +120,9 @@ def test_energy_keeps_the_smallest_rank_that_holds_it() -> None:
     v = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(1))).Q
     s = torch.tensor([8.0, 4.0, 2.0, 1.0])  # squares 64, 16, 4, 1 of 85
     delta = u[:, :4] * s @ v[:, :4].T
-    ranks = {energy: factorise(delta, 12, energy).rank for energy in (0.7, 0.76, 0.94, 0.95, 0.99, 1.0)}
+    ranks = {energy: factorize(delta, 12, energy).rank for energy in (0.7, 0.76, 0.94, 0.95, 0.99, 1.0)}
     assert ranks == {0.7: 1, 0.76: 2, 0.94: 2, 0.95: 3, 0.99: 4, 1.0: 4}
-    assert factorise(delta, 2, 0.99).rank == 2
+    assert factorize(delta, 2, 0.99).rank == 2
 
 
 def test_big_matrices_are_decomposed_at_random_but_the_same_each_time() -> None:
@@ -130,11 +130,11 @@ def test_big_matrices_are_decomposed_at_random_but_the_same_each_time() -> None:
     exact = torch.randn(1100, 8, generator=generator) @ torch.randn(8, 1300, generator=generator)
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    found = factorise(exact, 8)
+    found = factorize(exact, 8)
     assert not found.exact
     assert float((found.b @ found.a - exact).norm() / exact.norm()) < 1e-5
     noisy = exact + 0.1 * torch.randn(exact.shape, generator=generator)
-    first, second = factorise(noisy, 16), factorise(noisy, 16)
+    first, second = factorize(noisy, 16), factorize(noisy, 16)
     assert torch.equal(first.a, second.a)
     assert torch.equal(state, torch.get_rng_state())
     u, s, vh = torch.linalg.svd(noisy, full_matrices=False)

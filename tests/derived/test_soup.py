@@ -1,13 +1,13 @@
-"""Greedy soup: the algorithm on numbers, and its judgement on made-up items."""
+"""Greedy soup: the algorithm on numbers, and its judgment on made-up items."""
 
 from collections.abc import Mapping
 
 import pytest
 
 from evomerge.derived.soup import (
-    check_ingredients,
-    cook,
+    check_models,
     greedy_soup,
+    run_greedy_soup,
     soup_document,
 )
 from evomerge.errors import InvalidInput, NothingScored
@@ -83,7 +83,9 @@ def refs(*names: str) -> list[ModelRef]:
 
 def test_the_winner_is_judged_on_items_that_chose_nothing() -> None:
     fake, lines = Fake({"good": 6, "bad": 1, "fair": 5}), []
-    soup = cook(refs("bad", "good", "broken", "fair"), OBJECTIVES, POOLS, fake.score, seed=0, say=lines.append)
+    soup = run_greedy_soup(
+        refs("bad", "good", "broken", "fair"), OBJECTIVES, POOLS, fake.score, seed=0, say=lines.append
+    )
     assert soup.best == "good"
     assert [soup.models[each] for each in soup.greedy.members] == ["good", "fair"]
     assert fake.pools == ["select"] * 6 + ["report"] * 2
@@ -100,7 +102,7 @@ def test_the_winner_is_judged_on_items_that_chose_nothing() -> None:
 
 def test_a_soup_of_one_claims_nothing() -> None:
     fake = Fake({"good": 9, "bad": 1})
-    soup = cook(refs("good", "bad"), OBJECTIVES, POOLS, fake.score, seed=0)
+    soup = run_greedy_soup(refs("good", "bad"), OBJECTIVES, POOLS, fake.score, seed=0)
     assert soup.interval is None
     assert "No average was better" in soup.text
     assert fake.pools.count("report") == 1
@@ -108,9 +110,9 @@ def test_a_soup_of_one_claims_nothing() -> None:
 
 
 def test_a_soup_needs_two_different_checkpoints() -> None:
-    check_ingredients(refs("a", "b"))
+    check_models(refs("a", "b"))
     for names in (["a"], [], ["a", "b", "a"]):
         with pytest.raises(InvalidInput, match="at least two different checkpoints"):
-            check_ingredients(refs(*names))
+            check_models(refs(*names))
     document = soup_document(refs("a", "b"))
     assert [entry["parameters"] for entry in document["models"]] == [{"weight": 1.0}] * 2

@@ -110,9 +110,9 @@ def test_gains_are_refused_where_they_are_not_known_to_be_right(family: str, tmp
         plan_merge({**stack((folder, 0, 3)), "evomerge": {"gains": [0.5] * 3}})
 
 
-def test_gains_are_refused_where_the_residual_stream_is_normalised(tmp_path: Path) -> None:
+def test_gains_are_refused_where_the_residual_stream_is_normalized(tmp_path: Path) -> None:
     folder = write_pico(tmp_path / "model", 0, family="opt", do_layer_norm_before=False)
-    with pytest.raises(InvalidInput, match="normalises the residual stream"):
+    with pytest.raises(InvalidInput, match="normalizes the residual stream"):
         plan_merge({**stack((folder, 0, 3)), "evomerge": {"gains": [0.5] * 3}})
 
 

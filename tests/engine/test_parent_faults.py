@@ -105,7 +105,7 @@ def pickle_only(folder: Path) -> None:
     (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
 
 
-def quantise(folder: Path) -> None:
+def quantize(folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text())
     config["quantization_config"] = {"quant_method": "gptq", "bits": 4}
     (folder / "config.json").write_text(json.dumps(config))
@@ -131,7 +131,7 @@ FAULTS: dict[Callable[[Path], None], tuple[type[EvomergeError], str]] = {
     leave_folder: (RefusedForSafety, "expected a .safetensors file beside it"),
     twice: (InvalidInput, "stands in"),
     pickle_only: (RefusedForSafety, "a pickle"),
-    quantise: (InvalidInput, "is quantised (gptq)"),
+    quantize: (InvalidInput, "is quantized (gptq)"),
     no_config: (InvalidInput, "config.json is missing"),
 }
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from evomerge.checkpoint import Checkpoint
 from evomerge.cli.check import command
-from evomerge.engine import kinship, vocabulary_notes
+from evomerge.engine import relatedness, vocabulary_notes
 from evomerge.testing.pico import write_pico
 
 
@@ -35,7 +35,7 @@ def moved(base: Path, folder: Path, scale: float) -> Path:
 @pytest.mark.parametrize("scale", [0.01, 0.1])
 def test_the_size_of_a_task_vector(scale: float, tmp_path: Path) -> None:
     base = write_pico(tmp_path / "base", 0)
-    (found,) = kinship(opened(base), [opened(moved(base, tmp_path / "child", scale))], torch.float32)
+    (found,) = relatedness(opened(base), [opened(moved(base, tmp_path / "child", scale))], torch.float32)
     assert found.size == pytest.approx(scale, rel=0.05)
     assert found.cosine == pytest.approx((1 + scale**2) ** -0.5, abs=1e-3)
     assert found.lost < 0.01
@@ -44,7 +44,7 @@ def test_the_size_of_a_task_vector(scale: float, tmp_path: Path) -> None:
 
 def test_a_stranger_and_a_twin(tmp_path: Path) -> None:
     base, other = write_pico(tmp_path / "base", 0), write_pico(tmp_path / "other", 1)
-    stranger, twin = kinship(opened(base), [opened(other), opened(base)], None)
+    stranger, twin = relatedness(opened(base), [opened(other), opened(base)], None)
     assert "other does not descend from base" in str(stranger.warning)
     assert abs(stranger.cosine) < 0.2
     assert "have the same weights" in str(twin.warning)
@@ -53,7 +53,7 @@ def test_a_stranger_and_a_twin(tmp_path: Path) -> None:
 def test_a_task_vector_below_the_resolution_of_the_result(tmp_path: Path) -> None:
     base = write_pico(tmp_path / "base", 0)
     child = opened(moved(base, tmp_path / "child", 1e-4))
-    coarse, fine = (kinship(opened(base), [child], dtype)[0] for dtype in ("bfloat16", "float32"))
+    coarse, fine = (relatedness(opened(base), [child], dtype)[0] for dtype in ("bfloat16", "float32"))
     assert coarse.lost > 0.9
     assert "below the resolution of bfloat16" in str(coarse.warning)
     assert fine.lost < 0.01
@@ -71,7 +71,7 @@ def test_the_check_command_shows_numbers_and_warnings(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump(document))
     result = CliRunner().invoke(command, [str(path), "--json"])
     facts = json.loads(result.output)["facts"]
-    assert "cosine" in facts["kinship"][0]
+    assert "cosine" in facts["relatedness"][0]
     assert any("does not descend" in note for note in facts["notes"])
 
 
@@ -111,7 +111,7 @@ def test_a_parent_with_an_adapter(tmp_path: Path) -> None:
     extract_lora(moved(base, tmp_path / "child", 0.05), base, tmp_path / "lora", rank=64)
     facts = checked(arithmetic(base, f"{base}+{tmp_path / 'lora'}"), tmp_path)
     assert len(facts["parents"]) == 2
-    (line,) = facts["kinship"]
+    (line,) = facts["relatedness"]
     assert line.startswith(f"{base}+{tmp_path / 'lora'}: task vector 4.") or "task vector 5." in line
     assert facts["notes"] == []
 
@@ -122,7 +122,7 @@ def test_a_merge_as_a_parent(tmp_path: Path) -> None:
     near = moved(base, tmp_path / "near", 0.02)
     inner = arithmetic(base, near, other)
     facts = checked(arithmetic(base, "inner", evomerge={"merges": {"inner": inner}}), tmp_path)
-    assert [line.partition(": task vector")[0] for line in facts["kinship"]] == ["inner", str(near), str(other)]
+    assert [line.partition(": task vector")[0] for line in facts["relatedness"]] == ["inner", str(near), str(other)]
     strangers = [note for note in facts["notes"] if "does not descend" in note]
     assert [note.partition(" does not")[0] for note in strangers] == ["inner", str(other)]  # half of one is a stranger
 
@@ -134,7 +134,7 @@ def test_other_vocabulary_sizes_are_left_out_of_the_comparison(tmp_path: Path) -
     same = {name: old[name] * 1.01 if tensor.shape == old[name].shape else tensor for name, tensor in tensors.items()}
     save_file(same, longer / "model.safetensors", {"format": "pt"})
     facts = checked(arithmetic(base, longer, tokenizer={"source": "base"}), tmp_path)
-    (line,) = facts["kinship"]
+    (line,) = facts["relatedness"]
     assert "task vector 1.00% of the base's size, cosine 1.0000" in line
 
 

@@ -9,7 +9,7 @@ import torch
 from evomerge.checkpoint import Parents
 from evomerge.engine import (
     LiveModel,
-    Share,
+    MemoryShare,
     estimate,
     make_plan,
     tier_of,
@@ -19,7 +19,7 @@ from evomerge.engine.live._residency import (
     GIB,
     Free,
     Need,
-    Residence,
+    Residency,
     choose,
     enough,
     free_memory,
@@ -68,7 +68,7 @@ def test_bytes_are_counted_once(pico: dict[str, Path]) -> None:
 
 
 def test_this_machine_is_measured(pico: dict[str, Path]) -> None:
-    free = free_memory(CPU, Share())
+    free = free_memory(CPU, MemoryShare())
     assert free.device is None and free.host > 100 << 20
     assert tier_of(Parents([ModelRef(str(pico["one"]))]), [CPU]) == "mapped"
 
@@ -149,7 +149,7 @@ def test_pinned_tensors_travel_ahead_and_are_let_go(pico: dict[str, Path], monke
     gpu = FakeGpu(monkeypatch)
     model = Parents([ModelRef(str(pico["one"]))])[ModelRef(str(pico["one"]))]
     first, second, *_ = (model.stored(name)[0] for name in model.tensors)
-    residence = Residence("pinned", CPU)
+    residence = Residency("pinned", CPU)
     residence.keeps = False  # as on a GPU
     residence.ahead([first])
     residence.ahead([first])

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan
 from evomerge.engine import _statistics_cache as stores
-from evomerge.engine._statistics_cache import StatisticsStore
-from evomerge.methods import Busy, Statistics
+from evomerge.engine._statistics_cache import StatisticsCache
+from evomerge.methods import Statistics, StatisticsLocked
 from evomerge.recipe import parse_recipe
 
 THINNED = {"weight": 0.7, "density": 0.5}
@@ -72,7 +72,7 @@ def forbid_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(self: Any, known: Any) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(stores.Shelf, "begin", begin)
+    monkeypatch.setattr(stores.CacheEntry, "begin", begin)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -207,7 +207,7 @@ def test_work_that_another_process_does_comes_last(
     for path in kept:
         path.unlink()
     first = files_in_order(tmp_path, kept)[0]
-    other = FileLock(StatisticsStore(tmp_path).lock(first.stem).lock_file)
+    other = FileLock(StatisticsCache(tmp_path).lock(first.stem).lock_file)
     other.acquire()
     waited: list[bool] = []
     acquire = FileLock.acquire
@@ -262,24 +262,24 @@ def test_two_processes_share_the_work(pico: dict[str, Path], tmp_path: Path) -> 
 
 def test_busy_is_raised_at_once_and_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stores, "PATIENCE_SECONDS", 0.01)
-    store = StatisticsStore(tmp_path)
-    shelf = stores.Shelf(store, "ab" * 32)
+    store = StatisticsCache(tmp_path)
+    shelf = stores.CacheEntry(store, "ab" * 32)
     with store.lock("ab" * 32):
-        with pytest.raises(Busy):
+        with pytest.raises(StatisticsLocked):
             shelf.begin({})
         store.patient = True
         known: dict[str, torch.Tensor] = {}
         shelf.begin(known)
         shelf.end({"gram": torch.ones(2, 2, dtype=torch.float64)}, True)
-    assert stores.Shelf(store, "ab" * 32).load()["gram"].sum() == 4
+    assert stores.CacheEntry(store, "ab" * 32).load()["gram"].sum() == 4
 
 
 def test_the_cap_deletes_what_was_used_longest_ago(tmp_path: Path) -> None:
-    store = StatisticsStore(tmp_path)
+    store = StatisticsCache(tmp_path)
     for number in range(4):
-        shelf = stores.Shelf(store, f"{number}" * 64)
+        shelf = stores.CacheEntry(store, f"{number}" * 64)
         shelf.end({"gram": torch.ones(1000, dtype=torch.float64)}, True)
         os.utime(store.path(f"{number}" * 64), (number, number))
-    stores.Shelf(store, "0" * 64).load()  # looked up: the youngest now
-    StatisticsStore(tmp_path, cap_bytes=20_000)
+    stores.CacheEntry(store, "0" * 64).load()  # looked up: the youngest now
+    StatisticsCache(tmp_path, cap_bytes=20_000)
     assert [path.stem[0] for path in files(tmp_path)] == ["0", "3"]

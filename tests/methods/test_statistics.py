@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from evomerge.methods import Busy, Statistics
+from evomerge.methods import Statistics, StatisticsLocked
 from evomerge.methods import della as _ranked
 from evomerge.methods.core import _random_mask as _random
 from evomerge.methods.kernels.cpu import _dispatch as _fused
@@ -79,7 +79,7 @@ class Recorder:
     def begin(self, known: dict[str, Any]) -> None:
         self.begun += 1
         if self.busy:
-            raise Busy
+            raise StatisticsLocked
 
     def end(self, known: dict[str, Any], changed: bool) -> None:
         if changed:
@@ -90,7 +90,7 @@ def test_a_keeper_is_asked_before_and_told_after() -> None:
     base, model = tensors(500, torch.float32)
     keeper = Recorder(busy=True)
     statistics = Statistics([model], base, keeper=keeper)
-    with pytest.raises(Busy):
+    with pytest.raises(StatisticsLocked):
         statistics.gram()
     assert not statistics._lasting
     keeper.busy = False
@@ -105,7 +105,7 @@ def test_a_keeper_is_asked_before_and_told_after() -> None:
 def test_lasting_numbers_are_float64_in_main_memory() -> None:
     base, model = tensors(600, torch.bfloat16)
     statistics = Statistics([model.view(20, 30)], base.view(20, 30))
-    statistics.gram(), statistics.fibre_gram("last"), statistics.fibre_gram("first")
+    statistics.gram(), statistics.fiber_gram("last"), statistics.fiber_gram("first")
     statistics.random(0, 0.5, (1, 2)), statistics.ranked(0, 0.5, _ranked.ranking((20, 30), 0.1), (1, 2))
     assert len(statistics._lasting) == 5
     assert all(each.dtype == torch.float64 and each.is_cpu for each in statistics._lasting.values())

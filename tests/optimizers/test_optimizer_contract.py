@@ -1,4 +1,4 @@
-"""Every registered optimiser keeps the shipped contract, on every kind of domain it accepts."""
+"""Every registered optimizer keeps the shipped contract, on every kind of domain it accepts."""
 
 from typing import Any
 
@@ -76,6 +76,6 @@ class TestQuasiRandom(_Registered):
     learns = False
 
 
-def test_every_registered_optimiser_is_tested() -> None:
+def test_every_registered_optimizer_is_tested() -> None:
     tested = {cls.name for cls in _Registered.__subclasses__()}
     assert tested == set(OPTIMIZERS)

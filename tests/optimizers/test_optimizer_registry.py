@@ -20,7 +20,7 @@ _REAL = Domain(reals=3)
 _CATEGORIES = Domain(reals=3, categories=(2,))
 
 
-def test_importing_the_room_loads_no_optimiser_library() -> None:
+def test_importing_the_room_loads_no_optimizer_library() -> None:
     code = (
         "import sys, evomerge.optimizers, evomerge.stats; evomerge.optimizers.validate_options('tpe', {}, "
         "evomerge.optimizers._domain.Domain(reals=2), 1); "
@@ -48,7 +48,7 @@ def test_optuna_is_another_name(options: dict[str, Any], name: str) -> None:
     assert (optimizer.name, optimizer.objectives) == (name, 2)
 
 
-def test_scalar_optimisers_take_one_value_however_many_objectives() -> None:
+def test_scalar_optimizers_take_one_value_however_many_objectives() -> None:
     for name, info in OPTIMIZERS.items():
         optimizer = create(name, _REAL, objectives=3, seed=0, start=None, options={})
         assert optimizer.objectives == (1 if info.scalar else 3) and optimizer.name == name

@@ -59,14 +59,14 @@ def test_a_failure_counts_as_worse_than_every_scored_one_whatever_the_scale(offs
 
 
 def test_a_generation_of_mostly_failures_teaches_nothing_and_one_of_fewer_does() -> None:
-    for failures, learnt in ((5, False), (4, True)):
+    for failures, learned in ((5, False), (4, True)):
         optimizer = make(Domain(reals=4), popsize=8)
         before = optimizer.mean()
         proposals = [optimizer.ask() for _ in range(8)]
         for proposal in proposals:
             failed = proposal.number < failures
             optimizer.tell(proposal.number, None if failed else (sphere(proposal.point),))
-        assert (optimizer.mean() != before) is learnt
+        assert (optimizer.mean() != before) is learned
         again = optimizer.ask()
         assert again.generation == 1 and again.point not in [proposal.point for proposal in proposals]
 
@@ -115,7 +115,7 @@ def test_late_drawing_keeps_workers_from_costing_candidates() -> None:
 
 
 def test_an_injected_point_teaches() -> None:
-    """A much better point, seen once, draws the mean towards it; it takes a slot of its generation."""
+    """A much better point, seen once, draws the mean toward it; it takes a slot of its generation."""
     target = Point(reals=(0.95,) * 5)
     moved = []
     for injected in (False, True):
@@ -161,7 +161,7 @@ def test_a_restart_cuts_the_generation_in_progress_short() -> None:
     assert set(full) == {6} and cut < 6 and new == 1
 
 
-def test_answers_from_before_a_restart_are_taken_and_not_learnt_from() -> None:
+def test_answers_from_before_a_restart_are_taken_and_not_learned_from() -> None:
     def run(late: bool) -> list[Point]:
         optimizer = make(Domain(reals=3), popsize=6, tolx=1e-3)
         play(optimizer, 60)
@@ -238,7 +238,7 @@ def test_a_target_that_moves_for_a_long_time_is_no_stagnation() -> None:
     assert optimizer.generation_size == 4
 
 
-def test_quantised_scores_with_plateaus_neither_stop_nor_restart_it() -> None:
+def test_quantized_scores_with_plateaus_neither_stop_nor_restart_it() -> None:
     """Accuracies on few items are mostly ties."""
     optimizer = make(Domain(reals=6))
     size = optimizer.generation_size

@@ -61,7 +61,7 @@ def test_start_is_the_first_proposal_and_there_is_no_mean() -> None:
         assert optimizer.mean() is None
 
 
-def test_nsga2_moves_its_population_towards_the_front() -> None:
+def test_nsga2_moves_its_population_toward_the_front() -> None:
     optimizer = make("nsga2", Domain(reals=6), objectives=2, popsize=16)
     sums: list[float] = []
     for _ in range(400):

@@ -75,7 +75,7 @@ def test_workers_that_start_together_wait_for_one_copy(wire: Wire, tmp_path: Pat
     for thread in threads:
         thread.join()
     assert len(set(found)) == 1 and len(found) == 4
-    assert len(wire.pieces) == len(set(wire.pieces)), "every piece travelled once"
+    assert len(wire.pieces) == len(set(wire.pieces)), "every piece traveled once"
 
 
 def test_a_folder_that_is_the_same_here_is_used_as_it_is(wire: Wire, tmp_path: Path, monkeypatch) -> None:

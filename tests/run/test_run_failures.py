@@ -122,7 +122,7 @@ def test_a_stack_without_a_layer_is_infeasible(run_search) -> None:
 
 
 def test_a_scorer_that_reseeds_the_global_generators_changes_nothing(run_search) -> None:
-    """The optimiser has a stream of its own."""
+    """The optimizer has a stream of its own."""
     plain = run_search(out="plain", budget={"candidates": 20})
     reseeded = run_search(out="reseeded", tasks=[task("reseeding")], budget={"candidates": 20})
     points = [[each.point for each in run.candidates() if each.kind == "candidate"] for run in (plain, reseeded)]

@@ -1,4 +1,4 @@
-"""The loop: budgets, subsets, duplicates, what the optimiser is told, several objectives."""
+"""The loop: budgets, subsets, duplicates, what the optimizer is told, several objectives."""
 
 import os
 import time

@@ -24,7 +24,7 @@ from evomerge.run._objectives import (
     shortfall,
     vector,
 )
-from evomerge.run._ranking import Standings, effects_of, handicap
+from evomerge.run._ranking import Ranking, effects_of, handicap
 
 TWO = [task(), task("otherness")]
 
@@ -105,7 +105,7 @@ def test_standings_rank_candidates_of_hard_and_easy_subsets() -> None:
         2: items(range(50), set(range(38))),  # well below number 0 on the easy half
         3: items(range(50, 100), set(range(50, 75))),  # well above number 0 on the hard half
     }
-    standings = Standings([objective()], table, {})
+    standings = Ranking([objective()], table, {})
     raw = {each: sum(scores["a"].values) / len(scores["a"].values) for each, scores in table.items()}
     assert raw[2] > raw[3]
     assert standings.ranked([0, 2, 3]) == [3, 0, 2]
@@ -118,8 +118,8 @@ def test_standings_rank_candidates_of_hard_and_easy_subsets() -> None:
 def test_the_front_of_given_values() -> None:
     both = [objective("a"), objective("b")]
     values = {1: {"a": 0.9, "b": 0.1}, 2: {"a": 0.5, "b": 0.5}, 3: {"a": 0.4, "b": 0.5}, 4: {"a": 0.1, "b": 0.9}}
-    assert sorted(Standings.of_values(both, values, {}).front([1, 2, 3, 4])) == [1, 2, 4]
-    assert Standings.of_values(both, values, {"b": 0.45}).front([1, 2, 3]) == [2]
+    assert sorted(Ranking.of_values(both, values, {}).front([1, 2, 3, 4])) == [1, 2, 4]
+    assert Ranking.of_values(both, values, {"b": 0.45}).front([1, 2, 3]) == [2]
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------

@@ -323,7 +323,7 @@ def test_budget_and_workers_may_change_until_the_proof(begun: Path) -> None:
 def test_a_library_that_now_proposes_other_points_is_told_the_recorded_ones(
     pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As after an upgrade of an optimiser: same calls, other points."""
+    """As after an upgrade of an optimizer: same calls, other points."""
     from evomerge.run import Silent
     from evomerge.run.loop import _resume as _replay
 

@@ -14,10 +14,10 @@ from evomerge.run import (
     Run,
     Setup,
     search,
-    utilisation,
+    utilization,
 )
 from evomerge.run._driver import _executor
-from evomerge.run.loop._utilization import Busy, share
+from evomerge.run.loop._utilization import UtilizationMeter, share
 
 
 def inline(setup: Setup, **replaced: Callable[..., Any]) -> Any:
@@ -98,8 +98,8 @@ def test_a_proof_waits_for_workers_and_stops_without_them(search_file: Path, tmp
     assert search(search_file, tmp_path / "run", candidates=3).state == "done"
 
 
-def test_utilisation_counts_workers_while_they_are_up() -> None:
-    busy = Busy({})
+def test_utilization_counts_workers_while_they_are_up() -> None:
+    busy = UtilizationMeter({})
     busy.tick(5.0, 4)  # before the first candidate nothing counts
     busy.begin(10.0)
     busy.begin(11.0)
@@ -108,19 +108,19 @@ def test_utilisation_counts_workers_while_they_are_up() -> None:
     busy.tick(14.0, 2)
     busy.spent(3.0)
     assert share(busy.plain()) == pytest.approx(4.5 / 6.0)
-    later = Busy(busy.plain())  # another session: its clock starts where the other's ended
+    later = UtilizationMeter(busy.plain())  # another session: its clock starts where the other's ended
     later.begin(20.0)
     later.tick(22.0, 2)
     later.spent(4.0)
     assert share(later.plain()) == pytest.approx(8.5 / 10.0)
-    assert share({}) is None and share(None) is None and share(Busy({}).plain()) is None
+    assert share({}) is None and share(None) is None and share(UtilizationMeter({}).plain()) is None
 
 
-def test_utilisation_of_a_run(search_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_utilization_of_a_run(search_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICO_SLEEP", "0.05")
     run = search(search_file, tmp_path / "run", candidates=6)
-    found = utilisation(run)
+    found = utilization(run)
     assert found is not None and 0.5 < found <= 1.0
     spent = sum(each.seconds for each in run.candidates() if each.kind != "mean")
     assert run.fact("busy")["spent"] == pytest.approx(spent)
-    assert utilisation(Run(tmp_path / "run")) == found
+    assert utilization(Run(tmp_path / "run")) == found

@@ -37,13 +37,13 @@ def test_device_part_needs_no_other_packages(tmp_path: Path) -> None:
     assert "| task_arithmetic |" in run.stdout
 
 
-def test_every_method_is_materialised(tmp_path: Path) -> None:
+def test_every_method_is_materialized(tmp_path: Path) -> None:
     resident = import_module("bench_resident")
     base = write_pico(tmp_path / "base", 0, dtype="bfloat16")
     for seed, name in enumerate(("one", "two", "three"), 1):
         write_pico(tmp_path / name, seed, near=base, dtype="bfloat16")
     every = (*resident.METHODS, "della")
-    rows = resident.materialise(tmp_path, every, repeats=2)
+    rows = resident.materialize(tmp_path, every, repeats=2)
     assert [row["method"] for row in rows] == list(every)
     assert all(0 < row["copy s"] < row["s"] for row in rows)
 
@@ -52,5 +52,5 @@ def test_scoring_parts() -> None:
     resident = import_module("bench_resident")
     setup = resident.quickstart()
     found = resident.share("quickstart", setup, 4, 1, 1)
-    assert 0 < found["materialisation s"] < found["candidate s"]
+    assert 0 < found["materialization s"] < found["candidate s"]
     assert [(row["after"], row["and after"]) for row in resident.growth(2, setup)] == [(20, 22), (22, 24)]

@@ -176,7 +176,7 @@ def test_a_method_is_a_choice_and_gets_its_own_parameters_only() -> None:
         parse_recipe(document)
 
 
-def test_values_snap_so_that_neighbours_are_one_recipe() -> None:
+def test_values_snap_so_that_neighbors_are_one_recipe() -> None:
     space = SPACES["fixed"]
     near = [space.decode(Point(reals=(0.5 + shift, 0.25))) for shift in (-1e-5, 0.0, 1e-5, 1e-3)]
     assert near[0] == near[1] == near[2] != near[3]
@@ -246,7 +246,7 @@ OTHER = {
     "another division": merge(models=weights([{"filter": "mlp", "value": 0.1}, {"value": 0.9}])),
     "a gap": merge(models=weights([{"filter": "model.layers.0.", "value": 0.1}])),
     "no value": merge(models=[{"model": ONE.name}, {"model": TWO.name}]),
-    "normalised": merge(parameters={"normalize": True}),
+    "normalized": merge(parameters={"normalize": True}),
 }
 
 

@@ -8,7 +8,7 @@ import torch
 from evomerge.checkpoint import Model, TensorStream
 from evomerge.derived.lora._modules import Module, ModuleMap
 from evomerge.derived.lora._records import LoraModule, LoraOptions, LoraReport
-from evomerge.derived.lora._svd import Factors, factorise, squared_norm
+from evomerge.derived.lora._svd import Factors, factorize, squared_norm
 from evomerge.errors import DegenerateModel, InvalidInput
 
 SHOWN = 5  # problems that one message lists
@@ -89,7 +89,7 @@ class Extractor:
 
     def _decompose(self, module: Module, delta: torch.Tensor, stream: TensorStream) -> None:
         delta = delta.T if module.transposed else delta
-        factors = _cast(factorise(delta, self.options.rank, self.options.energy), self.options.dtype)
+        factors = _cast(factorize(delta, self.options.rank, self.options.energy), self.options.dtype)
         lost = squared_norm(delta - factors.b.float() @ factors.a.float())
         stream.write(f"{_PREFIX}{module.name}.lora_A.weight", factors.a)
         stream.write(f"{_PREFIX}{module.name}.lora_B.weight", factors.b)

@@ -48,7 +48,7 @@ class LoraOptions:
 class LoraModule:
     """One decomposed weight. shape: (out, in). error: what is lost of its delta, ||delta - B A|| / ||delta||.
 
-    exact: a full decomposition was made, else a randomised one.
+    exact: a full decomposition was made, else a randomized one.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Low-rank factors of one matrix: exact where that is cheap, randomised for big matrices. Tensors in, tensors out."""
+"""Low-rank factors of one matrix: exact where that is cheap, randomized for big matrices. Tensors in, tensors out."""
 
 from typing import NamedTuple
 
@@ -22,10 +22,10 @@ class Factors(NamedTuple):
         return int(self.a.shape[0])
 
 
-def factorise(delta: torch.Tensor, rank: int, energy: float | None = None) -> Factors:
+def factorize(delta: torch.Tensor, rank: int, energy: float | None = None) -> Factors:
     """Return the best factors of at most `rank` (Eckart & Young 1936), the singular values shared between them evenly.
 
-    A matrix with more than EXACT_UP_TO rows and columns gets the randomised decomposition of Halko, Martinsson &
+    A matrix with more than EXACT_UP_TO rows and columns gets the randomized decomposition of Halko, Martinsson &
     Tropp 2011 (https://arxiv.org/abs/0909.4061, algorithm 4.4) where `rank` is less than a quarter of its size.
 
     Args:
@@ -39,7 +39,7 @@ def factorise(delta: torch.Tensor, rank: int, energy: float | None = None) -> Fa
     if exact:
         u, s, vh = _exact(delta, rank)
     else:
-        u, s, vh = _randomised(delta, rank + OVERSAMPLING)
+        u, s, vh = _randomized(delta, rank + OVERSAMPLING)
     kept = rank if energy is None else _rank_for(s[:rank], energy * squared_norm(delta))
     root = s[:kept].sqrt()
     return Factors((u[:, :kept] * root).contiguous(), (root[:, None] * vh[:kept]).contiguous(), exact)
@@ -65,7 +65,7 @@ def _exact(delta: torch.Tensor, rank: int) -> tuple[torch.Tensor, torch.Tensor, 
     return (long, s[:rank], short) if tall else (short.T, s[:rank], long.T)
 
 
-def _randomised(delta: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _randomized(delta: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return approximate leading singular triplets; the random start is the same every time, and no global one."""
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(delta.shape[1], size, generator=generator).to(delta.device)

@@ -4,15 +4,23 @@ Must not import `results`, `api` or `cli`.
 """
 
 from evomerge.derived.soup._card import soup_sections
-from evomerge.derived.soup._soup import Greedy, Soup, SoupStep, check_ingredients, cook, greedy_soup, soup_document
+from evomerge.derived.soup._soup import (
+    Greedy,
+    Soup,
+    SoupStep,
+    check_models,
+    greedy_soup,
+    run_greedy_soup,
+    soup_document,
+)
 
 __all__ = [
     "Greedy",
     "Soup",
     "SoupStep",
-    "check_ingredients",
-    "cook",
+    "check_models",
     "greedy_soup",
+    "run_greedy_soup",
     "soup_document",
     "soup_sections",
 ]

@@ -134,7 +134,7 @@ class Soup:
         }
 
 
-def check_ingredients(models: Sequence[ModelRef]) -> None:
+def check_models(models: Sequence[ModelRef]) -> None:
     """Raise InvalidInput for fewer than two models, or one that is named twice."""
     if len(models) < 2 or len(set(models)) < len(models):
         found = f"{len(models)} checkpoint(s)" + (", one of them twice" if len(set(models)) < len(models) else "")
@@ -147,7 +147,7 @@ def soup_document(models: Sequence[ModelRef]) -> dict[str, Any]:
     return {"merge_method": "linear", "models": entries}
 
 
-def cook(
+def run_greedy_soup(
     models: Sequence[ModelRef],
     objectives: Sequence[Objective],
     pools: Mapping[str, Mapping[Pool, Sequence[int]]],
@@ -165,7 +165,7 @@ def cook(
     Raises:
         NothingScored: see `greedy_soup`, or the winner cannot be scored on the report pool.
     """
-    kitchen = _Kitchen(models, objectives, pools, score, say)
+    kitchen = _SoupEvaluator(models, objectives, pools, score, say)
     greedy = greedy_soup(len(models), kitchen.value)
     winner, best = greedy.members, greedy.members[:1]
     items = {members: kitchen.items("report", members) for members in dict.fromkeys([winner, best])}
@@ -190,7 +190,7 @@ def cook(
     )
 
 
-class _Kitchen:
+class _SoupEvaluator:
     """Scores averages of the models, and keeps why some could not be."""
 
     def __init__(

@@ -9,19 +9,19 @@ import torch
 
 from evomerge.checkpoint import Parents
 from evomerge.engine._build import Builder
-from evomerge.engine._statistics_cache import StatisticsStore
+from evomerge.engine._statistics_cache import StatisticsCache
 from evomerge.engine._tokenizer import template_of, vocabulary
 from evomerge.engine.live._parameter_map import Slot
 from evomerge.engine.live._residency import (
-    Residence,
-    Share,
+    MemoryShare,
+    Residency,
     Tier,
     tier_of,
     visible,
 )
 from evomerge.engine.live._skeleton import Skeleton
 from evomerge.engine.plan._records import Origin, Plan, TensorPlan
-from evomerge.methods import Busy
+from evomerge.methods import StatisticsLocked
 
 SKELETONS = (
     32  # model objects that are kept: of more depths, or more orders of unlike layers, than searches visit often
@@ -49,7 +49,7 @@ class LiveModel:
         device: str = "cpu",
         devices: Sequence[torch.device | str] | None = None,
         cache: Path | None = None,
-        share: Share | None = None,
+        share: MemoryShare | None = None,
     ):
         """Choose devices and tier; nothing is read yet.
 
@@ -63,7 +63,7 @@ class LiveModel:
         self.tier: Tier = tier_of(parents, self.devices, share)
         self.model: Any = None
         self.tokenizer: Any = None
-        self._store = None if cache is None else StatisticsStore(cache)
+        self._store = None if cache is None else StatisticsCache(cache)
         self._builders = {each: self._builder(each) for each in self.devices}
         self._skeletons: dict[str, Skeleton] = {}
         self._own: dict[tuple[str, torch.dtype], torch.Tensor] = {}
@@ -74,7 +74,7 @@ class LiveModel:
         self._forth = True
 
     def _builder(self, device: torch.device) -> Builder:
-        residence = Residence(self.tier, device)
+        residence = Residency(self.tier, device)
         return Builder(self.parents, keep_statistics=True, device=device, residence=residence, store=self._store)
 
     @property
@@ -151,7 +151,7 @@ class LiveModel:
         """Write a tensor; return whether that was done, or has to wait."""
         try:
             self._builders[memory.device].build(plan, memory)
-        except Busy:
+        except StatisticsLocked:
             return False
         return True
 

@@ -47,7 +47,7 @@ class Free(NamedTuple):
     host: int
 
 
-class Share(NamedTuple):
+class MemoryShare(NamedTuple):
     """The fraction of a GPU's and of main memory that is this process's, where several work side by side."""
 
     device: float = 1.0
@@ -64,19 +64,19 @@ def choose(need: Need, free: Free) -> Tier:
     return "pinned" if need.pinned + HOST_RESERVE <= free.host else "mapped"
 
 
-def tier_of(parents: Parents, devices: Sequence[torch.device], share: Share | None = None) -> Tier:
+def tier_of(parents: Parents, devices: Sequence[torch.device], share: MemoryShare | None = None) -> Tier:
     """Return the tier in which these parents would be merged on these devices together, as memory stands now."""
-    free = [free_memory(device, share or Share()) for device in devices]
+    free = [free_memory(device, share or MemoryShare()) for device in devices]
     on_devices = [each.device for each in free if each.device is not None]
     return choose(needed(parents), Free(sum(on_devices) if on_devices else None, free[0].host))
 
 
-def visible(parents: Parents, device: str, share: Share | None = None) -> list[torch.device]:
+def visible(parents: Parents, device: str, share: MemoryShare | None = None) -> list[torch.device]:
     """Return the devices that "cuda" (as many GPUs as it takes), "cuda:1", "cpu", ... stand for."""
     if device != "cuda" or not torch.cuda.is_available():
         return [device_of(device)]  # complete with its number, as tensors name it
     every = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
-    need, free = needed(parents), [free_memory(each, share or Share()) for each in every]
+    need, free = needed(parents), [free_memory(each, share or MemoryShare()) for each in every]
     return every[: enough(need, [each.device or 0 for each in free])]
 
 
@@ -100,7 +100,7 @@ def needed(parents: Parents) -> Need:
     )
 
 
-def free_memory(device: torch.device, share: Share) -> Free:
+def free_memory(device: torch.device, share: MemoryShare) -> Free:
     """Measure what this process may still take."""
     memory = psutil.virtual_memory()
     free = min(memory.available, _left_of_container())
@@ -121,7 +121,7 @@ def _left_of_container(group: Path = CONTROL_GROUP) -> int:
         return sys.maxsize
 
 
-class Residence:
+class Residency:
     """Gives stored tensors on the device where they are merged, from where the tier keeps them.
 
     keeps: whether a tensor that was given stays where it is, so that a model may use it as it stands.

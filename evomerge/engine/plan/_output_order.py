@@ -20,7 +20,7 @@ from evomerge.recipe import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class OutputSite:
     """One tensor of the result.
 
     name: in the result. inputs: each source and what it calls this tensor. base: the same of the base, if the method
@@ -35,7 +35,7 @@ class Place:
     gain: float
 
 
-class Walk:
+class OutputOrder:
     """The order of a result. Problems of depth and gains are collected; while there are any, places make no sense."""
 
     def __init__(self, recipe: Recipe, parents: Parents):
@@ -86,7 +86,7 @@ class Walk:
             self.problems.append(f"evomerge.gains cannot be applied to {family}: its norms add 1 to the stored weight")
         if self.parents[self.recipe.donor].text_config.get("do_layer_norm_before") is False:
             self.problems.append(
-                f"evomerge.gains cannot be applied to this {family}: it normalises the residual stream"
+                f"evomerge.gains cannot be applied to this {family}: it normalizes the residual stream"
             )
 
     def layers(self) -> Iterator[tuple[ModelRef, int]]:
@@ -96,7 +96,7 @@ class Walk:
             for index in range(start, end):
                 yield part.sources[0].model, index
 
-    def places(self) -> Iterator[Place]:
+    def places(self) -> Iterator[OutputSite]:
         """Yield the tensors before the blocks (from the first slice), of the blocks, and after them (from the last)."""
         first, last = self.recipe.slices[0], self.recipe.slices[-1]
         yield from self._loose(first, "before")
@@ -109,13 +109,13 @@ class Walk:
                 layer += 1
         yield from self._loose(last, "after")
 
-    def _loose(self, part: Slice, where: str) -> Iterator[Place]:
+    def _loose(self, part: Slice, where: str) -> Iterator[OutputSite]:
         donor = self.parents[self.recipe.donor]
         base = self._base(part)
         for name in self._loose_names(self._participants(part), where):
             if self.tied and is_tied_copy(name):
                 continue
-            yield Place(
+            yield OutputSite(
                 name=donor.spelled(name) or name,
                 part=part,
                 inputs=tuple((source, name) for source in part.sources),
@@ -134,7 +134,7 @@ class Walk:
                     names.append(name)
         return names
 
-    def _block(self, part: Slice, indices: Sequence[int], layer: int, t: float) -> Iterator[Place]:
+    def _block(self, part: Slice, indices: Sequence[int], layer: int, t: float) -> Iterator[OutputSite]:
         lead, out = self.parents[part.sources[0].model], self.parents[self.recipe.donor].layout
         base = self._base(part)
         numbered = list(zip(part.sources, indices, strict=True))
@@ -147,7 +147,7 @@ class Walk:
         if gain != 1 and not outputs:
             self.problems.append(f"evomerge.gains: no output projection is known for a block of {lead.model_type}")
         for suffix in suffixes:
-            yield Place(
+            yield OutputSite(
                 name=out.name(layer, suffix),
                 part=part,
                 inputs=tuple((s, self.parents[s.model].layout.name(i, suffix)) for s, i in numbered),

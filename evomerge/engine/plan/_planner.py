@@ -12,7 +12,7 @@ from evomerge.checkpoint import (
 from evomerge.engine._tokenizer import Vocabulary, vocabulary
 from evomerge.engine.plan._config_checks import check_order
 from evomerge.engine.plan._nested import PlannedModel
-from evomerge.engine.plan._output_order import Walk
+from evomerge.engine.plan._output_order import OutputOrder
 from evomerge.engine.plan._records import Plan, TensorPlan
 from evomerge.engine.plan._tensor import TensorPlanner
 from evomerge.engine.plan._unused_settings import without_effect
@@ -31,7 +31,7 @@ def make_plan(recipe: Recipe, parents: Parents) -> Plan:
     """
     for name, inner in recipe.merges.items():
         parents.name(name, inner.fingerprint, lambda name=name, inner=inner: _model(name, inner, parents))  # type: ignore[misc]
-    walk = Walk(recipe, parents)
+    walk = OutputOrder(recipe, parents)
     _fail_on([*_parts(recipe, parents), *walk.problems])
     words = vocabulary(recipe, parents)
     planner = TensorPlanner(recipe, parents, words.alignment)
@@ -79,7 +79,7 @@ def _main_dtype(tensors: tuple[TensorPlan, ...]) -> torch.dtype:
     return max(sizes, key=lambda each: sizes[each])
 
 
-def _fit_config(config: dict[str, object], donor: Model, walk: Walk, words: Vocabulary) -> None:
+def _fit_config(config: dict[str, object], donor: Model, walk: OutputOrder, words: Vocabulary) -> None:
     """Make the donor's config true for the result: a head of its own, another vocabulary."""
     if donor.tied and not walk.tied:
         untie(config)

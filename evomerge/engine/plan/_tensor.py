@@ -13,7 +13,7 @@ from evomerge.checkpoint import (
 )
 from evomerge.engine._alignment import Alignment
 from evomerge.engine.plan._absent import without_absent
-from evomerge.engine.plan._output_order import Place
+from evomerge.engine.plan._output_order import OutputSite
 from evomerge.engine.plan._records import Origin, Rows, TensorPlan
 from evomerge.engine.plan._settings import settings_at
 from evomerge.errors import MergeFailed
@@ -33,7 +33,7 @@ class TensorPlanner:
         dtype = recipe.out_dtype or recipe.dtype
         self.dtype: torch.dtype | None = getattr(torch, dtype) if dtype else None
 
-    def plan(self, place: Place) -> Iterator[TensorPlan]:
+    def plan(self, place: OutputSite) -> Iterator[TensorPlan]:
         """Yield the plan of one tensor; nothing if it is dropped, or after noting a problem."""
         inputs = [(s, n) for s, n in place.inputs if place.base is None or s.model != place.base[0]]
         found = [self._find(source.model, name) for source, name in inputs]
@@ -67,7 +67,7 @@ class TensorPlanner:
         return self._found[model, name]
 
     def _merge(
-        self, place: Place, inputs: Sequence[tuple[Source, str]], models: Sequence[Origin], base: Origin | None
+        self, place: OutputSite, inputs: Sequence[tuple[Source, str]], models: Sequence[Origin], base: Origin | None
     ) -> Iterator[TensorPlan]:
         """Yield the plan of a tensor that all given inputs have."""
         origins = [*([base] if base else []), *models]
@@ -109,7 +109,7 @@ class TensorPlanner:
                 kinds = [str(each.dtype).removeprefix("torch.") for each in (info, infos[0])]
                 self.problems.append(
                     f"{name} is {kinds[0]} in {origin.model} but {kinds[1]} in {origins[0].model}; whole numbers "
-                    "are no weights, give a parent that is not quantised"
+                    "are no weights, give a parent that is not quantized"
                 )
                 return False
         return True

@@ -180,7 +180,7 @@ def _prefix_length(inputs: dict[tuple[int, ...], list[int]], pairs: Sequence[Pai
 
 
 def _trees(rows: Sequence[_Row]) -> list[_Row]:
-    """Join rows with a common beginning; in sorted order they are neighbours."""
+    """Join rows with a common beginning; in sorted order they are neighbors."""
     widest = max(_WIDEST, 2 * max(row.width for row in rows))
     trees: list[_Row] = []
     for row in sorted(rows, key=lambda row: row.trunk):

@@ -17,7 +17,7 @@ from evomerge.methods.core._method import (
     Settings,
 )
 from evomerge.methods.kernels.cpu import _dispatch as _fused
-from evomerge.methods.statistics._gram import Axis, fibres
+from evomerge.methods.statistics._gram import Axis, fibers
 from evomerge.methods.statistics._tables import Statistics
 
 TINY = 1e-8  # weight sums closer to 0 than this have no meaningful quotient
@@ -32,8 +32,8 @@ class Combination(NamedTuple):
     models: tuple[float, ...]
 
 
-class FibreCombination(NamedTuple):
-    """A linear combination with coefficients of its own for each fibre: position p belongs to (p // run) % groups.
+class FiberCombination(NamedTuple):
+    """A linear combination with coefficients of its own for each fiber: position p belongs to (p // run) % groups.
 
     base: (groups,) or None. models: one (groups,) for each, float64.
     """
@@ -43,19 +43,19 @@ class FibreCombination(NamedTuple):
     run: int
 
     @classmethod
-    def of(cls, based: bool, factors: Sequence[torch.Tensor], shape: Sequence[int], axis: Axis) -> "FibreCombination":
-        """Return sum(c_i x_i), or with `based` base + sum(c_i (x_i - base)), over the fibres of a shape."""
-        _, run = fibres(shape, axis)
+    def of(cls, based: bool, factors: Sequence[torch.Tensor], shape: Sequence[int], axis: Axis) -> "FiberCombination":
+        """Return sum(c_i x_i), or with `based` base + sum(c_i (x_i - base)), over the fibers of a shape."""
+        _, run = fibers(shape, axis)
         return cls(1.0 - torch.stack(list(factors)).sum(0) if based else None, tuple(factors), run)
 
 
-Linear = Combination | FibreCombination
+Linear = Combination | FiberCombination
 
 
 def combine(out: torch.Tensor, block: Block, coefficients: Linear) -> None:
     """Write the linear combination of one block. A coefficient of 0 leaves its input unread."""
-    if isinstance(coefficients, FibreCombination):
-        _combine_fibres(out, block, coefficients)
+    if isinstance(coefficients, FiberCombination):
+        _combine_fibers(out, block, coefficients)
         return
     if amplifies(block.base, coefficients):
         _combine_differences(out, block, coefficients)
@@ -76,7 +76,7 @@ def combine(out: torch.Tensor, block: Block, coefficients: Linear) -> None:
 
 def fused(out: torch.Tensor, inputs: Inputs, coefficients: Linear, gain: float) -> bool | None:
     """Write the same sum in one compiled pass; None where there is none."""
-    if isinstance(coefficients, FibreCombination):
+    if isinstance(coefficients, FiberCombination):
         return None
     if amplifies(inputs.base, coefficients):
         return _fused_differences(out, inputs, coefficients, gain)
@@ -116,15 +116,15 @@ def _combine_differences(out: torch.Tensor, block: Block, coefficients: Combinat
         out.add_(block.scratch.load("term", tensor).sub_(base).mul_(factor))
 
 
-def _combine_fibres(out: torch.Tensor, block: Block, coefficients: FibreCombination) -> None:
+def _combine_fibers(out: torch.Tensor, block: Block, coefficients: FiberCombination) -> None:
     position = torch.arange(block.start, block.start + out.numel(), device=out.device)
-    fibre = position.div_(coefficients.run, rounding_mode="floor").remainder_(coefficients.models[0].numel())
+    fiber = position.div_(coefficients.run, rounding_mode="floor").remainder_(coefficients.models[0].numel())
     terms = list(zip(block.models, coefficients.models, strict=True))
     if block.base is not None and coefficients.base is not None:
         terms.insert(0, (block.base, coefficients.base))
     out.zero_()
     for tensor, factors in terms:
-        factor = factors.to(out.device, out.dtype)[fibre]
+        factor = factors.to(out.device, out.dtype)[fiber]
         out.add_(block.scratch.load("term", tensor).mul_(factor))
 
 
@@ -165,7 +165,7 @@ def scaled(weights: Sequence[float], settings: Settings) -> list[float]:
 
 
 class _Slerp(Arithmetic):
-    """Spherical interpolation from the base (t = 0) to the model (t = 1), on the un-normalised vectors."""
+    """Spherical interpolation from the base (t = 0) to the model (t = 1), on the un-normalized vectors."""
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Combination:
         t = float(settings.shared("t"))

@@ -70,7 +70,7 @@ class Inputs:
 class Settings:
     """Parameter values of one tensor: `merge` for the whole, `parents` one mapping for each of `Inputs.models`.
 
-    variants: the choices that differ from mergekit's, by name. Hashable, so that equal settings are recognised and
+    variants: the choices that differ from mergekit's, by name. Hashable, so that equal settings are recognized and
     the tensor need not be rebuilt.
     """
 

@@ -6,7 +6,7 @@ from evomerge.methods import della as _ranked
 from evomerge.methods.statistics._selection import Cut
 
 
-class Share(NamedTuple):
+class SparseTerm(NamedTuple):
     """What one model contributes.
 
     weight: what it counts in the divisor. vote: factor on its thinned task vector when signs are elected; post: factor
@@ -21,18 +21,18 @@ class Share(NamedTuple):
     drop: Cut | None = None
     address: tuple[int, int] | None = None
     below: int = 0
-    ranking: _ranked.Ranking | None = None
+    ranking: _ranked.MagnitudeRanks | None = None
     inverse: bool = False
 
 
-class Shares(NamedTuple):
+class SparseTerms(NamedTuple):
     """The numbers of a sparse merge.
 
     models: (index, share) of those that contribute. divisor: of the sum without election (1 = undivided).
     verbatim: the model that is the result as it stands, if one is.
     """
 
-    models: tuple[tuple[int, Share], ...]
+    models: tuple[tuple[int, SparseTerm], ...]
     scale: float
     divisor: float
     disjoint_mean: bool

@@ -16,7 +16,7 @@ from evomerge.methods.core._method import (
     Settings,
     Variant,
 )
-from evomerge.methods.core._sparse_terms import Share, Shares
+from evomerge.methods.core._sparse_terms import SparseTerm, SparseTerms
 from evomerge.methods.kernels.cpu import _dispatch as _fused
 from evomerge.methods.kernels.cpu import _dispatch_sparse as _fused_sparse
 from evomerge.methods.statistics._selection import Cut
@@ -50,43 +50,45 @@ class Sparse(Arithmetic):
     by: Literal["magnitude", "window", "random", "ranked"]
     elect: bool
 
-    def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Shares:
+    def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> SparseTerms:
         unweighted = self.elect and settings.variant(SIGN_ELECTION) == "unweighted"
         weights = settings.each("weight")
         used = []
         for model, (weight, density) in enumerate(zip(weights, settings.each("density"), strict=True)):
             if weight == 0 or density <= 0 or (self.by == "random" and not _random.cut(density)):
                 continue  # nothing of it is kept
-            share = self._share(inputs, settings, statistics, model, density) if density < 1 else Share(1.0, 1.0)
+            share = self._share(inputs, settings, statistics, model, density) if density < 1 else SparseTerm(1.0, 1.0)
             vote, post = (share.vote, weight) if unweighted else (share.vote * weight, 1.0)
             used.append((model, share._replace(weight=weight, vote=_single(vote), post=post)))
         total = sum(weights)
         divide = bool(settings.shared("normalize"))
         divisor = _single(total) if divide and not self.elect and abs(total) >= TINY else 1.0
-        shares = Shares(tuple(used), float(settings.shared("lambda")), divisor, divide and self.elect)
+        shares = SparseTerms(tuple(used), float(settings.shared("lambda")), divisor, divide and self.elect)
         return shares._replace(verbatim=_verbatim(shares))
 
-    def _share(self, inputs: Inputs, settings: Settings, statistics: Statistics, model: int, density: float) -> Share:
+    def _share(
+        self, inputs: Inputs, settings: Settings, statistics: Statistics, model: int, density: float
+    ) -> SparseTerm:
         """Return the share of a thinned model as if its weight were 1."""
         rescale = bool(settings.shared("rescale"))
         if self.by == "magnitude":
             count = statistics.magnitude(model, density)
             vote = match(statistics.kept_l1(model, count), statistics.kept_l1(model, statistics.size)) if rescale else 1
-            return Share(1.0, vote, keep=statistics.cut(model, count))
+            return SparseTerm(1.0, vote, keep=statistics.cut(model, count))
         if self.by == "window":
             return _window(statistics, model, density, settings.each("gamma")[model], rescale)
         address = _random.keys(inputs.seed, inputs.parents[model], inputs.tensor)
         by_density = rescale and settings.variant(RESCALE_BY) == "density"
         if self.by == "random":
             vote = 1 / density if by_density else match(*statistics.random(model, density, address)) if rescale else 1
-            return Share(1.0, vote, address=address, below=_random.cut(density))
+            return SparseTerm(1.0, vote, address=address, below=_random.cut(density))
         ranking = _ranked.ranking(statistics.shape, settings.each("epsilon")[model])
         matched = rescale and not by_density
         vote = match(*statistics.ranked(model, density, ranking, address)) if matched else 1.0
         below = _random.cut(density)
-        return Share(1.0, vote, address=address, below=below, ranking=ranking, inverse=by_density)
+        return SparseTerm(1.0, vote, address=address, below=below, ranking=ranking, inverse=by_density)
 
-    def combine(self, out: torch.Tensor, block: Block, coefficients: Shares) -> None:
+    def combine(self, out: torch.Tensor, block: Block, coefficients: SparseTerms) -> None:
         assert block.base is not None
         if coefficients.verbatim is not None:
             out.copy_(block.models[coefficients.verbatim])
@@ -105,7 +107,7 @@ class Sparse(Arithmetic):
             out.mul_(coefficients.scale)
         out.add_(base)
 
-    def fused(self, out: torch.Tensor, inputs: Inputs, coefficients: Shares, gain: float) -> bool | None:
+    def fused(self, out: torch.Tensor, inputs: Inputs, coefficients: SparseTerms, gain: float) -> bool | None:
         assert inputs.base is not None
         if self.by == "ranked" or coefficients.verbatim is not None or not coefficients.models:
             return None
@@ -121,7 +123,7 @@ class Sparse(Arithmetic):
         return _ranked.ranking(inputs.models[0].shape, 0.0).unit
 
 
-def _window(statistics: Statistics, model: int, density: float, gamma: float, rescale: bool) -> Share:
+def _window(statistics: Statistics, model: int, density: float, gamma: float, rescale: bool) -> SparseTerm:
     """Keep int(density * n) elements below the int(gamma * n) largest, or fewer of those where both do not fit."""
     size = statistics.size
     kept = int(density * size)
@@ -133,7 +135,7 @@ def _window(statistics: Statistics, model: int, density: float, gamma: float, re
     if rescale:
         inner = statistics.kept_l1(model, largest + kept) - statistics.kept_l1(model, largest)
         vote = match(inner, statistics.kept_l1(model, size))
-    return Share(1.0, vote, keep=keep, drop=drop if largest else None)
+    return SparseTerm(1.0, vote, keep=keep, drop=drop if largest else None)
 
 
 def _single(value: float) -> float:
@@ -146,7 +148,7 @@ def match(kept: float, everything: float) -> float:
     return everything / kept if kept >= SMALLEST_NORM and everything >= SMALLEST_NORM else 1.0
 
 
-def _verbatim(shares: Shares) -> int | None:
+def _verbatim(shares: SparseTerms) -> int | None:
     """Return the model that stands for the whole result: the only one, unthinned, with a total factor of 1."""
     if len(shares.models) != 1:
         return None
@@ -157,7 +159,7 @@ def _verbatim(shares: Shares) -> int | None:
     return model if factor * shares.scale == 1 else None
 
 
-def _thinned(block: Block, base: torch.Tensor, model: int, share: Share) -> torch.Tensor:
+def _thinned(block: Block, base: torch.Tensor, model: int, share: SparseTerm) -> torch.Tensor:
     """Return a model's task vector over one block with what its share leaves out multiplied by 0.
 
     Multiplied, because NaN and infinity come through that: a damaged parent must not vanish in a mask.
@@ -191,7 +193,7 @@ def _inside(block: Block, size: torch.Tensor, cut: Cut) -> torch.Tensor:
 
 
 def _elect(
-    out: torch.Tensor, block: Block, deltas: list[torch.Tensor], shares: list[Share], disjoint_mean: bool
+    out: torch.Tensor, block: Block, deltas: list[torch.Tensor], shares: list[SparseTerm], disjoint_mean: bool
 ) -> None:
     """Sum the deltas whose sign agrees with the sign of their sum; a sum of 0 counts as positive. NaN agrees."""
     length = out.numel()

@@ -8,7 +8,7 @@ from evomerge.errors import MergeFailed
 from evomerge.methods.core._linear_combination import (
     TINY,
     Combination,
-    FibreCombination,
+    FiberCombination,
     Linear,
     combine,
     fused,
@@ -52,8 +52,8 @@ class _NuSlerp(Arithmetic):
             factors = _arc(_on_base(statistics, inputs)[None], t)
             return _combination(inputs, [float(factor) for factor in factors])
         axis: Axis = "first" if settings.shared("nuslerp_row_wise") else "last"
-        gram = statistics.fibre_gram(axis)
-        return FibreCombination.of(
+        gram = statistics.fiber_gram(axis)
+        return FiberCombination.of(
             inputs.base is not None, _arc(gram if inputs.base is None else gram[:, 1:, 1:], t), statistics.shape, axis
         )
 
@@ -71,7 +71,7 @@ def _arc(gram: torch.Tensor, t: float) -> list[torch.Tensor]:
 
 
 class _MultiSlerp(Arithmetic):
-    """The weighted mean of unit vectors, renormalised, at the weighted mean length.
+    """The weighted mean of unit vectors, renormalized, at the weighted mean length.
 
     Goddard's construction adds the exponential map of the mean tangent at that point. With the same weights in both
     means the tangents sum to exactly 0, so that what is left of the map is the cosine of `eps`.

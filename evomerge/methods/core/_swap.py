@@ -64,7 +64,7 @@ def _fusion(inputs: Inputs, statistics: Statistics) -> Fusion:
     def importance(start: int, end: int) -> torch.Tensor:
         return _importance(statistics.delta(0, start, end), divergence, row, start)
 
-    # Quantiles are the lower of the two neighbours, here counted from the largest value.
+    # Quantiles are the lower of the two neighbors, here counted from the largest value.
     lower, middle, upper = (
         select(importance, statistics.size, statistics.size - quarter * (statistics.size - 1) // 4).threshold
         for quarter in (1, 2, 3)

@@ -57,11 +57,11 @@ def _rows(models: Sequence[torch.Tensor], base: torch.Tensor | None, where: slic
     return [origin, *(row - origin for row in rows)]
 
 
-def fibres(shape: Sequence[int], axis: Axis) -> tuple[int, int]:
-    """Return (groups, run): flat position p of a tensor of `shape` belongs to fibre (p // run) % groups.
+def fibers(shape: Sequence[int], axis: Axis) -> tuple[int, int]:
+    """Return (groups, run): flat position p of a tensor of `shape` belongs to fiber (p // run) % groups.
 
-    axis: "last" = one fibre for each index but the last (the rows of a matrix), "first" = for each but the first (its
-    columns). A vector is one fibre.
+    axis: "last" = one fiber for each index but the last (the rows of a matrix), "first" = for each but the first (its
+    columns). A vector is one fiber.
     """
     size = _numel(shape)
     if len(shape) < 2:
@@ -71,16 +71,16 @@ def fibres(shape: Sequence[int], axis: Axis) -> tuple[int, int]:
     return size // shape[0], 1
 
 
-def fibre_gram(
+def fiber_gram(
     models: Sequence[torch.Tensor], base: torch.Tensor | None, shape: Sequence[int], axis: Axis
 ) -> torch.Tensor:
-    """Return (groups, n, n) float64: one Gram matrix for each fibre of `fibres(shape, axis)`, of flat tensors."""
-    groups, run = fibres(shape, axis)
+    """Return (groups, n, n) float64: one Gram matrix for each fiber of `fibers(shape, axis)`, of flat tensors."""
+    groups, run = fibers(shape, axis)
     count = len(models) + (base is not None)
     total = torch.zeros(groups, count, count, dtype=torch.float64, device=models[0].device)
     for where, first, last in _pieces(_numel(shape), groups, run):
         rows = _rows([model[where] for model in models], base, where)
-        # Contiguous fibres lie one below the other; strided ones (run 1) side by side.
+        # Contiguous fibers lie one below the other; strided ones (run 1) side by side.
         tables = [row.view(last - first, -1) if run > 1 else row.view(-1, groups).T for row in rows]
         for i, left in enumerate(tables):
             for j in range(i, count):
@@ -89,7 +89,7 @@ def fibre_gram(
 
 
 def _pieces(size: int, groups: int, run: int) -> Iterator[tuple[slice, int, int]]:
-    """Yield (flat slice, first fibre, end fibre) of about CHUNK elements, whole fibres or whole strides."""
+    """Yield (flat slice, first fiber, end fiber) of about CHUNK elements, whole fibers or whole strides."""
     if run > 1 or groups == size:
         rows = max(1, CHUNK // run)
         for first in range(0, groups, rows):

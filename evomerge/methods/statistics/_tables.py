@@ -29,18 +29,18 @@ def load_kernels() -> None:
     _fused.kernels([torch.empty(_fused.WARM_UP)])
 
 
-class Busy(Exception):
+class StatisticsLocked(Exception):
     """Another process is working out these statistics; there may be something else to do meanwhile."""
 
 
-class Keeper(Protocol):
+class StatisticsKeeper(Protocol):
     """Keeps the lasting numbers of one set of tensors beyond the life of a process."""
 
     def begin(self, known: dict[str, torch.Tensor]) -> None:
         """Called before a number that is not known is computed: claim the work and add what has turned up since.
 
         Raises:
-            Busy: somebody else is at it.
+            StatisticsLocked: somebody else is at it.
         """
         ...
 
@@ -62,7 +62,7 @@ class Statistics:
         base: torch.Tensor | None,
         *,
         known: dict[str, torch.Tensor] | None = None,
-        keeper: Keeper | None = None,
+        keeper: StatisticsKeeper | None = None,
     ):
         """Point at tensors.
 
@@ -145,9 +145,9 @@ class Statistics:
         code = _fused.kernels([*self._models, *([] if self._base is None else [self._base])])
         return _fused.gram(code, self._models, self._base) if code else _gram.gram(self._models, self._base)
 
-    def fibre_gram(self, axis: _gram.Axis) -> torch.Tensor:
+    def fiber_gram(self, axis: _gram.Axis) -> torch.Tensor:
         """Return the Gram matrices of each row ("last") or column ("first") of the tensors, (groups, n, n) float64."""
-        return self.lasting(f"fibre_gram {axis}", lambda: _gram.fibre_gram(self._models, self._base, self.shape, axis))
+        return self.lasting(f"fiber_gram {axis}", lambda: _gram.fiber_gram(self._models, self._base, self.shape, axis))
 
     def delta(self, model: int, start: int = 0, end: int | None = None) -> torch.Tensor:
         """Return a stretch of a model's task vector in working precision (float32; float64 for float64 tensors)."""
@@ -276,7 +276,7 @@ class Statistics:
         return size, bits >> (_random.BITS - 10) if cut is None else (bits >= cut).long()  # 2^10 = GRID ranges
 
     def ranked(
-        self, model: int, density: float, ranking: _ranked.Ranking, address: tuple[int, int]
+        self, model: int, density: float, ranking: _ranked.MagnitudeRanks, address: tuple[int, int]
     ) -> tuple[float, float]:
         """Return the L1 norms (kept, all) of a task vector under DELLA's mask of that density, epsilon and address."""
         step = density * GRID
@@ -290,7 +290,7 @@ class Statistics:
         return float(sums[0]), float(sums[-1])
 
     def _ranked_sums(
-        self, model: int, ranking: _ranked.Ranking, address: tuple[int, int], steps: Sequence[float]
+        self, model: int, ranking: _ranked.MagnitudeRanks, address: tuple[int, int], steps: Sequence[float]
     ) -> torch.Tensor:
         """Return (len(steps) + 1,) float64: the L1 norms that densities step / GRID keep, rising; the whole norm."""
         cuts = torch.tensor([_random.cut(step / GRID) for step in steps], device=self._models[model].device)

@@ -1,4 +1,4 @@
-"""Everything that can be known of a search before it runs: parents, space, tasks, optimiser; every problem at once."""
+"""Everything that can be known of a search before it runs: parents, space, tasks, optimizer; every problem at once."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -217,8 +217,8 @@ def _check_buildable(
 
 
 def _notes(models: Any) -> list[str]:
-    licences = {model.name: model.summary(digest=False).licence for model in models}
-    unknown = [name for name, licence in licences.items() if licence is None]
+    licenses = {model.name: model.summary(digest=False).license for model in models}
+    unknown = [name for name, license in licenses.items() if license is None]
     return (
-        [f"no licence is stated for {', '.join(unknown)}; the result's licence is for you to settle"] if unknown else []
+        [f"no license is stated for {', '.join(unknown)}; the result's license is for you to settle"] if unknown else []
     )

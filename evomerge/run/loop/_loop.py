@@ -1,4 +1,4 @@
-"""The search itself: keep every worker busy, record every result before the optimiser hears of it."""
+"""The search itself: keep every worker busy, record every result before the optimizer hears of it."""
 
 import gc
 import time
@@ -13,12 +13,12 @@ from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import fitness, scores_of, values_of
 from evomerge.run._progress import Observer
 from evomerge.run.config._setup import Setup
-from evomerge.run.loop._objective_values import Telling
-from evomerge.run.loop._progress_reporter import Watch
+from evomerge.run.loop._objective_values import ObjectiveValues
+from evomerge.run.loop._progress_reporter import ProgressReporter
 from evomerge.run.loop._resume import restored_optimizer
-from evomerge.run.loop._state import Tally
+from evomerge.run.loop._state import SearchState
 from evomerge.run.loop._subsets import WHOLE, Subsets
-from evomerge.run.loop._utilization import Busy
+from evomerge.run.loop._utilization import UtilizationMeter
 from evomerge.run.workers._protocol import Executor, Job, Outcome
 
 ASKS = 4  # new candidates committed together before their workers start; such a commit need not reach the disk
@@ -49,10 +49,10 @@ class SearchLoop:
         self._before = float(ledger.meta("seconds", 0.0))
         self._queue: deque[Job] = deque()
         self._running: set[int] = set()
-        self._busy = Busy(ledger.meta("busy", {}))
-        self.tally = Tally(setup)
-        self._telling = Telling(setup, ledger, self.optimizer, self.subsets, self.tally)
-        self._watch = Watch(setup, observer, clock)
+        self._busy = UtilizationMeter(ledger.meta("busy", {}))
+        self.tally = SearchState(setup)
+        self._telling = ObjectiveValues(setup, ledger, self.optimizer, self.subsets, self.tally)
+        self._watch = ProgressReporter(setup, observer, clock)
 
     # -- starting and resuming -----------------------------------------------------------------------------------
 
@@ -219,7 +219,7 @@ class SearchLoop:
     # -- results -------------------------------------------------------------------------------------------------
 
     def _record(self, results: Sequence[tuple[Job, Outcome]]) -> None:
-        """Commit results, all in one transaction; only then tell the optimiser, in the same order."""
+        """Commit results, all in one transaction; only then tell the optimizer, in the same order."""
         if not results:
             return
         finished = []
@@ -237,7 +237,7 @@ class SearchLoop:
             self._remember(candidate, outcome, scores)
 
     def _write(self, candidate: Candidate, outcome: Outcome, scores: Scores | None) -> tuple[float, ...] | None:
-        """Write one result to the ledger and return what the optimiser will be told."""
+        """Write one result to the ledger and return what the optimizer will be told."""
         values = self._telling.values(candidate, scores)
         self.ledger.finish(
             candidate.id,

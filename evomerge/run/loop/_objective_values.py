@@ -1,4 +1,4 @@
-"""What an optimiser is told of a candidate: one fitness, or a value for each objective."""
+"""What an optimizer is told of a candidate: one fitness, or a value for each objective."""
 
 from evomerge.optimizers import OPTIMIZERS, Optimizer
 from evomerge.records import Candidate, Scores
@@ -6,18 +6,18 @@ from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import fitness, values_of, vector
 from evomerge.run._ranking import effects_of, handicap
 from evomerge.run.config._setup import Setup
-from evomerge.run.loop._state import Tally
+from evomerge.run.loop._state import SearchState
 from evomerge.run.loop._subsets import Subsets
 
 
-class Telling:
-    """Turns scores into values; for optimisers that compare generations, with the handicap of the subset.
+class ObjectiveValues:
+    """Turns scores into values; for optimizers that compare generations, with the handicap of the subset.
 
     A handicap is estimated once, when the subset's first candidate comes back, and kept in the ledger: a resumed run
     must not estimate it anew from more scores.
     """
 
-    def __init__(self, setup: Setup, ledger: Ledger, optimizer: Optimizer, subsets: Subsets, tally: Tally):
+    def __init__(self, setup: Setup, ledger: Ledger, optimizer: Optimizer, subsets: Subsets, tally: SearchState):
         self._setup, self._ledger, self._optimizer = setup, ledger, optimizer
         self._subsets, self._tally = subsets, tally
         kept = ledger.meta("handicaps", {})

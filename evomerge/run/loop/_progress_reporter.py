@@ -4,23 +4,23 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from evomerge.run._progress import Observer, Progress
-from evomerge.run._ranking import Standings
+from evomerge.run._ranking import Ranking
 from evomerge.run.config._setup import Setup
-from evomerge.run.loop._state import Tally
+from evomerge.run.loop._state import SearchState
 
 REFRESH_SHARE = 0.005  # of the time that may go into finding the front and the best: all workers may be kept waiting
 SEEK_SHARE = 0.1  # the same, until there is one
 
 
 class Leaders(NamedTuple):
-    """The best searched candidate with its fitness, the size of the front of `Tally.leading`, when to look again."""
+    """The best searched candidate with its fitness, the front's size among the leading, when to look again."""
 
     best: tuple[int, float] | None
     front: int
     until: float
 
 
-class Watch:
+class ProgressReporter:
     """Reports to an observer; who leads is looked up now and then, because fitting item effects costs time."""
 
     def __init__(self, setup: Setup, observer: Observer, clock: Callable[[], float]):
@@ -30,7 +30,7 @@ class Watch:
         self.already = 0  # candidates that earlier sessions finished
         self.last = ""
 
-    def show(self, tally: Tally, *, running: int, workers: int, seconds: float, end: float | None) -> None:
+    def show(self, tally: SearchState, *, running: int, workers: int, seconds: float, end: float | None) -> None:
         """Report how the search stands. end: seconds of the run at which the search must stop, or None."""
         now = self._clock()
         if now >= self._leaders.until:
@@ -52,8 +52,8 @@ class Watch:
             )
         )
 
-    def _find_leaders(self, tally: Tally, now: float) -> Leaders:
-        standings = Standings(self._setup.objectives, tally.leading, tally.floors)
+    def _find_leaders(self, tally: SearchState, now: float) -> Leaders:
+        standings = Ranking(self._setup.objectives, tally.leading, tally.floors)
         ranked = standings.ranked([each for each in standings.values if each in tally.numbers])
         best = (ranked[0], standings.fitness(ranked[0])) if ranked else None
         front = len(standings.front(list(standings.values)))

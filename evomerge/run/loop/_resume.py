@@ -1,4 +1,4 @@
-"""A fresh optimiser brought to where the ledger's asks and tells left the old one."""
+"""A fresh optimizer brought to where the ledger's asks and tells left the old one."""
 
 from evomerge.optimizers import Optimizer, create
 from evomerge.records import Point
@@ -8,23 +8,23 @@ from evomerge.run.config._setup import Setup
 
 
 def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer) -> Optimizer:
-    """Return the run's optimiser in the state that the ledger describes.
+    """Return the run's optimizer in the state that the ledger describes.
 
-    Replaying the recorded calls gives the recorded points, because an optimiser is a function of its calls. After an
+    Replaying the recorded calls gives the recorded points, because an optimizer is a function of its calls. After an
     upgrade of its library it may not; then the recorded points are put in its mouth, so that what was scored is what
     it learns from.
     """
     optimizer = _fresh(setup, observer)
     if _replayed(optimizer, ledger, forced=False):
         return optimizer
-    observer.say("the optimiser's library now proposes other points than it did; the recorded ones are told instead")
+    observer.say("the optimizer's library now proposes other points than it did; the recorded ones are told instead")
     optimizer = _fresh(setup, observer, forced=True)
     _replayed(optimizer, ledger, forced=True)
     return optimizer
 
 
 def _fresh(setup: Setup, observer: Observer, *, forced: bool = False) -> Optimizer:
-    """Return a new optimiser with nothing queued if `forced`, else with the start points as its first proposals."""
+    """Return a new optimizer with nothing queued if `forced`, else with the start points as its first proposals."""
     if forced:
         # Where there is no mean, the start would be a proposal of its own, before the recorded ones.
         optimizer = _created(setup, setup.space.start)

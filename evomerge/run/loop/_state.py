@@ -15,10 +15,10 @@ LEADING = 128  # candidates that may turn out to be the best once their scores a
 LATEST = 256  # candidates whose items tell how hard a new subset is; more would only take more time
 
 
-class Tally:
+class SearchState:
     """What a driver needs of its candidates all the time, kept up to date; a night's recipes and items stay on disk.
 
-    known: references, and the candidates that are not finished. numbers: candidate -> the optimiser's number of it.
+    known: references, and the candidates that are not finished. numbers: candidate -> the optimizer's number of it.
     table: candidate -> objective -> its items of the search pool, of `latest` and `leading`.
     floors: objective -> inner floor; those that hang on a parent appear with its scores.
     done: finished candidates, references not counted. scored: candidates with scores, and references. items: that were

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 
-class Busy:
+class UtilizationMeter:
     """Worker seconds that went into candidates, and those there were, from a session's first candidate to its last.
 
     Workers count while they are up; a session's time is that of its own clock, so nights between sessions do not.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from evomerge.engine import Share
+from evomerge.engine import MemoryShare
 from evomerge.evaluation import Prepared
 from evomerge.recipe import ModelRef
 from evomerge.records import Failure, ItemScores, Pool
@@ -49,7 +49,7 @@ class WorkerSetup:
     device: str
     commits: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
-    share: Share = field(default_factory=Share)
+    share: MemoryShare = field(default_factory=MemoryShare)
     places: Mapping[str, Path] = field(default_factory=dict)
 
 

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 
 from evomerge.methods.core import _random_mask as _random
-from evomerge.methods.core._sparse_terms import Share, Shares
+from evomerge.methods.core._sparse_terms import SparseTerm, SparseTerms
 from evomerge.methods.kernels.cpu import _dispatch as _fused
 from evomerge.methods.statistics._selection import NOTHING, Cut
 
 PIECE = 1 << 30  # elements of one call, which counts in 32 bits
 EVERYTHING = Cut(-1.0, 0)  # no size is below 0
-NOBODY = Share(0.0, 0.0)
+NOBODY = SparseTerm(0.0, 0.0)
 _HIGH = 0x9E3779B9  # of `_random.uniform_bits`
 _BFLOAT16 = 0
 
@@ -24,7 +24,7 @@ def sparse(
     out: torch.Tensor,
     base: torch.Tensor,
     models: Sequence[torch.Tensor],
-    shares: Shares,
+    shares: SparseTerms,
     elect: bool,
     gain: float,
 ) -> bool:
@@ -69,7 +69,7 @@ def _read(code: Any, tensors: Sequence[torch.Tensor]) -> tuple[list[int], Any]:
 
 
 def _numbers(
-    most: int, places: Sequence[int], base: int, shares: Sequence[Share], start: int
+    most: int, places: Sequence[int], base: int, shares: Sequence[SparseTerm], start: int
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """Return how many models a group has, and the kernel's integers and reals of all groups, the last one filled up."""
     size = ceil(len(shares) / ceil(len(shares) / most))
@@ -82,7 +82,7 @@ def _numbers(
     return size, np.ascontiguousarray(in_groups[0]), np.ascontiguousarray(in_groups[1])
 
 
-def _integers(share: Share, start: int) -> tuple[int, ...]:
+def _integers(share: SparseTerm, start: int) -> tuple[int, ...]:
     """Return room for an address, keys and bound of the random bits, and ends of ties, counted from `start`."""
     first, second = share.address or (0, 0)
     ends = (min(max((cut or EVERYTHING).tie_end - start, 0), PIECE) for cut in (share.keep, share.drop))
@@ -95,7 +95,7 @@ def _integers(share: Share, start: int) -> tuple[int, ...]:
     )
 
 
-def _reals(share: Share) -> tuple[float, ...]:
+def _reals(share: SparseTerm) -> tuple[float, ...]:
     """Return factors and thresholds."""
     keep, drop = share.keep or EVERYTHING, share.drop or NOTHING
     return share.vote, share.post, share.weight, keep.threshold, drop.threshold

@@ -169,7 +169,7 @@ def sparse(
     out_kind: int,
     size: int,
 ) -> bool:
-    """Write a sparse merge (`_shares.Shares`) of at most 2^30 elements; return whether it is finite.
+    """Write a sparse merge (`_shares.SparseTerms`) of at most 2^30 elements; return whether it is finite.
 
     Args:
         base: address of bfloat16, or of a float32 tile where there are sources.

@@ -43,7 +43,7 @@ def _patterns(
 
 @compiled
 def sample(base: int, base_kind: int, model: int, kind: int, size: int, run: int, found: Array) -> None:
-    """Write patterns of |delta| into `found`: `run` neighbours from each of as many equal stretches as it takes."""
+    """Write patterns of |delta| into `found`: `run` neighbors from each of as many equal stretches as it takes."""
     tile, origin = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     count = len(found) // run
     for i in range(count):

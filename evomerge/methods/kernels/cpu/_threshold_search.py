@@ -11,7 +11,7 @@ import numpy as np
 from evomerge.methods.statistics._selection import NOTHING, Cut
 
 SAMPLE = 1 << 12  # patterns that say where a threshold may be
-RUN = 8  # neighbours that are sampled together, because memory hands out neighbours at the price of one
+RUN = 8  # neighbors that are sampled together, because memory hands out neighbors at the price of one
 PIVOTS = 8
 SPREAD = np.array([-6.0, -2.0, -0.9, -0.3, 0.3, 0.9, 2.0, 6.0])  # of the pivots, in standard errors of the sample
 ENOUGH = 64  # patterns of a sample in a range, to say where in it to look

@@ -16,7 +16,7 @@ from evomerge.methods.core import _random_mask as _random
 from evomerge.methods.core._linear_combination import Combination
 from evomerge.methods.core._method import Arithmetic, Block, Inputs
 from evomerge.methods.core._scratch import Scratch
-from evomerge.methods.core._sparse_terms import Share, Shares
+from evomerge.methods.core._sparse_terms import SparseTerm, SparseTerms
 from evomerge.methods.core._sparsify import Sparse
 from evomerge.methods.statistics._selection import NOTHING, Cut
 
@@ -37,7 +37,7 @@ def merge(
     Args:
         coefficients: of `arithmetic`; those of linear combinations and of sparse merges, but for DELLA's, have kernels.
     """
-    if not isinstance(coefficients, Combination | Shares) or getattr(arithmetic, "by", None) == "ranked":
+    if not isinstance(coefficients, Combination | SparseTerms) or getattr(arithmetic, "by", None) == "ranked":
         return None
     tensors = [out, *inputs.models, *([] if inputs.base is None else [inputs.base])]
     if out.device.type not in DEVICES or not all(_fits(tensor, out.device) for tensor in tensors):
@@ -74,8 +74,8 @@ def _agrees(code: Any, device: torch.device) -> bool:
     inputs = Inputs(models=[one, two], base=base)
     block = Block(models=inputs.models, base=base, start=0, scratch=Scratch(base.numel(), torch.float32, device))
     ties = Sparse("random", elect=True)
-    random = Share(0.3, 0.7, address=(0x9E3779B9, 1 << 31), below=1 << 23)
-    shares = Shares(((0, random), (1, Share(0.4, -0.3))), 0.9, 1.0, True)
+    random = SparseTerm(0.3, 0.7, address=(0x9E3779B9, 1 << 31), below=1 << 23)
+    shares = SparseTerms(((0, random), (1, SparseTerm(0.4, -0.3))), 0.9, 1.0, True)
     found, expected = torch.empty_like(base), torch.empty_like(base, dtype=torch.float32)
     trials: list[tuple[Any, Any]] = [(_combination.combine, Combination(0.3, (0.1, 0.7))), (ties.combine, shares)]
     same = True
@@ -87,12 +87,12 @@ def _agrees(code: Any, device: torch.device) -> bool:
 
 
 def _launch(
-    code: Any, out: torch.Tensor, arithmetic: Any, inputs: Inputs, coefficients: Combination | Shares, gain: float
+    code: Any, out: torch.Tensor, arithmetic: Any, inputs: Inputs, coefficients: Combination | SparseTerms, gain: float
 ) -> torch.Tensor:
     finite = torch.ones((), dtype=torch.int8, device=out.device)
     target, grid = (out, finite, out.numel()), (-(-out.numel() // BLOCK),)
     with torch.cuda.device_of(out):
-        if isinstance(coefficients, Shares) and coefficients.verbatim is None and coefficients.models:
+        if isinstance(coefficients, SparseTerms) and coefficients.verbatim is None and coefficients.models:
             code.sparse[grid](*target, gain=float(gain), **_sparse(code, arithmetic, inputs, coefficients), **_OPTIONS)
         else:
             tensors, factors, differences = _terms(inputs, coefficients)
@@ -105,13 +105,13 @@ def _launch(
 
 
 def _terms(
-    inputs: Inputs, coefficients: Combination | Shares
+    inputs: Inputs, coefficients: Combination | SparseTerms
 ) -> tuple[tuple[torch.Tensor, ...], tuple[float, ...], bool]:
     """Return the tensors and factors of a linear combination, or of a sparse merge that is one of its inputs.
 
     Also returned: whether all but the first stand for their differences from the first.
     """
-    if isinstance(coefficients, Shares):
+    if isinstance(coefficients, SparseTerms):
         only = inputs.base if coefficients.verbatim is None else inputs.models[coefficients.verbatim]
         assert only is not None
         return (only,), (1.0,), False
@@ -124,7 +124,7 @@ def _terms(
     return tuple(tensor for tensor, _ in terms), tuple(factor for _, factor in terms), differences
 
 
-def _sparse(code: Any, arithmetic: Any, inputs: Inputs, coefficients: Shares) -> dict[str, Any]:
+def _sparse(code: Any, arithmetic: Any, inputs: Inputs, coefficients: SparseTerms) -> dict[str, Any]:
     """Return what the kernel `sparse` is told."""
     shares = [share for _, share in coefficients.models]
     divide = code.TOTAL if coefficients.divisor != 1 else code.UNDIVIDED
@@ -143,7 +143,7 @@ def _sparse(code: Any, arithmetic: Any, inputs: Inputs, coefficients: Shares) ->
     }
 
 
-def _numbers(share: Share, by: str) -> tuple[float, ...]:
+def _numbers(share: SparseTerm, by: str) -> tuple[float, ...]:
     """Return what a task vector keeps, as the kernel's `_kept` reads it; an unthinned one keeps all in each way."""
     if by == "random":
         first, second = share.address or (0, 0)

@@ -135,7 +135,7 @@ def sparse(
     DIVIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Write a sparse merge (`_shares.Shares`).
+    """Write a sparse merge (`_shares.SparseTerms`).
 
     Args:
         models: pointers; numbers: a tuple for each of them (see `_kept`); votes, posts, weights: a float for each.

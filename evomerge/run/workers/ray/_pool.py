@@ -23,7 +23,7 @@ NOTICE_SECONDS, REMINDER_SECONDS = 60.0, 900.0  # until the first word about wor
 class Slot:
     """One of the workers there may be.
 
-    state: waiting = asked for, no machine has room yet; starting; up; doubted = a neighbour has vanished; resting =
+    state: waiting = asked for, no machine has room yet; starting; up; doubted = a neighbor has vanished; resting =
     failed to start, will try again. since: when that state, or the job it is at, began. until: when a resting one tries
     again. failures: to start, in a row. place: where it is.
     """
@@ -139,7 +139,7 @@ class WorkerPool:
             return error
 
     def _advance(self, slot: Slot, answer: Any) -> None:
-        """Take a worker one step towards being up."""
+        """Take a worker one step toward being up."""
         if slot.state == "doubted" and isinstance(answer, Exception):
             self.replace(slot)
         elif isinstance(answer, Exception):

@@ -1,4 +1,4 @@
-"""The optimisers there are and the options they take, as data; nothing here loads a library."""
+"""The optimizers there are and the options they take, as data; nothing here loads a library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptionSpec:
-    """One option of an optimiser.
+    """One option of an optimizer.
 
     kind: type of the value (an int is also a float). low, high: inclusive bounds. choices: of a str.
     default: as shown to people; None = the library's own rule, which `description` names.
@@ -42,7 +42,7 @@ _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerInfo:
-    """A registered optimiser.
+    """A registered optimizer.
 
     target: "module:function" that creates it. scalar: takes one value, whatever the number of objectives.
     integers, categories: whether it has such coordinates. least_varied: coordinates it needs at least.
@@ -88,7 +88,7 @@ SAMPLER = OptionSpec(
     kind=str,
     default=AUTO,
     choices=("tpe", "nsga2", AUTO),
-    description="which optimiser of Optuna; auto is tpe",
+    description="which optimizer of Optuna; auto is tpe",
 )
 
 OPTIMIZERS: Mapping[str, OptimizerInfo] = {
