@@ -6,19 +6,24 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS ?= .venv-peers
+CORES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadgroup
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint chaos peers bench zoo clean
+.PHONY: help demo test quick lint chaos peers bench zoo clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
 
-demo: $(READY)  ## run the quickstart search over trained models and show its result (about 5 minutes)
+demo: $(READY)  ## run the quickstart search over trained models and show its result (about two minutes)
 	$(BIN)/evomerge search experiments/quickstart/search.yaml --out runs/quickstart
 
-test: $(READY)  ## run the tests (no network)
-	$(BIN)/python -m pytest -m "not chaos and not peers"
+test: $(READY)  ## run the tests on CORES=2 cores (no network)
+	$(PYTEST) -m "not chaos and not peers"
+
+quick: $(READY)  ## run the tests of what differs from main, nearest first, for half a minute at most
+	$(PYTEST) --within 20 -m "not chaos and not peers and not ray" $$($(BIN)/python scripts/changed_tests.py)
 
 lint: $(READY)  ## style, types, and that imports go one way
 	$(BIN)/ruff check .

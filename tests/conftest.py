@@ -1,6 +1,11 @@
-"""Shared fixtures: pico parents on disk, made once a session. Nothing here or below touches the network."""
+"""Shared fixtures: pico parents on disk, made once by each test process. Nothing here or below touches the network.
+
+`make test` runs two processes (pytest-xdist). Each has its own temporary folders, cache of statistics and session
+fixtures; tests that start Ray all run in one of them.
+"""
 
 import os
+import time
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
@@ -14,6 +19,28 @@ os.environ.setdefault("COLUMNS", "160")
 from pathlib import Path
 
 import pytest
+
+
+_STARTED = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `make quick` uses."""
+    parser.addoption("--within", type=float, help="skip the tests that have not begun after so many seconds")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests that start Ray in one process: two clusters at once are slow on two cores."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what `--within` leaves no time for."""
+    seconds = item.config.getoption("--within")
+    if seconds is not None and time.monotonic() - _STARTED > seconds:
+        pytest.skip(f"out of time: --within {seconds:g}")
 
 
 @pytest.fixture(scope="session", autouse=True)
