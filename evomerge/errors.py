@@ -71,6 +71,16 @@ class SelfCheckFailed(EvomergeError):
     """A tensor in memory is not what a merge to disk gives: no score of this machine can be trusted."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class where it has none.
+
+    Args:
+        error: of any library, whose message may be long.
+    """
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ' Did you mean "x"?' for the closest known word, or ''."""
     close = get_close_matches(str(word), list(known), n=1, cutoff=0.6)

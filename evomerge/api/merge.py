@@ -7,8 +7,8 @@ from typing import Any
 from evomerge.checkpoint import (
     SHARD_BYTES,
     Parents,
+    card_parents,
     model_card,
-    parents_of,
     refuse_existing,
 )
 from evomerge.engine import (
@@ -75,7 +75,7 @@ def write_merge(
     sections: of the card, besides the parents and the recipe. record: what evomerge.json says besides the parents.
     """
     refuse_existing(out)
-    described = parents_of([parents[ref] for ref in parents], digests=False)
+    described = card_parents([parents[ref] for ref in parents], digests=False)
     card = model_card(out.resolve().name, described, plan.recipe.with_commits(parents.commits).to_yaml(out), sections)
     known = {**(record or {}), "parents": [parent._asdict() for parent in described]}
     write_folder(plan, parents, out, shard_bytes=shard_bytes, device=device, card=card, record=known, progress=progress)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from evomerge.checkpoint import SHARD_BYTES, Parents, parents_of, refuse_existing
+from evomerge.checkpoint import SHARD_BYTES, Parents, card_parents, refuse_existing
 from evomerge.derived.moe import MoePlan, moe_card, plan_moe, write_moe
 from evomerge.engine import Progress
 from evomerge.recipe import MoeRecipe, load_moe, parse_moe
@@ -37,7 +37,7 @@ def moe(
     refuse_existing(Path(out))
     parents = Parents(config.models, config.root)
     plan = plan_moe(config, parents)
-    described = parents_of([parents[ref] for ref in parents], digests=True)
+    described = card_parents([parents[ref] for ref in parents], digests=True)
     card = moe_card(Path(out).resolve().name, plan, described, seed=seed)
     record = {"parents": [parent._asdict() for parent in described]}
     notes = write_moe(

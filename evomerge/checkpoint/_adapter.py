@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from evomerge.checkpoint._folder import DTYPES, Checkpoint
-from evomerge.checkpoint._model import Model, Stored, TensorInfo
+from evomerge.checkpoint._model import Model, StoredTensor, TensorInfo
 from evomerge.checkpoint._names import is_head
 from evomerge.errors import InvalidInput, RefusedForSafety
 
@@ -103,7 +103,7 @@ class Adapter:
                 break
         return alpha / (rank**0.5 if self.config.get("use_rslora") else rank)
 
-    def factors(self, module: str) -> tuple[Stored, Stored]:
+    def factors(self, module: str) -> tuple[StoredTensor, StoredTensor]:
         """Return the two factors, A (rank, columns) and B (rows, rank), of a module's delta.
 
         Raises:
@@ -112,15 +112,15 @@ class Adapter:
         pair = self.pairs[module]
         return self._factor(module, pair.a), self._factor(module, pair.b)
 
-    def _factor(self, module: str, key: str) -> Stored:
+    def _factor(self, module: str, key: str) -> StoredTensor:
         if len(self._file.get_slice(key).get_shape()) != 2:
             raise InvalidInput(f"{self.name}: {module} is a convolution, whose LoRA is not supported")
         return self._stored(key)
 
-    def _stored(self, key: str) -> Stored:
+    def _stored(self, key: str) -> StoredTensor:
         piece = self._file.get_slice(key)
         info = TensorInfo(DTYPES[piece.get_dtype()], tuple(piece.get_shape()))
-        return Stored(self.folder / WEIGHTS, key, info.size_bytes, partial(self._file.get_tensor, key))
+        return StoredTensor(self.folder / WEIGHTS, key, info.size_bytes, partial(self._file.get_tensor, key))
 
     def add(self, module: str, a: torch.Tensor, b: torch.Tensor, own: torch.Tensor, out: torch.Tensor) -> None:
         """Write own + scale * B A, laid out as the weight is stored, into `out`.
@@ -143,7 +143,7 @@ class Adapter:
         rows, columns = self._file.get_slice(pair.b).get_shape()[0], self._file.get_slice(pair.a).get_shape()[-1]
         return (columns, rows) if pair.transposed else (rows, columns)
 
-    def replacement(self, target: str) -> Stored:
+    def replacement(self, target: str) -> StoredTensor:
         """Return the weight that replaces the model's own."""
         return self._stored(self.replaced[target])
 
@@ -171,7 +171,7 @@ class AdaptedModel(Model):
         """
         self.inner, self.adapter, self.name = inner, adapter, name
         self.folder, self.config, self.commit = inner.folder, dict(inner.config), inner.commit
-        self._stored_of: dict[str, tuple[Stored, ...]] = {}
+        self._stored_of: dict[str, tuple[StoredTensor, ...]] = {}
         self._deltas = {self._own_name(f"{module}.weight", module): module for module in adapter.pairs}
         self._replaced = {self._replaced_name(target): target for target in adapter.replaced}
         for tensor, module in self._deltas.items():
@@ -183,7 +183,9 @@ class AdaptedModel(Model):
                 )
 
     def _own_name(self, name: str, module: str) -> str:
-        found = self.inner.spelled(name) or next((h for h in self.inner.tensors if is_head(h) and is_head(name)), None)
+        found = self.inner.local_name(name) or next(
+            (h for h in self.inner.tensors if is_head(h) and is_head(name)), None
+        )
         if found is None:
             raise InvalidInput(f"{self.name}: the adapter changes {module}, which {self.inner.name} does not have")
         return found
@@ -204,7 +206,7 @@ class AdaptedModel(Model):
             found[name] = TensorInfo(dtype, info.shape)
         return found
 
-    def stored(self, name: str) -> tuple[Stored, ...]:
+    def stored(self, name: str) -> tuple[StoredTensor, ...]:
         """Return the model's own tensor or what replaces it, and the two factors where there is a delta.
 
         Raises:

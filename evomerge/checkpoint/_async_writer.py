@@ -12,7 +12,7 @@ STAGES = 8
 DIRTY = 1 << 26  # bytes after which the thread waits for the disk, which would otherwise start at the very end
 
 
-class WriteBehind:
+class AsyncWriter:
     """A new file, appended to. Memory: STAGES * STAGE bytes, so what was written may be changed at once.
 
     `close` or, after a failure, `abandon` ends it.

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from evomerge.checkpoint._async_writer import WriteBehind
+from evomerge.checkpoint._async_writer import AsyncWriter
 from evomerge.checkpoint._folder import CODES
 from evomerge.checkpoint._writer import content, refuse_existing, sync
 
@@ -19,7 +19,7 @@ _ENTRY_BYTES = 160  # of one tensor in a safetensors header, beside its name, wi
 
 
 @contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
+def atomic_folder(out: Path) -> Iterator[Path]:
     """Yield a hidden folder beside `out`; leaving normally fsyncs it and renames it to `out`, an error removes it.
 
     Raises:
@@ -42,7 +42,7 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-class TensorStream:
+class SafetensorsWriter:
     """Write a safetensors file tensor by tensor, with shapes that nobody knows beforehand; memory: one tensor.
 
     The header comes first in the file but is known last, so room for it is kept and padded with spaces, which the
@@ -56,10 +56,10 @@ class TensorStream:
         self._room += -self._room % 8  # data starts at a multiple of 8 bytes
         self._entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
         self._offset = 0
-        self._stream: WriteBehind | None = None
+        self._stream: AsyncWriter | None = None
 
-    def __enter__(self) -> "TensorStream":
-        self._stream = WriteBehind(self._path)
+    def __enter__(self) -> "SafetensorsWriter":
+        self._stream = AsyncWriter(self._path)
         self._stream.write(bytes(8 + self._room))
         return self
 

@@ -111,8 +111,3 @@ def untie(config: dict[str, Any]) -> None:
     config["tie_word_embeddings"] = False
     if "tie_word_embeddings" in config.get("text_config", {}):
         config["text_config"]["tie_word_embeddings"] = False
-
-
-def copy_tokenizer(donor: Model, out: Path) -> None:
-    """Write a model's tokenizer and generation settings into another folder."""
-    donor.tokenizer.write(out)

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from evomerge.checkpoint._incomplete_download import unwritten
-from evomerge.checkpoint._model import Model, Stored, TensorInfo
+from evomerge.checkpoint._model import Model, StoredTensor, TensorInfo
 from evomerge.errors import InvalidInput, MergeFailed, RefusedForSafety
 
 DTYPES: dict[str, torch.dtype] = {
@@ -46,7 +46,7 @@ class Checkpoint(Model):
         _refuse_quantized(self.config, folder, name)
         self._files = {file: _open(folder / file, name) for file in _weight_files(folder, name)}
         self._where: dict[str, str] = {}
-        self._stored: dict[str, tuple[Stored]] = {}
+        self._stored: dict[str, tuple[StoredTensor]] = {}
         for file, handle in self._files.items():
             for tensor in handle.keys():  # noqa: SIM118
                 if tensor in self._where:
@@ -67,7 +67,7 @@ class Checkpoint(Model):
                 found[tensor] = TensorInfo(DTYPES[code], tuple(piece.get_shape()))
         return found
 
-    def stored(self, name: str) -> tuple[Stored, ...]:
+    def stored(self, name: str) -> tuple[StoredTensor, ...]:
         """Return the one stored tensor.
 
         Raises:
@@ -78,7 +78,7 @@ class Checkpoint(Model):
         if name not in self._stored:
             file = self._where[name]
             read = partial(self._files[file].get_tensor, name)
-            self._stored[name] = (Stored(self.folder / file, name, self.tensors[name].size_bytes, read),)
+            self._stored[name] = (StoredTensor(self.folder / file, name, self.tensors[name].size_bytes, read),)
         return self._stored[name]
 
     def assemble(self, name: str, parts: Sequence[torch.Tensor], out: torch.Tensor | None = None) -> torch.Tensor:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evomerge.checkpoint._folder import Checkpoint
-from evomerge.errors import EvomergeError, InvalidInput
+from evomerge.errors import EvomergeError, InvalidInput, first_line
 
 
 class Upload(NamedTuple):
@@ -52,10 +52,5 @@ def push(folder: Path, repo: str, *, private: bool = False) -> Upload:
             commit_message="Upload merge made with evomerge",
         )
     except Exception as error:  # the hub's errors come from several libraries; the user needs the sentence
-        raise EvomergeError(f"upload to {repo} failed: {_first_line(error)}; log in with `hf auth login`") from error
+        raise EvomergeError(f"upload to {repo} failed: {first_line(error)}; log in with `hf auth login`") from error
     return planned._replace(url=str(created))
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -76,7 +76,7 @@ class Layout:
         prefix = found.most_common(1)[0][0]
         return cls(prefix, layers.pop(prefix), layers)
 
-    def place(self, name: str) -> TensorSite:
+    def site(self, name: str) -> TensorSite:
         """Return where a tensor sits."""
         if self.num_layers and name.startswith(self.block_prefix):
             number, dot, suffix = name[len(self.block_prefix) :].partition(".")

@@ -37,7 +37,7 @@ class TensorInfo(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class StoredTensor:
     """A tensor in a file. What can be shared and kept by whoever reads models: two adapters of one base have its in
     common.
 
@@ -75,7 +75,7 @@ class Model(ABC):
         """Name -> dtype and shape of every tensor, in the order in which they are stored."""
 
     @abstractmethod
-    def stored(self, name: str) -> tuple[Stored, ...]:
+    def stored(self, name: str) -> tuple[StoredTensor, ...]:
         """Return the stored tensors that a tensor is made of. Raises MergeFailed if there is none of that name."""
 
     @abstractmethod
@@ -115,7 +115,7 @@ class Model(ABC):
         loose: dict[str, list[str]] = {"before": [], "after": []}
         blocks: dict[int, list[str]] = {}
         for name in self.tensors:
-            place = self.layout.place(name)
+            place = self.layout.site(name)
             if is_leftover(name, self.model_type):
                 continue
             if place.part == "block":
@@ -150,7 +150,7 @@ class Model(ABC):
             return bool(stated)
         return self.model_type in TIED_FAMILIES or not any(is_head(name) for name in self.tensors)
 
-    def spelled(self, name: str) -> str | None:
+    def local_name(self, name: str) -> str | None:
         """Return how this model spells another model's tensor name, or None if it has no such tensor.
 
         Files of one family differ in a leading "model." or "transformer.", which saved base models lack.
@@ -162,14 +162,14 @@ class Model(ABC):
                 return guess
         return None
 
-    def find(self, name: str) -> str | None:
+    def stored_name(self, name: str) -> str | None:
         """Return the name under which the content of a tensor is stored here, or None.
 
         The head of a tied model is its embedding, stored or not.
         """
         if self.tied and is_head(name):
             return embedding_name(self.tensors)
-        return self.spelled(name) or (self.spelled(tied_twin(name)) if self.tied else None)
+        return self.local_name(name) or (self.local_name(tied_twin(name)) if self.tied else None)
 
     @property
     def size_bytes(self) -> int:
@@ -188,7 +188,7 @@ class Model(ABC):
         """Return what rooms without file access may know; `digest` reads every byte of the weights."""
         text = self.text_config
         hidden = next((text[key] for key in ("hidden_size", "n_embd", "d_model", "dim") if key in text), 0)
-        places = (self.layout.place(tensor) for tensor in self.tensors)
+        places = (self.layout.site(tensor) for tensor in self.tensors)
         attention, mlp = module_names(place.suffix for place in places if place.part == "block")
         return ParentSummary(
             name=self.name,

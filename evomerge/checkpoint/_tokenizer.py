@@ -14,11 +14,11 @@ from evomerge.checkpoint._union import (
     NewToken,
     extended,
     merges_of,
-    never_read,
+    unreachable,
     usable_merges,
     vocabulary_of,
 )
-from evomerge.errors import MergeFailed
+from evomerge.errors import MergeFailed, first_line
 
 _SELF_CONTAINED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 TOKENIZER_FILES = (*_SELF_CONTAINED, "tokenizer.model", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt")
@@ -62,7 +62,7 @@ class Tokenizer:
             vocabulary_of(content)
             merges_of(content)
         except Exception as error:  # transformers raises whatever its many tokenizer classes raise
-            raise MergeFailed(f"{self.name}: its tokenizer cannot be read ({_first_line(error)})") from None
+            raise MergeFailed(f"{self.name}: its tokenizer cannot be read ({first_line(error)})") from None
         return content
 
     def token(self, content: str) -> NewToken:
@@ -99,9 +99,9 @@ class Tokenizer:
         return replace(self, added=(*self.added, *added))
 
     @property
-    def never_read(self) -> list[str]:
+    def unreachable(self) -> list[str]:
         """The added tokens that no text is turned into (see `_union`)."""
-        return never_read(self._content, self.added, self.merges)
+        return unreachable(self._content, self.added, self.merges)
 
     def write(self, out: Path) -> None:
         """Write the tokenizer into a folder, with the generation settings beside it."""
@@ -139,7 +139,3 @@ def _extend_config(path: Path, vocabulary: Mapping[str, int], added: Sequence[Ne
             if token.flags:
                 listed[str(vocabulary[token.content])] = {"content": token.content, **dict(token.flags)}
         path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -57,7 +57,7 @@ def usable_merges(content: Mapping[str, Any], added: Sequence[NewToken], merges:
     return list(kept)
 
 
-def never_read(content: Mapping[str, Any], added: Sequence[NewToken], merges: Iterable[Merge]) -> list[str]:
+def unreachable(content: Mapping[str, Any], added: Sequence[NewToken], merges: Iterable[Merge]) -> list[str]:
     """Return the ordinary new tokens that no text is turned into."""
     model = content["model"]
     ordinary = [token.content for token in added if token.flags is None]

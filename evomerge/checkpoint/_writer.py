@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from evomerge.checkpoint._async_writer import WriteBehind
+from evomerge.checkpoint._async_writer import AsyncWriter
 from evomerge.checkpoint._folder import CODES, INDEX, SINGLE
 from evomerge.checkpoint._model import TensorInfo
 from evomerge.errors import EvomergeError, InvalidInput
@@ -37,7 +37,7 @@ class CheckpointWriter:
         self._folder = out.parent / f".{out.name}.tmp-{os.getpid()}"
         self._pending = [(name, shard) for shard, names in enumerate(self._shards) for name in names]
         self._next = 0
-        self._stream: WriteBehind | None = None
+        self._stream: AsyncWriter | None = None
 
     @property
     def folder(self) -> Path:
@@ -64,7 +64,7 @@ class CheckpointWriter:
 
     def _open(self, shard: int) -> None:
         self._close()
-        self._stream = WriteBehind(self._folder / self._file(shard))
+        self._stream = AsyncWriter(self._folder / self._file(shard))
         self._stream.write(_header(self._shards[shard]))
 
     def _close(self) -> None:

@@ -73,14 +73,14 @@ def relatedness(base: Model, models: Sequence[Model], dtype: torch.dtype | str |
 
 
 def _shape_in(model: Model, name: str) -> tuple[int, ...] | None:
-    stored = model.spelled(name)
+    stored = model.local_name(name)
     return None if stored is None else model.tensors[stored].shape
 
 
 def _measure(base: Model, model: Model, names: Sequence[str], dtype: torch.dtype) -> Relatedness:
     squares = {"base": 0.0, "model": 0.0, "delta": 0.0, "product": 0.0, "wanted": 0.0, "missed": 0.0}
     for name in names[:: max(1, len(names) // TENSORS)][:TENSORS]:
-        stored = model.spelled(name)
+        stored = model.local_name(name)
         assert stored is not None
         a, b = _middle(base.tensor(name)), _middle(model.tensor(stored))
         if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):

@@ -70,7 +70,7 @@ def vocabulary(recipe: Recipe, parents: Parents) -> Vocabulary:
     if rule is None:
         return Vocabulary(_source(recipe, parents), _source(recipe, parents).tokenizer, None, ())
     tokens = tuple(sorted(rule.tokens.items()))
-    key = ("vocabulary", recipe.inputs, recipe.base, recipe.donor, rule.source, tokens, rule.multiple)
+    key = ("vocabulary", recipe.inputs, recipe.base, recipe.config_source, rule.source, tokens, rule.multiple)
     if key not in parents.memo:
         parents.memo[key] = _vocabulary(recipe, parents)
     found: Vocabulary = parents.memo[key]
@@ -130,7 +130,7 @@ def _notes(output: Tokenizer, alignment: Alignment, rule: VocabularyRule, known:
     new = [token for token in rule.tokens if token not in known]
     if new:
         yield f"tokenizer.tokens: no model has {_some(new)}, so it is added to the vocabulary"
-    unread = output.never_read
+    unread = output.unreachable
     if unread:
         yield (
             f"tokenizer: the union reads text as {output.name} does, which never leads to {len(unread)} of the tokens "
@@ -145,7 +145,7 @@ def _some(tokens: Sequence[str]) -> str:
 def _source(recipe: Recipe, parents: Parents) -> Model:
     """Return the model that the tokenizer is, or starts from."""
     asked = None if recipe.vocabulary is None else recipe.vocabulary.source
-    ref = asked if isinstance(asked, ModelRef) else recipe.donor
+    ref = asked if isinstance(asked, ModelRef) else recipe.config_source
     if ref not in parents:
         raise MergeFailed(f"tokenizer: {ref} is not one of the recipe's models")
     return parents[ref]

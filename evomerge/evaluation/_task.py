@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from evomerge.errors import first_line
 from evomerge.evaluation._items import Item, Request, TaskItems
 from evomerge.evaluation._metrics import Measure
 from evomerge.evaluation.prepare._group import Leaf
@@ -62,15 +63,10 @@ def load_task(leaf: Leaf, options: Options) -> LoadedTask:
     try:
         task = _lm_eval.new_task(runnable)
     except Exception as error:
-        text = f"lm-eval could not load it: {type(error).__name__}: {_first_line(error)}"
+        text = f"lm-eval could not load it: {type(error).__name__}: {first_line(error)}"
         raise Refused(text) from error
     _apply_options(task, options)
     return LoadedTask(name=leaf.name, config=config, task=task, functions=tuple(functions_of(config)), digest=digest)
-
-
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
-    return (str(error).splitlines() or [""])[0]
 
 
 def _apply_options(task: Any, options: Options) -> None:

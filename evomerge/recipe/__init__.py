@@ -5,9 +5,9 @@ models, layers and tensors as words; it refuses to open a model, to know a tenso
 """
 
 from evomerge.recipe._files import load_recipe, load_recipes
-from evomerge.recipe._mergekit import Dialect, to_mergekit
+from evomerge.recipe._mergekit import MergekitText, to_mergekit
 from evomerge.recipe._moe import (
-    PROMPTED,
+    PROMPTED_GATES,
     ExpertEntry,
     GateMode,
     MoeEntry,
@@ -32,16 +32,14 @@ from evomerge.recipe._recipe import (
 from evomerge.recipe._reference import ModelRef, looks_local
 from evomerge.recipe._schema import (
     DTYPES,
+    ModelField,
     RecipeEntry,
-    Ref,
     SettingField,
-    json_schema,
     recipe_schema,
 )
+from evomerge.recipe._validation import CheckedDocument, StrictModel, check_document, json_schema
 from evomerge.recipe._vocabulary import TokenRule, VocabularyRule
 from evomerge.recipe._yaml import (
-    Checked,
-    check,
     parse_yaml,
     read_documents,
     read_yaml,
@@ -50,24 +48,25 @@ from evomerge.recipe._yaml import (
 __all__ = [
     "CHAT_TEMPLATES",
     "DTYPES",
-    "PROMPTED",
-    "Checked",
-    "Dialect",
+    "PROMPTED_GATES",
+    "CheckedDocument",
     "ExpertEntry",
     "GateMode",
+    "MergekitText",
+    "ModelField",
     "ModelRef",
     "MoeEntry",
     "MoeRecipe",
     "Recipe",
     "RecipeEntry",
-    "Ref",
     "Setting",
     "SettingField",
     "Slice",
     "Source",
+    "StrictModel",
     "TokenRule",
     "VocabularyRule",
-    "check",
+    "check_document",
     "fingerprint_of",
     "json_schema",
     "load_moe",

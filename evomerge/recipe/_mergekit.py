@@ -11,14 +11,14 @@ from evomerge.recipe._recipe import Recipe
 RANDOM = {name for name, method in methods.METHODS.items() if "dare" in name or "della" in name}
 
 
-class Dialect(NamedTuple):
+class MergekitText(NamedTuple):
     """text: a file for mergekit-yaml. notes: what it cannot say and so differs."""
 
     text: str
     notes: tuple[str, ...]
 
 
-def to_mergekit(recipe: Recipe) -> Dialect:
+def to_mergekit(recipe: Recipe) -> MergekitText:
     """Write a recipe for mergekit.
 
     Raises:
@@ -40,7 +40,7 @@ def to_mergekit(recipe: Recipe) -> Dialect:
     notes = list(dict.fromkeys(notes))
     documents = [*({"name": name, **_plain(each)} for name, each in recipe.merges.items()), _plain(recipe)]
     text = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120)
-    return Dialect("".join(f"# {note}\n" for note in notes) + text, tuple(notes))
+    return MergekitText("".join(f"# {note}\n" for note in notes) + text, tuple(notes))
 
 
 def _plain(recipe: Recipe) -> dict[str, Any]:

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from evomerge.errors import InvalidFile, Problem
 from evomerge.recipe._reference import ModelRef
-from evomerge.recipe._yaml import check, read_yaml
+from evomerge.recipe._validation import StrictModel, check_document
+from evomerge.recipe._yaml import read_yaml
 
 GateMode = Literal["hidden", "cheap_embed", "random", "uniform_random"]
 FAMILIES = {"mixtral": "mixtral", "qwen2_moe": "qwen moe", "qwen3_moe": "qwen3 moe"}  # -> mergekit-moe's name for it
-PROMPTED: tuple[GateMode, ...] = ("hidden", "cheap_embed")
+PROMPTED_GATES: tuple[GateMode, ...] = ("hidden", "cheap_embed")
 
 
 def families_named(asked: str) -> tuple[str, ...]:
@@ -39,11 +40,7 @@ _Ref = Annotated[ModelRef, BeforeValidator(ModelRef.parse)]
 _Prompts = Annotated[list[str], BeforeValidator(lambda given: [] if given is None else given)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-class ExpertEntry(_Strict):
+class ExpertEntry(StrictModel):
     """One expert: a model whose mlp it is.
 
     noise_scale: standard deviation of Gaussian noise that is added to its weights. residual_scale: factor on its
@@ -57,7 +54,7 @@ class ExpertEntry(_Strict):
     residual_scale: Annotated[float, Field(allow_inf_nan=False)] | None = None
 
 
-class MoeEntry(_Strict):
+class MoeEntry(StrictModel):
     """A whole mixture file."""
 
     base_model: _Ref
@@ -111,7 +108,7 @@ def parse_moe(data: Any, *, where: str = "mixture", root: Path | None = None) ->
     Raises:
         InvalidFile: every problem at once, each with its place.
     """
-    entry, problems = check(MoeEntry, data, where)
+    entry, problems = check_document(MoeEntry, data, where)
     if entry is not None:
         problems += _problems(entry, where)
     if problems:
@@ -129,7 +126,7 @@ def _problems(entry: MoeEntry, where: str) -> Iterator[Problem]:
         yield Problem(f"{where}: experts_per_token", text)
     if len(entry.shared_experts) > 1:
         yield Problem(f"{where}: shared_experts", f"found {len(entry.shared_experts)}, expected one at most")
-    if entry.gate_mode in PROMPTED:
+    if entry.gate_mode in PROMPTED_GATES:
         for key, experts in (("experts", entry.experts), ("shared_experts", entry.shared_experts)):
             for i, expert in enumerate(experts):
                 if not expert.positive_prompts:

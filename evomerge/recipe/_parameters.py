@@ -7,7 +7,7 @@ is a gradient over the layers of its slice; the most specific level that has a v
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evomerge.recipe._shown import shown
+from evomerge.recipe._validation import short_repr
 
 Setting = Any
 """A number or flag, a list of them (gradient), a {filter, value} mapping, or a list of such mappings."""
@@ -28,10 +28,12 @@ def read_setting(value: Any) -> Setting:
 
 def _read_conditional(value: Any) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not set(value) <= {"filter", "value"} or "value" not in value:
-        raise ValueError(f"found {shown(value)}, expected {{filter: part of a tensor's name, value: a number or list}}")
+        raise ValueError(
+            f"found {short_repr(value)}, expected {{filter: part of a tensor's name, value: a number or list}}"
+        )
     pattern = value.get("filter")
     if pattern is not None and not isinstance(pattern, str):
-        raise ValueError(f"found filter: {shown(pattern)}, expected part of a tensor's name")
+        raise ValueError(f"found filter: {short_repr(pattern)}, expected part of a tensor's name")
     return {**({"filter": pattern} if pattern is not None else {}), "value": _read_values(value["value"])}
 
 
@@ -50,7 +52,7 @@ def _read_scalar(value: Any) -> float | int | bool:
         return float(value)
     except (TypeError, ValueError):
         raise ValueError(
-            f"found {shown(value)}, expected a number, true or false, a list of them, or {{filter:, value:}}"
+            f"found {short_repr(value)}, expected a number, true or false, a list of them, or {{filter:, value:}}"
         ) from None
 
 

@@ -16,8 +16,8 @@ from evomerge.recipe._parameters import Setting
 from evomerge.recipe._problems import body_of, problems
 from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._schema import RecipeEntry
+from evomerge.recipe._validation import check_document
 from evomerge.recipe._vocabulary import TokenRule, VocabularyRule
-from evomerge.recipe._yaml import check
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +96,7 @@ class Recipe:
         return tuple(dict.fromkeys(found))
 
     @property
-    def donor(self) -> ModelRef:
+    def config_source(self) -> ModelRef:
         """The model whose config and tokenizer the result takes: the base, else the first model named."""
         return self.base or self.slices[0].sources[0].model
 
@@ -105,15 +105,17 @@ class Recipe:
         """The fingerprint of the document (see `fingerprint_of`)."""
         return fingerprint_of(self.document)
 
-    def to_yaml(self, folder: Path | None = None) -> str:
+    def to_yaml(self, folder: Path | str | None = None) -> str:
         """Return the text of a recipe file that parses back to this recipe.
 
-        folder: where the file will be; parents that the recipe names relative to its root are then found from there.
+        Args:
+            folder: where the file will be; parents that the recipe names relative to its root are then found from
+                there.
         """
         document = dict(self.document)
         if folder is not None and self.root is not None and self._has_relative_parents():
-            extension = {**document.get("evomerge", {}), "parents_in": os.path.relpath(self.root, folder.resolve())}
-            document["evomerge"] = extension
+            parents_in = os.path.relpath(self.root, Path(folder).resolve())
+            document["evomerge"] = {**document.get("evomerge", {}), "parents_in": parents_in}
         return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
 
     def _has_relative_parents(self) -> bool:
@@ -146,7 +148,7 @@ def parse_recipe(data: Any, *, where: str = "recipe", root: Path | None = None) 
 
 def _parse(data: Any, where: str, root: Path | None, known: Mapping[str, Recipe]) -> Recipe:
     """Parse a recipe that may use the results of the `known` ones."""
-    entry, found = check(RecipeEntry, data, where)
+    entry, found = check_document(RecipeEntry, data, where)
     if entry is None:
         raise InvalidFile(found)
     extension = entry.evomerge

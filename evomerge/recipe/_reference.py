@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.recipe._shown import shown
+from evomerge.recipe._validation import short_repr
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -30,7 +30,7 @@ class ModelRef:
         if isinstance(value, Mapping):
             return cls._from_mapping(value)
         raise ValueError(
-            f"found {shown(value)}, expected a model: a path or hub id, or a mapping with model: and lora:"
+            f"found {short_repr(value)}, expected a model: a path or hub id, or a mapping with model: and lora:"
         )
 
     @classmethod
@@ -66,7 +66,9 @@ class ModelRef:
                 raise ValueError(f'found "{value}", expected path or path@revision; "@" in a path: write {{path: ...}}')
             return cls(*_split(value))
         if not isinstance(value, Mapping):
-            raise ValueError(f"found {shown(value)}, expected path@revision, or a mapping with path: and revision:")
+            raise ValueError(
+                f"found {short_repr(value)}, expected path@revision, or a mapping with path: and revision:"
+            )
         unknown = sorted(map(str, set(value) - {"path", "revision"}))
         if unknown:
             raise ValueError(f'unknown key "{unknown[0]}" in a model; known are model, lora; path, revision')
@@ -74,7 +76,7 @@ class ModelRef:
         if not isinstance(path, str) or not path.strip():
             raise ValueError("a model given as a mapping needs model: or path:, a text")
         if revision is not None and not isinstance(revision, str):
-            raise ValueError(f"found revision: {shown(revision)}, expected a text; put it in quotes")
+            raise ValueError(f"found revision: {short_repr(revision)}, expected a text; put it in quotes")
         return cls(path, revision)
 
     def __str__(self) -> str:

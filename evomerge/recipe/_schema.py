@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from evomerge.recipe._parameters import read_setting
 from evomerge.recipe._reference import ModelRef
+from evomerge.recipe._validation import StrictModel, json_schema
 from evomerge.recipe._vocabulary import TokenRule, read_source, read_token
 
 _NAMED: dict[str, Any] = {"type": "string", "minLength": 1}
@@ -58,7 +59,7 @@ _TOKEN_SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 
-Ref = Annotated[ModelRef, BeforeValidator(ModelRef.parse), WithJsonSchema(_REF_SCHEMA)]
+ModelField = Annotated[ModelRef, BeforeValidator(ModelRef.parse), WithJsonSchema(_REF_SCHEMA)]
 Origin = Annotated[str | ModelRef, BeforeValidator(read_source), WithJsonSchema(_REF_SCHEMA)]
 Token = Annotated[TokenRule, BeforeValidator(read_token), WithJsonSchema(_TOKEN_SCHEMA)]
 DTYPES = ("bfloat16", "float16", "float32", "float64")
@@ -69,39 +70,35 @@ Dtype = Annotated[
 _or_nothing = BeforeValidator(lambda given: {} if given is None else given)  # a key with nothing behind it
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
 SettingField = Annotated[Any, BeforeValidator(read_setting), WithJsonSchema(_SETTING_SCHEMA)]
 Parameters = Annotated[dict[str, SettingField], _or_nothing]
 
 
-class ModelEntry(_Strict):
+class ModelEntry(StrictModel):
     """One input of a merge of whole models."""
 
-    model: Ref
+    model: ModelField
     parameters: Parameters = Field(default_factory=dict)
 
 
-class SourceEntry(_Strict):
+class SourceEntry(StrictModel):
     """One input of an output slice: blocks [start, end) of a model."""
 
-    model: Ref
+    model: ModelField
     layer_range: tuple[int, int]
     parameters: Parameters = Field(default_factory=dict)
 
 
-class SliceEntry(_Strict):
+class SliceEntry(StrictModel):
     """One output slice; slices are stacked in order. residual_weight: of old files; has no effect."""
 
     sources: list[SourceEntry] = Field(min_length=1)
-    base_model: Ref | None = None
+    base_model: ModelField | None = None
     residual_weight: float | None = None
     parameters: Parameters = Field(default_factory=dict)
 
 
-class ModuleEntry(_Strict):
+class ModuleEntry(StrictModel):
     """The one part of a model that is merged, where mergekit names the parts of a model."""
 
     models: list[ModelEntry] | None = Field(None, min_length=1)
@@ -109,7 +106,7 @@ class ModuleEntry(_Strict):
     parameters: Parameters = Field(default_factory=dict)
 
 
-class TokenizerEntry(_Strict):
+class TokenizerEntry(StrictModel):
     """Where the output's tokenizer comes from."""
 
     source: Origin = "union"
@@ -117,7 +114,7 @@ class TokenizerEntry(_Strict):
     pad_to_multiple_of: int | None = Field(None, ge=1)
 
 
-class ExtensionEntry(_Strict):
+class ExtensionEntry(StrictModel):
     """What mergekit cannot say.
 
     seed: of random masks. gains: one factor on the output of each block of the result. variants: where a paper and
@@ -134,14 +131,14 @@ class ExtensionEntry(_Strict):
     parents_in: str | None = None
 
 
-class RecipeEntry(_Strict):
+class RecipeEntry(StrictModel):
     """A whole recipe file."""
 
     merge_method: str
     models: list[ModelEntry] | None = Field(None, min_length=1)
     slices: list[SliceEntry] | None = Field(None, min_length=1)
     modules: dict[str, ModuleEntry] | None = Field(None, min_length=1)
-    base_model: Ref | None = None
+    base_model: ModelField | None = None
     parameters: Parameters = Field(default_factory=dict)
     dtype: Dtype | None = None
     out_dtype: Dtype | None = None
@@ -149,11 +146,6 @@ class RecipeEntry(_Strict):
     tokenizer: TokenizerEntry | None = None
     chat_template: str | None = None
     evomerge: Annotated[ExtensionEntry, _or_nothing] = Field(default_factory=ExtensionEntry)
-
-
-def json_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the JSON Schema of a YAML file, for editors and other programs."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
 
 
 def recipe_schema() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evomerge.recipe._reference import ModelRef
-from evomerge.recipe._shown import shown
+from evomerge.recipe._validation import short_repr
 
 SOURCES = ("union", "base")
 
@@ -54,10 +54,12 @@ def read_token(value: Any) -> TokenRule:
     if isinstance(value, TokenRule):
         return value
     if not isinstance(value, Mapping) or not set(value) <= {"source", "force"}:
-        raise ValueError(f"found {shown(value)}, expected {{source: a model or {{kind: ...}}, force: true or false}}")
+        raise ValueError(
+            f"found {short_repr(value)}, expected {{source: a model or {{kind: ...}}, force: true or false}}"
+        )
     force, source = value.get("force", False), value.get("source")
     if not isinstance(force, bool):
-        raise ValueError(f"found force: {shown(force)}, expected true or false")
+        raise ValueError(f"found force: {short_repr(force)}, expected true or false")
     if isinstance(source, Mapping) and "kind" in source:
         return _read_kind(source, force)
     return TokenRule(model=ModelRef.parse(source), force=force)
@@ -72,6 +74,6 @@ def _read_kind(source: Mapping[str, Any], force: bool) -> TokenRule:
         if isinstance(token, str if "token" in rest else int) and not isinstance(token, bool):
             return TokenRule(model=ModelRef.parse(rest["model"]), token=token, force=force)
     raise ValueError(
-        f"found {shown(dict(source))}, expected {{kind: zero}} or {{kind: model_token, model: ..., token: ...}} "
+        f"found {short_repr(dict(source))}, expected {{kind: zero}} or {{kind: model_token, model: ..., token: ...}} "
         "(token_id: for a number)"
     )

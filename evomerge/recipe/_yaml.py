@@ -1,15 +1,11 @@
-"""Reading YAML that a person wrote: every problem at once, as a sentence with its place."""
+"""Reading YAML that a person wrote: safe constructors only, one value for each key, errors with the line."""
 
-from collections.abc import Mapping
-from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
-from evomerge.errors import InvalidInput, Problem, did_you_mean
-from evomerge.recipe._shown import shown
+from evomerge.errors import InvalidInput
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -68,100 +64,3 @@ def parse_documents(text: str, where: str) -> list[Any]:
         place = f" line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or str(error)
         raise InvalidInput(f"{where}:{place} is not valid YAML ({reason})") from None
-
-
-class Checked(NamedTuple):
-    """What a schema made of a file: the value (None if nothing usable is left) and everything that did not fit."""
-
-    value: Any
-    problems: list[Problem]
-
-
-def check(model: type[BaseModel], data: Any, where: str) -> Checked:
-    """Hold plain data against a schema.
-
-    What does not fit is reported and left out, so that the rest of the file can still be checked: a person gets
-    every problem of a file at once.
-    """
-    if not isinstance(data, Mapping):
-        return Checked(None, [Problem(where, f"found {shown(data)}, expected a mapping of keys to values")])
-    remaining = deepcopy(dict(data))
-    problems: list[Problem] = []
-    for _ in range(_PASSES):
-        try:
-            return Checked(model.model_validate(remaining), problems)
-        except ValidationError as error:
-            found = error.errors()
-            problems += [_problem(model, each, where) for each in found]
-            dropped = [_drop(remaining, list(each["loc"])) for each in found]
-            if not all(dropped):
-                break
-    return Checked(None, problems)
-
-
-_PASSES = 4  # leaving one thing out can bring up another; more than this is a hopeless file
-
-
-def _drop(data: Any, location: list[Any]) -> bool:
-    """Take the offending place out of the data; False if it is not there (a missing key cannot be dropped)."""
-    for part in location[:-1]:
-        try:
-            data = data[part]
-        except (KeyError, IndexError, TypeError):
-            return False
-    last = location[-1] if location else None
-    if isinstance(data, dict) and last in data:
-        del data[last]
-        return True
-    return False
-
-
-def _problem(model: type[BaseModel], error: Any, where: str) -> Problem:
-    location = [str(part) for part in error["loc"]]
-    if error["type"] == "extra_forbidden":
-        location = location[:-1]
-    place = f"{where}: {'.'.join(location)}" if location else where
-    return Problem(place, _sentence(model, error, list(error["loc"])))
-
-
-def _sentence(model: type[BaseModel], error: Any, location: list[Any]) -> str:
-    kind, given = error["type"], error.get("input")
-    if kind == "extra_forbidden":
-        known = _fields_at(model, location[:-1])
-        listed = f"; known keys are {', '.join(known)}" if known else ""
-        return f'unknown key "{location[-1]}"{listed}.{did_you_mean(str(location[-1]), known)}'
-    if kind == "missing":
-        return "is required but missing"
-    if kind == "value_error":
-        return str(error["ctx"]["error"])
-    message = error["msg"][0].lower() + error["msg"][1:]
-    return f"found {shown(given)}, {message}"
-
-
-def _fields_at(model: type[BaseModel], location: list[Any]) -> list[str]:
-    """Return the keys that a schema knows at a place of the file."""
-    current: Any = model
-    named = False  # by the person, as the entries of a mapping are
-    for part in location:
-        if isinstance(part, int) or named:
-            named = False
-            continue
-        if not (isinstance(current, type) and issubclass(current, BaseModel)):
-            return []
-        info = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
-        current = _model_inside(info.annotation) if info else None
-        named = info is not None and get_origin(info.annotation) is dict
-    if not (isinstance(current, type) and issubclass(current, BaseModel)):
-        return []
-    return [field.alias or name for name, field in current.model_fields.items()]
-
-
-def _model_inside(annotation: Any) -> Any:
-    """Return the first schema class inside a type annotation."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        inside = _model_inside(argument)
-        if inside is not None:
-            return inside
-    return None

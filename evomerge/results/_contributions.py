@@ -30,7 +30,7 @@ def contributions_of(plan: Plan) -> dict[str, dict[str, float]]:
     sums: dict[str, dict[str, float]] = {}
     sizes: dict[str, float] = {}
     for tensor in plan.tensors:
-        place = layout.place(tensor.name)
+        place = layout.site(tensor.name)
         label = f"layer {place.layer}" if place.part == "block" else LOOSE
         elements = tensor.info.size_bytes / tensor.dtype.itemsize
         sizes[label] = sizes.get(label, 0.0) + elements

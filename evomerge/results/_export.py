@@ -6,8 +6,8 @@ from typing import Any
 
 from evomerge.checkpoint import (
     Parents,
+    card_parents,
     model_card,
-    parents_of,
     refuse_existing,
 )
 from evomerge.engine import Progress, make_plan, write_folder
@@ -61,7 +61,7 @@ def _write_model(
     run: Run, candidate: Candidate, recipe: Recipe, out: Path, texts: dict[str, str], progress: Progress | None
 ) -> None:
     parents = Parents(recipe.models, recipe.root, recipe.commits)
-    described = parents_of([parents[ref] for ref in parents], digests=True)
+    described = card_parents([parents[ref] for ref in parents], digests=True)
     _refuse_changed(run, {parent.name: parent.digest for parent in described})
     title = run.path.resolve().name
     text = recipe.with_commits(parents.commits).to_yaml(out)

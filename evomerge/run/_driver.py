@@ -137,7 +137,7 @@ def _executor(setup: Setup, say: Callable[[str], None] = lambda line: None) -> E
         device="cuda" if workers.gpus else "cpu",
         commits=setup.parents.commits,
         digests={str(ref): setup.parents[ref].digest for ref in setup.refs},
-        places=setup.parents.places,
+        places=setup.parents.folders,
         share=MemoryShare(device=min(1.0, workers.gpus or 1.0), host=1 / max(1, workers.count)),
     )
     if workers.count == 0:

@@ -12,7 +12,7 @@ from evomerge.errors import (
     did_you_mean,
 )
 from evomerge.methods import Method, Parameter
-from evomerge.recipe import check, read_yaml
+from evomerge.recipe import check_document, read_yaml
 from evomerge.records import ParentSummary
 from evomerge.space._genes import Gene, Group, groups_of
 from evomerge.space._merge_space import MergeSpace
@@ -60,7 +60,7 @@ def build_space(data: Any, where: str, base: ParentSummary | None, models: Seque
     Raises:
         InvalidFile: every problem at once.
     """
-    entry, problems = check(SpaceEntry, data, where)
+    entry, problems = check_document(SpaceEntry, data, where)
     if entry is None:
         raise InvalidFile(problems)
     names = [entry.method] if isinstance(entry.method, str) else list(entry.method)

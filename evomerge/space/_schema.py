@@ -2,15 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from evomerge.recipe import SettingField, json_schema
+from evomerge.recipe import SettingField, StrictModel, json_schema
 
 AXES = ("model", "layer", "module")
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 def _read_axes(value: Any) -> Any:
@@ -43,7 +39,7 @@ _AXIS: dict[str, Any] = {
 _AXES_SCHEMA: dict[str, Any] = {"anyOf": [*_AXIS["anyOf"], {"type": "array", "items": _AXIS}]}
 
 
-class GeneEntry(_Strict):
+class GeneEntry(StrictModel):
     """One varied parameter.
 
     per: what has a value of its own: `model`, `layer` (each block, plus one for embeddings, head and final norm),
@@ -55,7 +51,7 @@ class GeneEntry(_Strict):
     start: float | None = None
 
 
-class SpaceEntry(_Strict):
+class SpaceEntry(StrictModel):
     """A whole space. parameters: fixed ones, as in a recipe. dtype: of every candidate."""
 
     method: str | Annotated[list[str], Field(min_length=1)]

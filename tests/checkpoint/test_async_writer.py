@@ -12,7 +12,7 @@ from evomerge.checkpoint._async_writer import (
     DIRTY,
     STAGE,
     STAGES,
-    WriteBehind,
+    AsyncWriter,
 )
 from evomerge.errors import EvomergeError
 
@@ -28,7 +28,7 @@ def pattern(size: int) -> bytes:
 @pytest.mark.parametrize("size", [0, 1, STAGE - 1, STAGE, STAGE + 1, 3 * STAGE, (STAGES + 2) * STAGE + 5])
 def test_holds_what_was_written(size: int, tmp_path: Path) -> None:
     content = pattern(size)
-    stream = WriteBehind(tmp_path / "file")
+    stream = AsyncWriter(tmp_path / "file")
     stream.write(content[: size // 3])
     stream.write(memoryview(content)[size // 3 :])
     stream.close()
@@ -37,7 +37,7 @@ def test_holds_what_was_written(size: int, tmp_path: Path) -> None:
 
 def test_the_caller_may_change_its_memory_at_once(tmp_path: Path) -> None:
     memory = bytearray(STAGE // 2 + 3)
-    stream = WriteBehind(tmp_path / "file")
+    stream = AsyncWriter(tmp_path / "file")
     for number in range(30):
         memory[:] = bytes([number]) * len(memory)
         stream.write(memoryview(memory))
@@ -49,7 +49,7 @@ def test_the_caller_may_change_its_memory_at_once(tmp_path: Path) -> None:
 def test_waits_for_the_disk_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[int] = []
     monkeypatch.setattr("os.fsync", waits.append)
-    stream = WriteBehind(tmp_path / "file")
+    stream = AsyncWriter(tmp_path / "file")
     for _ in range(2 * DIRTY // STAGE):
         stream.write(bytes(STAGE))
     stream.close()
@@ -57,7 +57,7 @@ def test_waits_for_the_disk_now_and_then(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_full_disk_is_reported_in_one_sentence() -> None:
-    stream = WriteBehind(Path("/dev/full"))
+    stream = AsyncWriter(Path("/dev/full"))
     with pytest.raises(EvomergeError, match=r"/dev/full: cannot be written \(No space left on device\); make room"):
         for _ in range(3 * STAGES):  # more than fits behind a thread that has given up
             stream.write(bytes(STAGE))
@@ -65,7 +65,7 @@ def test_a_full_disk_is_reported_in_one_sentence() -> None:
 
 
 def test_a_failure_of_the_last_piece_is_reported_when_closing() -> None:
-    stream = WriteBehind(Path("/dev/full"))
+    stream = AsyncWriter(Path("/dev/full"))
     stream.write(b"little")
     with pytest.raises(EvomergeError, match="No space left"):
         stream.close()

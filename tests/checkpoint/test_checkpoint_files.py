@@ -14,7 +14,7 @@ from evomerge.checkpoint import (
     CheckpointWriter,
     Parents,
     TensorInfo,
-    locate,
+    resolve_model,
 )
 from evomerge.errors import (
     EvomergeError,
@@ -211,19 +211,21 @@ def test_a_relative_path_starts_at_the_root_or_the_working_directory(
         (tmp_path / folder).mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     root = tmp_path / "there"
-    assert locate(ModelRef.parse("models/a"), root) == tmp_path / "here/models/a"
-    assert locate(ModelRef.parse("./models/b"), root) == root / "models/b"
-    assert locate(ModelRef.parse(str(root / "models/b"))) == root / "models/b"
+    assert resolve_model(ModelRef.parse("models/a"), root).folder == tmp_path / "here/models/a"
+    assert resolve_model(ModelRef.parse("./models/b"), root).folder == root / "models/b"
+    assert resolve_model(ModelRef.parse(str(root / "models/b"))).folder == root / "models/b"
     (root / "models/a").mkdir()
     with pytest.raises(InvalidInput, match=r"found in two places, .*write an absolute path"):
-        locate(ModelRef.parse("models/a"), root)
-    assert locate(ModelRef.parse("models/a"), tmp_path / "here") == tmp_path / "here/models/a", "one place, named twice"
+        resolve_model(ModelRef.parse("models/a"), root)
+    assert resolve_model(ModelRef.parse("models/a"), tmp_path / "here").folder == tmp_path / "here/models/a", (
+        "one place, named twice"
+    )
 
 
 @pytest.mark.parametrize("path", ["./absent", "/absent/model", "~/absent/model", "a/b/c"])
 def test_a_missing_folder_is_said_with_the_places(path: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as caught:
-        locate(ModelRef.parse(path), tmp_path)
+        resolve_model(ModelRef.parse(path), tmp_path)
     assert path in str(caught.value)
     assert "no such folder" in str(caught.value)
 
@@ -231,7 +233,7 @@ def test_a_missing_folder_is_said_with_the_places(path: str, tmp_path: Path) -> 
 def test_a_hub_name_without_a_network_is_a_sentence(tmp_path: Path) -> None:
     for name in ("someone/some-model", "someone/some-model@v1"):
         with pytest.raises(InvalidInput, match="Hugging Face Hub") as caught:
-            locate(ModelRef.parse(name), tmp_path)
+            resolve_model(ModelRef.parse(name), tmp_path)
         assert "\n" not in str(caught.value)
         assert name in str(caught.value)
 
@@ -239,7 +241,7 @@ def test_a_hub_name_without_a_network_is_a_sentence(tmp_path: Path) -> None:
 def test_a_revision_of_a_local_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     with pytest.raises(InvalidInput, match="a local folder has no revision"):
-        locate(ModelRef.parse("./model@main"), tmp_path)
+        resolve_model(ModelRef.parse("./model@main"), tmp_path)
 
 
 def test_each_parent_is_opened_once(pico: dict[str, Path]) -> None:

@@ -84,13 +84,13 @@ def test_the_general_rule_finds_the_blocks(family: str, depth: int) -> None:
     layout = Layout.of(reversed(names))
     assert (layout.block_prefix, layout.num_layers) == (prefix, depth)
     for name in before:
-        assert layout.place(name).part == "before", name
+        assert layout.site(name).part == "before", name
     for name in after:
-        assert layout.place(name).part == "after", name
+        assert layout.site(name).part == "after", name
     for layer in range(depth):
         for suffix in suffixes:
             name = f"{prefix}{layer}.{suffix}"
-            assert layout.place(name) == ("block", layer, suffix)
+            assert layout.site(name) == ("block", layer, suffix)
             assert layout.name(layer, suffix) == name
     found = module_names(suffixes)
     assert found[0] == attention
@@ -104,18 +104,18 @@ def test_the_general_rule_finds_the_blocks(family: str, depth: int) -> None:
 def test_a_norm_inside_a_block_is_no_loose_norm() -> None:
     """OPT calls a norm of its blocks like the one after them."""
     layout = Layout.of(["model.decoder.layers.0.final_layer_norm.weight", "model.decoder.layers.1.fc1.weight"])
-    assert layout.place("model.decoder.layers.0.final_layer_norm.weight").part == "block"
+    assert layout.site("model.decoder.layers.0.final_layer_norm.weight").part == "block"
 
 
 def test_without_blocks_everything_is_loose() -> None:
     layout = Layout.of(["weight", "bias", "lm_head.weight"])
     assert (layout.block_prefix, layout.num_layers) == ("", 0)
-    assert layout.place("weight").part == "before"
-    assert layout.place("lm_head.weight").part == "after"
+    assert layout.site("weight").part == "before"
+    assert layout.site("lm_head.weight").part == "after"
 
 
 def test_names_without_a_prefix_before_the_number() -> None:
     layout = Layout.of(["0.attn.weight", "0.mlp.weight", "10.attn.weight", "embed.weight"])
     assert (layout.block_prefix, layout.num_layers) == ("", 11)
-    assert layout.place("10.attn.weight") == ("block", 10, "attn.weight")
-    assert layout.place("embed.weight").part == "before"
+    assert layout.site("10.attn.weight") == ("block", 10, "attn.weight")
+    assert layout.site("embed.weight").part == "before"

@@ -77,6 +77,6 @@ def test_a_pin_for_a_model_that_the_recipe_does_not_name_is_refused() -> None:
 
 
 def test_what_is_not_to_be_had_is_one_sentence(hub: Any) -> None:
-    with pytest.raises(InvalidInput, match="neither a folder here nor to be had") as caught:
+    with pytest.raises(InvalidInput, match="neither a folder here nor available") as caught:
         plan_merge(recipe("owner/other"))
     assert "\n" not in str(caught.value)

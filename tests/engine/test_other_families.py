@@ -230,7 +230,7 @@ def test_positions_are_as_precise_live_as_when_loaded(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_stands_before_and_after_the_blocks(before: list[str], after: list[str]) -> None:
     layout = Layout.of([*(f"model.layers.{i}.a" for i in range(3)), *before, *after])
-    assert {name: layout.place(name).part for name in [*before, *after]} == {
+    assert {name: layout.site(name).part for name in [*before, *after]} == {
         **dict.fromkeys(before, "before"),
         **dict.fromkeys(after, "after"),
     }

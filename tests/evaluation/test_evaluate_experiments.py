@@ -7,7 +7,7 @@ import yaml
 
 from evomerge.evaluation.prepare._group import is_group, leaf_of, read_group
 from evomerge.evaluation.prepare._index import Index
-from evomerge.recipe import check
+from evomerge.recipe import check_document
 from evomerge.run.config._schema import SearchEntry
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments"
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "experiments"
 @pytest.mark.parametrize("name", ["open_llm_leaderboard", "nous"])
 def test_a_ready_search_file(name):
     path = FOLDER / name / "search.yaml"
-    entry, problems = check(SearchEntry, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
+    entry, problems = check_document(SearchEntry, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
     assert entry is not None and not problems
     index = Index(path.parent / entry.task_path if entry.task_path else None)
     for task in entry.tasks:

@@ -53,7 +53,7 @@ def formula(base: Path, ones: list[Path], out: Path, family: str) -> dict[str, t
     layout = Checkpoint(out, "out").layout
     result = {}
     for name, tensor in found.items():
-        place = layout.place(name)
+        place = layout.site(name)
         t = place.layer / (layout.num_layers - 1) if place.part == "block" else 0.0
         first = 0.3 if "norm" in name else 0.1 + 0.8 * t
         second = 0.8 - 1.2 * t if t <= 0.5 else 0.2 + 0.4 * (t - 0.5)

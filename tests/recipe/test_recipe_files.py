@@ -105,8 +105,8 @@ def test_another_seed_is_another_recipe() -> None:
 def test_who_is_read_and_who_gives_config_and_tokenizer() -> None:
     recipe = parse_recipe(PLAIN)
     assert [str(model) for model in recipe.models] == ["base", "one", "two"]
-    assert str(recipe.donor) == "base"
-    assert str(parse_recipe(STACK).donor) == "one"
+    assert str(recipe.config_source) == "base"
+    assert str(parse_recipe(STACK).config_source) == "one"
 
 
 # -- problems ---------------------------------------------------------------------------------------------------------

@@ -53,10 +53,10 @@ def test_a_copy_is_the_same_model(wire: Wire, pico: dict[str, Path], tmp_path: P
     assert not (folder / "pytorch_model.bin").exists(), "only what a model consists of travels"
     assert max(size for _, _, size in wire.pieces) == 1000, "in pieces, whatever the files' sizes"
     ref = ModelRef(str(tmp_path / "elsewhere" / "parent"))
-    here = Parents([ref], places={ref.pin: folder})
+    here = Parents([ref], folders={ref.pin: folder})
     assert here[ref].digest == Parents([ModelRef(str(pico["one"]))])[ModelRef(str(pico["one"]))].digest
-    assert here.places == {ref.pin: folder}
-    assert size_of(here.places) == wire.content.size_bytes
+    assert here.folders == {ref.pin: folder}
+    assert size_of(here.folders) == wire.content.size_bytes
 
 
 def test_the_second_worker_of_a_node_copies_nothing(wire: Wire, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The card of an extracted adapter."""
 
-from evomerge.checkpoint import Model, derived_card, parents_of
+from evomerge.checkpoint import Model, card_parents, derived_card
 from evomerge.derived.lora._records import LoraOptions, LoraReport
 
 
@@ -12,7 +12,7 @@ def lora_card(title: str, model: Model, base: Model, options: LoraOptions, repor
     )
     return derived_card(
         title,
-        parents_of([model, base], digests=True),
+        card_parents([model, base], digests=True),
         [first, _contents(options, report), _use(model, base, options), _losses(report)],
         base=base.name,
         relation="adapter",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from evomerge.checkpoint import (
     Model,
-    TensorStream,
-    new_folder,
+    SafetensorsWriter,
+    atomic_folder,
     write_json,
 )
 from evomerge.derived.lora._card import lora_card
@@ -43,8 +43,8 @@ def extract_lora(
     options.check()
     known = map_modules(model, [name for name, info in model.tensors.items() if info.dtype.is_floating_point])
     extractor = Extractor(model, base, known, options, device)
-    with new_folder(out) as folder:
-        with TensorStream(folder / ADAPTER, extractor.possible_names()) as stream:
+    with atomic_folder(out) as folder:
+        with SafetensorsWriter(folder / ADAPTER, extractor.possible_names()) as stream:
             total, done = sum(extractor.size(module) for module in known.modules), 0
             for module in known.modules:
                 extractor.take(module, stream)

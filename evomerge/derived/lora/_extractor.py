@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from evomerge.checkpoint import Model, TensorStream
+from evomerge.checkpoint import Model, SafetensorsWriter
 from evomerge.derived.lora._modules import Module, ModuleMap
 from evomerge.derived.lora._records import LoraModule, LoraOptions, LoraReport
 from evomerge.derived.lora._svd import Factors, factorize, squared_norm
@@ -34,7 +34,7 @@ class Extractor:
         problems = []
         ours = {tensor: module for module in self.known.modules for tensor in module.tensors.values()}
         for name in [*ours, *self.known.loose]:
-            mine, stored = self.model.tensors[name], self.base.find(name)
+            mine, stored = self.model.tensors[name], self.base.stored_name(name)
             theirs = self.base.tensors[stored] if stored else None
             if theirs is None:
                 problems.append(f"{self.base.name} has no tensor {name}, which {self.model.name} has")
@@ -60,7 +60,7 @@ class Extractor:
         """Return the bytes of a module's tensors."""
         return sum(self.model.tensors[name].size_bytes for name in module.tensors.values())
 
-    def take(self, module: Module, stream: TensorStream) -> None:
+    def take(self, module: Module, stream: SafetensorsWriter) -> None:
         """Decompose or save one module, or note that it is the base's or left out."""
         deltas = {parameter: self._delta(name) for parameter, name in module.tensors.items()}
         changed = {parameter for parameter, delta in deltas.items() if bool(delta.any())}
@@ -82,12 +82,12 @@ class Extractor:
 
     def _delta(self, name: str) -> torch.Tensor:
         delta = self.model.tensor(name).to(self.device, torch.float32, copy=True)
-        delta -= self.base.tensor(self.base.find(name) or name).to(self.device)
+        delta -= self.base.tensor(self.base.stored_name(name) or name).to(self.device)
         if not bool(torch.isfinite(delta).all()):
             raise DegenerateModel(f"{name} holds NaN or infinity in {self.model.name} or {self.base.name}")
         return delta
 
-    def _decompose(self, module: Module, delta: torch.Tensor, stream: TensorStream) -> None:
+    def _decompose(self, module: Module, delta: torch.Tensor, stream: SafetensorsWriter) -> None:
         delta = delta.T if module.transposed else delta
         factors = _cast(factorize(delta, self.options.rank, self.options.energy), self.options.dtype)
         lost = squared_norm(delta - factors.b.float() @ factors.a.float())
@@ -103,7 +103,7 @@ class Extractor:
             exact=factors.exact,
         )
 
-    def _save(self, module: Module, stream: TensorStream) -> None:
+    def _save(self, module: Module, stream: SafetensorsWriter) -> None:
         # PEFT wraps embeddings and a head tied to them apart, so each needs the weight.
         for owner in (module.name, module.tied):
             if owner:

@@ -21,7 +21,7 @@ from evomerge.derived.moe._fit import family_for, misfits
 from evomerge.derived.moe._gates import make_gates, undecided
 from evomerge.engine._checkpoint_sink import Progress
 from evomerge.errors import DegenerateModel, InvalidInput
-from evomerge.recipe import PROMPTED, ExpertEntry, MoeRecipe
+from evomerge.recipe import PROMPTED_GATES, ExpertEntry, MoeRecipe
 
 SHOWN = 5  # problems that one message lists
 
@@ -86,7 +86,7 @@ def plan_moe(recipe: MoeRecipe, parents: Parents) -> MoePlan:
 
 def _notes(recipe: MoeRecipe) -> Iterator[str]:
     entry = recipe.entry
-    if entry.gate_mode not in PROMPTED:
+    if entry.gate_mode not in PROMPTED_GATES:
         if any(expert.positive_prompts for expert in (*entry.experts, *entry.shared_experts)):
             yield f"gate_mode {entry.gate_mode} uses no prompts; those of the file have no effect"
         yield f"gate_mode {entry.gate_mode} routes at random: the mixture needs training before it is of use"
@@ -99,7 +99,7 @@ def _tensors(
     begun: set[int] = set()
     weights = {f"self_attn.{weight}.weight" for weight in family.biases}
     for name, info in base.tensors.items():
-        place = base.layout.place(name)
+        place = base.layout.site(name)
         if place.part != "block" or not place.suffix.startswith("mlp."):
             cast = TensorInfo(dtype if info.dtype.is_floating_point else info.dtype, info.shape)
             yield MoeTensor(name=name, info=cast, model=base, tensor=name)

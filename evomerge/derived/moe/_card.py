@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from evomerge.checkpoint import Parent, derived_card
+from evomerge.checkpoint import CardParent, derived_card
 from evomerge.derived.moe._build import MoePlan
-from evomerge.recipe import PROMPTED
+from evomerge.recipe import PROMPTED_GATES
 
 _ROUTERS = {
     "hidden": "from the base model's hidden states on each expert's prompts, without training",
@@ -14,7 +14,7 @@ _ROUTERS = {
 }
 
 
-def moe_card(title: str, plan: MoePlan, parents: Sequence[Parent], *, seed: int) -> str:
+def moe_card(title: str, plan: MoePlan, parents: Sequence[CardParent], *, seed: int) -> str:
     """Return README.md: experts, router, and the file that rebuilds it."""
     entry = plan.recipe.entry
     first = (
@@ -29,7 +29,7 @@ def moe_card(title: str, plan: MoePlan, parents: Sequence[Parent], *, seed: int)
         ]
     ]
     table = ["## Experts", "", "| part | model | prompts for | prompts against |", "|---|---|---|---|", *rows]
-    seeded = "" if entry.gate_mode in PROMPTED else f" Seed: {seed}."
+    seeded = "" if entry.gate_mode in PROMPTED_GATES else f" Seed: {seed}."
     router = (
         f"## Router\n\n{entry.experts_per_token} of {len(entry.experts)} experts for each token. Gates: "
         f"{_ROUTERS[entry.gate_mode]}.{seeded}"

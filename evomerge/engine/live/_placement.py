@@ -17,7 +17,7 @@ def spread(
         sizes: bytes by name. tied: name -> the name it is one with, which decides for both.
     """
     layout = Layout.of(sizes)
-    places = {name: layout.place(name) for name in sizes}
+    places = {name: layout.site(name) for name in sizes}
     own = {name: size for name, size in sizes.items() if tied.get(name, name) == name}
     total = max(1, sum(own.values()))
     end = sum(size for name, size in own.items() if places[name].part == "before")
@@ -41,7 +41,7 @@ def attach_hooks(model: Any, where: Mapping[str, torch.device], main: torch.devi
     layout = Layout.of(where)
     modules = {}
     for name, device in where.items():
-        place = layout.place(name)
+        place = layout.site(name)
         module = f"{layout.block_prefix}{place.layer}" if place.part == "block" else name.rpartition(".")[0]
         modules[module] = device
     attach_align_device_hook_on_blocks(

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import psutil
 import torch
 
-from evomerge.checkpoint import Parents, Stored
+from evomerge.checkpoint import Parents, StoredTensor
 from evomerge.engine.live._devices import device_of
 
 Tier = Literal["device", "pinned", "mapped", "streamed"]
@@ -129,14 +129,16 @@ class Residency:
 
     def __init__(self, tier: Tier, device: torch.device):
         self.tier, self.device = tier, device
-        self._kept: dict[Stored, torch.Tensor] = {}  # where the tier has them: views of files, or copies
-        self._coming: dict[Stored, tuple[torch.Tensor, Any]] = {}  # under way to the GPU, with the event of arrival
-        self._here: dict[Stored, torch.Tensor] = {}  # copies for the merge that is under way
+        self._kept: dict[StoredTensor, torch.Tensor] = {}  # where the tier has them: views of files, or copies
+        self._coming: dict[
+            StoredTensor, tuple[torch.Tensor, Any]
+        ] = {}  # under way to the GPU, with the event of arrival
+        self._here: dict[StoredTensor, torch.Tensor] = {}  # copies for the merge that is under way
         self.keeps = tier == "device" or device.type == "cpu"
         self._side = torch.cuda.Stream(device) if tier == "pinned" else None
         self._reader = ThreadPoolExecutor(1) if tier == "streamed" else None
 
-    def tensor(self, stored: Stored) -> torch.Tensor:
+    def tensor(self, stored: StoredTensor) -> torch.Tensor:
         """Return a stored tensor on the device; a copy holds until `release`."""
         if self.keeps:
             return self._home(stored)
@@ -148,14 +150,14 @@ class Residency:
         """End a merge: what was copied for it may go."""
         self._here.clear()
 
-    def _arrived(self, stored: Stored) -> torch.Tensor:
+    def _arrived(self, stored: StoredTensor) -> torch.Tensor:
         tensor, arrival = self._coming.pop(stored)
         here = torch.cuda.current_stream(self.device)
         here.wait_event(arrival)
         tensor.record_stream(here)  # its memory is used again only after the merge has read it
         return tensor
 
-    def ahead(self, coming: Iterable[Stored]) -> None:
+    def ahead(self, coming: Iterable[StoredTensor]) -> None:
         """Prepare tensors that will be asked for next."""
         if self._reader is not None:
             for stored in coming:
@@ -167,7 +169,7 @@ class Residency:
                         copy = self._home(stored).to(self.device, non_blocking=True)
                         self._coming[stored] = copy, self._side.record_event()
 
-    def _home(self, stored: Stored) -> torch.Tensor:
+    def _home(self, stored: StoredTensor) -> torch.Tensor:
         """Return a tensor where the tier keeps it."""
         if stored not in self._kept:
             tensor = stored.read()

@@ -9,7 +9,7 @@ import torch
 from evomerge.checkpoint import (
     Model,
     Parents,
-    Stored,
+    StoredTensor,
     TensorInfo,
     Tokenizer,
 )
@@ -23,7 +23,7 @@ class PlannedModel(Model):
 
     def __init__(self, name: str, plan: Plan, parents: Parents):
         self.name, self.plan, self._parents = name, plan, parents
-        self.folder, self.config = parents[plan.recipe.donor].folder, dict(plan.config)
+        self.folder, self.config = parents[plan.recipe.config_source].folder, dict(plan.config)
         self._plans = {tensor.name: tensor for tensor in plan.tensors}
         self._builder = Builder(parents, keep_statistics=False)
 
@@ -32,7 +32,7 @@ class PlannedModel(Model):
         """What the plan says of each tensor."""
         return {name: plan.info for name, plan in self._plans.items()}
 
-    def stored(self, name: str) -> tuple[Stored, ...]:
+    def stored(self, name: str) -> tuple[StoredTensor, ...]:
         """Return nothing: what is read for it is this model's own affair."""
         return ()
 

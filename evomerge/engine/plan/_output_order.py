@@ -76,7 +76,7 @@ class OutputOrder:
             self.problems.append("slices: hold no layer at all; a model needs at least one")
 
     def _check_gains(self) -> None:
-        gains, family = self.recipe.gains, self.parents[self.recipe.donor].model_type
+        gains, family = self.recipe.gains, self.parents[self.recipe.config_source].model_type
         if gains is None:
             return
         depth = len(list(self.layers()))
@@ -84,7 +84,7 @@ class OutputOrder:
             self.problems.append(f"evomerge.gains: found {len(gains)} values, expected one for each of {depth} layers")
         if family in SHIFTED_NORM_FAMILIES:
             self.problems.append(f"evomerge.gains cannot be applied to {family}: its norms add 1 to the stored weight")
-        if self.parents[self.recipe.donor].text_config.get("do_layer_norm_before") is False:
+        if self.parents[self.recipe.config_source].text_config.get("do_layer_norm_before") is False:
             self.problems.append(
                 f"evomerge.gains cannot be applied to this {family}: it normalizes the residual stream"
             )
@@ -110,13 +110,13 @@ class OutputOrder:
         yield from self._loose(last, "after")
 
     def _loose(self, part: Slice, where: str) -> Iterator[OutputSite]:
-        donor = self.parents[self.recipe.donor]
+        donor = self.parents[self.recipe.config_source]
         base = self._base(part)
         for name in self._loose_names(self._participants(part), where):
             if self.tied and is_tied_copy(name):
                 continue
             yield OutputSite(
-                name=donor.spelled(name) or name,
+                name=donor.local_name(name) or name,
                 part=part,
                 inputs=tuple((source, name) for source in part.sources),
                 base=None if base is None else (base, name),
@@ -130,12 +130,12 @@ class OutputOrder:
         for model in models:
             own = model.outline.before if where == "before" else model.outline.after
             for name in own:
-                if name not in names and not any(model.spelled(known) == name for known in names):
+                if name not in names and not any(model.local_name(known) == name for known in names):
                     names.append(name)
         return names
 
     def _block(self, part: Slice, indices: Sequence[int], layer: int, t: float) -> Iterator[OutputSite]:
-        lead, out = self.parents[part.sources[0].model], self.parents[self.recipe.donor].layout
+        lead, out = self.parents[part.sources[0].model], self.parents[self.recipe.config_source].layout
         base = self._base(part)
         numbered = list(zip(part.sources, indices, strict=True))
         base_index = next((i for source, i in numbered if source.model == base), indices[0])

@@ -41,16 +41,17 @@ def make_plan(recipe: Recipe, parents: Parents) -> Plan:
         raise MergeFailed("the recipe describes a model without tensors")
     dtype = _main_dtype(tensors)
     layers = tuple(walk.layers())
-    config = merged_config(parents[recipe.donor], [(parents[ref], index) for ref, index in layers], dtype)
-    _fit_config(config, parents[recipe.donor], walk, words)
-    check_order(config, [tensor.name for tensor in tensors], parents[recipe.donor], [index for _, index in layers])
+    source = parents[recipe.config_source]
+    config = merged_config(source, [(parents[ref], index) for ref, index in layers], dtype)
+    _fit_config(config, source, walk, words)
+    check_order(config, [tensor.name for tensor in tensors], source, [index for _, index in layers])
     notes = (*without_effect(recipe, tensors), *words.notes, *planner.notes)
     return Plan(recipe=recipe, tensors=tensors, layers=layers, dtype=dtype, config=config, notes=notes)
 
 
 def _parts(recipe: Recipe, parents: Parents) -> list[str]:
     """Return the problem of layer ranges in a model that has two stacks of blocks."""
-    donor = parents[recipe.donor]
+    donor = parents[recipe.config_source]
     ranged = any(source.layers is not None for part in recipe.slices for source in part.sources)
     if not (ranged and donor.config.get("is_encoder_decoder")):
         return []

@@ -62,7 +62,7 @@ class TensorPlanner:
 
     def _find(self, model: ModelRef, name: str) -> Origin | None:
         if (model, name) not in self._found:
-            stored = self.parents[model].find(name)
+            stored = self.parents[model].stored_name(name)
             self._found[model, name] = None if stored is None else Origin(model, stored)
         return self._found[model, name]
 

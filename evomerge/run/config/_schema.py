@@ -3,30 +3,26 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from evomerge.recipe import Ref, json_schema
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+from evomerge.recipe import ModelField, StrictModel, json_schema
 
 
-class ParentsEntry(_Strict):
+class ParentsEntry(StrictModel):
     """base: the common ancestor that task vectors are taken against. models: what is merged."""
 
-    base: Ref | None = None
-    models: list[Ref] = Field(min_length=1)
+    base: ModelField | None = None
+    models: list[ModelField] = Field(min_length=1)
 
 
-class RelativeFloor(_Strict):
+class RelativeFloor(StrictModel):
     """A floor below a parent's own score: that parent's, minus this much."""
 
     parent: str
     minus: float = 0.0
 
 
-class TaskEntry(_Strict):
+class TaskEntry(StrictModel):
     """One objective: an lm-eval task, group or tag, or a Python function with items of its own.
 
     num_fewshot: of this task; None = as `lm_eval:` and the task say.
@@ -51,7 +47,7 @@ class TaskEntry(_Strict):
         return self
 
 
-class PoolsEntry(_Strict):
+class PoolsEntry(StrictModel):
     """Items per task in each of the three disjoint pools."""
 
     search: int = Field(256, ge=1)
@@ -59,14 +55,14 @@ class PoolsEntry(_Strict):
     report: int = Field(512, ge=1)
 
 
-class SubsetEntry(_Strict):
+class SubsetEntry(StrictModel):
     """Items per task one candidate is scored on. rotate: another subset each generation; fixed: always the same."""
 
     size: int = Field(64, ge=1)
     policy: Literal["rotate", "fixed"] = "rotate"
 
 
-class BudgetEntry(_Strict):
+class BudgetEntry(StrictModel):
     """When the search ends: whichever comes first. hours includes the time of the proof."""
 
     candidates: int | None = Field(None, ge=1)
@@ -80,7 +76,7 @@ class BudgetEntry(_Strict):
         return self
 
 
-class WorkersEntry(_Strict):
+class WorkersEntry(StrictModel):
     """count: 0 = in this process, without Ray. gpus: for each worker. timeout: seconds for one candidate."""
 
     count: int = Field(2, ge=0)
@@ -98,7 +94,7 @@ class WorkersEntry(_Strict):
         return self
 
 
-class ProofEntry(_Strict):
+class ProofEntry(StrictModel):
     """finalists: how many of the best candidates are re-scored, besides the front and the mean.
 
     report: "chosen" scores the pick, the best parent and the best simple merge on the report pool; "all" scores every
@@ -118,7 +114,7 @@ _OPTIMIZER = {
 }
 
 
-class SearchEntry(_Strict):
+class SearchEntry(StrictModel):
     """A whole search file."""
 
     parents: ParentsEntry

@@ -16,7 +16,7 @@ from evomerge.evaluation import (
 from evomerge.optimizers import resolve_auto, validate_options
 from evomerge.recipe import (
     ModelRef,
-    check,
+    check_document,
     load_recipe,
     parse_recipe,
     read_yaml,
@@ -53,7 +53,7 @@ def inspect(path: Path, **overrides: Any) -> Setup:
 
 def inspect_data(data: Mapping[str, Any], *, where: str, folder: Path) -> Setup:
     """Check a search file's plain data (see `inspect`)."""
-    entry, problems = check(SearchEntry, data, where)
+    entry, problems = check_document(SearchEntry, data, where)
     findings = Findings(where, problems)
     if entry is None:
         raise InvalidFile(problems)

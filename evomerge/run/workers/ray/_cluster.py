@@ -6,7 +6,7 @@ import signal
 import threading
 from typing import Any
 
-from evomerge.errors import EvomergeError
+from evomerge.errors import EvomergeError, first_line
 
 
 def connect(ray: Any, address: str | None, cpus: int) -> None:
@@ -63,9 +63,3 @@ def check_gpus(ray: Any, gpus: float) -> None:
             f"workers.gpus is {gpus:g}, and Ray finds {found:g} GPU on this machine; lower it (0 = processors), or "
             "look at CUDA_VISIBLE_DEVICES and nvidia-smi"
         )
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

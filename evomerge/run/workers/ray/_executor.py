@@ -6,14 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
 
-from evomerge.errors import EvomergeError
+from evomerge.errors import EvomergeError, first_line
 from evomerge.records import Failure
 from evomerge.run.workers._protocol import Job, Outcome, WorkerSetup
 from evomerge.run.workers.ray._cluster import (
     address_of,
     check_gpus,
     connect,
-    first_line,
 )
 from evomerge.run.workers.ray._pool import Slot, WorkerPool
 

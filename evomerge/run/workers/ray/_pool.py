@@ -5,10 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.errors import EvomergeError, SelfCheckFailed
+from evomerge.errors import EvomergeError, SelfCheckFailed, first_line
 from evomerge.evaluation import WORKER_ENVIRONMENT
 from evomerge.run.workers._protocol import Job, Outcome, WorkerSetup
-from evomerge.run.workers.ray._cluster import first_line, room
+from evomerge.run.workers.ray._cluster import room
 from evomerge.run.workers.ray._parent_transfer import Source, size_of
 from evomerge.run.workers.ray._worker import Greeting, RayWorker, greeting
 

@@ -1,0 +1,142 @@
+"""Plain data held against a schema: every problem of a file at once, each as a sentence with its place."""
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any, NamedTuple, get_origin
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from evomerge.errors import Problem, did_you_mean
+
+MAX_PASSES = 4  # leaving one thing out can bring up another; a file that needs more than this is given up
+
+_LIMITED = reprlib.Repr()
+_LIMITED.maxlevel, _LIMITED.maxlist, _LIMITED.maxstring, _LIMITED.maxother = 3, 4, 56, 56
+_MAX_REPR_CHARACTERS = 60
+
+
+class StrictModel(BaseModel):
+    """Base of every schema of a YAML file: unknown keys are refused, values cannot be changed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class CheckedDocument(NamedTuple):
+    """What a schema made of a document.
+
+    Attributes:
+        value: an instance of the schema, or None if nothing usable is left.
+        problems: everything that did not fit; what is named here is left out of `value`.
+    """
+
+    value: Any
+    problems: list[Problem]
+
+
+def check_document(model: type[BaseModel], data: Any, where: str) -> CheckedDocument:
+    """Hold plain data against a schema.
+
+    What does not fit is reported and left out, so that the rest of the file can still be checked: a person gets
+    every problem of a file at once.
+
+    Args:
+        model: the schema.
+        data: what YAML gives.
+        where: the file's name, for messages.
+    """
+    if not isinstance(data, Mapping):
+        return CheckedDocument(
+            None, [Problem(where, f"found {short_repr(data)}, expected a mapping of keys to values")]
+        )
+    remaining = deepcopy(dict(data))
+    problems: list[Problem] = []
+    for _ in range(MAX_PASSES):
+        try:
+            return CheckedDocument(model.model_validate(remaining), problems)
+        except ValidationError as error:
+            found = error.errors()
+            problems += [_problem(model, fault, where) for fault in found]
+            dropped = [_drop(remaining, list(fault["loc"])) for fault in found]
+            if not all(dropped):
+                break
+    return CheckedDocument(None, problems)
+
+
+def json_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the JSON Schema of a YAML file, for editors and other programs."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+
+
+def short_repr(value: Any) -> str:
+    """Return the beginning of a value's text, short enough for a sentence.
+
+    Quick even for nested YAML aliases, whose whole text would fill the memory.
+    """
+    text = _LIMITED.repr(value)
+    return text if len(text) <= _MAX_REPR_CHARACTERS else text[: _MAX_REPR_CHARACTERS - 3] + "..."
+
+
+def _drop(data: Any, location: Sequence[Any]) -> bool:
+    """Take the offending place out of the data; False if it is not there (a missing key cannot be dropped)."""
+    for part in location[:-1]:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    last = location[-1] if location else None
+    if isinstance(data, dict) and last in data:
+        del data[last]
+        return True
+    return False
+
+
+def _problem(model: type[BaseModel], error: Any, where: str) -> Problem:
+    location = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        location = location[:-1]
+    place = f"{where}: {'.'.join(location)}" if location else where
+    return Problem(place, _sentence(model, error, list(error["loc"])))
+
+
+def _sentence(model: type[BaseModel], error: Any, location: list[Any]) -> str:
+    kind, given = error["type"], error.get("input")
+    if kind == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        listed = f"; known keys are {', '.join(known)}" if known else ""
+        return f'unknown key "{location[-1]}"{listed}.{did_you_mean(str(location[-1]), known)}'
+    if kind == "missing":
+        return "is required but missing"
+    if kind == "value_error":
+        return str(error["ctx"]["error"])
+    message = error["msg"][0].lower() + error["msg"][1:]
+    return f"found {short_repr(given)}, {message}"
+
+
+def _fields_at(model: type[BaseModel], location: list[Any]) -> list[str]:
+    """Return the keys that a schema knows at a place of the file."""
+    current: Any = model
+    named = False  # by the person, as the entries of a mapping are
+    for part in location:
+        if isinstance(part, int) or named:
+            named = False
+            continue
+        if not (isinstance(current, type) and issubclass(current, BaseModel)):
+            return []
+        info = next((f for n, f in current.model_fields.items() if part in (n, f.alias)), None)
+        current = _model_inside(info.annotation) if info else None
+        named = info is not None and get_origin(info.annotation) is dict
+    if not (isinstance(current, type) and issubclass(current, BaseModel)):
+        return []
+    return [field.alias or name for name, field in current.model_fields.items()]
+
+
+def _model_inside(annotation: Any) -> Any:
+    """Return the first schema class inside a type annotation."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        inside = _model_inside(argument)
+        if inside is not None:
+            return inside
+    return None
