@@ -1,24 +1,42 @@
-"""The frozen facts that every room shares.
+"""The frozen facts that every package shares.
 
-Nothing here computes, reads a file or imports another room. Scores are "higher is better" everywhere inside the
-program; a metric that is better when lower is negated once, where it is measured, and shown in its own direction.
+Nothing here reads a file or imports a package of the program but its errors. Scores are "higher is better" everywhere
+inside the program; a metric that is better when lower is negated once, where it is measured, and displayed in its own
+direction.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from evomerge.errors import InvalidInput
+
 Pool = Literal["search", "select", "report"]
+"""A disjoint set of items: for the search, for choosing the pick, for the verdict."""
+
 POOLS: tuple[Pool, ...] = ("search", "select", "report")
 
 Kind = Literal["candidate", "parent", "simple", "mean", "control"]
+"""What a scored recipe is: proposed by the optimizer, a parent, a simple baseline, the distribution mean, or a user
+baseline (a recipe under `start:`)."""
+
 State = Literal["queued", "running", "scored", "infeasible", "degenerate", "failed", "lost"]
+"""Where a candidate stands: waiting, at a worker, done, or one of the kinds of failure."""
+
 FailureKind = Literal["infeasible", "degenerate", "failed", "lost"]
+"""Why a candidate has no score; see `Failure`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One objective's score: mean over items, its standard error, and the number of items. Higher is better."""
+    """One objective's score.
+
+    Attributes:
+        value: (weighted) mean over the items, higher is better.
+        stderr: standard error of `value`; 0 with a single item.
+        n: number of items.
+    """
 
     value: float
     stderr: float
@@ -31,12 +49,13 @@ Scores = Mapping[str, Score]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemScores:
-    """What one candidate got on the items of one objective, in the order of `ids`.
+    """What one candidate scored on the items of one objective, in the order of `ids`.
 
-    ids: positions in the objective's item list (all pools share one numbering).
-    values: per item, higher is better; the objective's score is their weighted mean.
-    weights: per item (e.g. its number of bytes), or None for equal weights.
-    soft: a graded companion per item (log-likelihood of the gold answer, or its margin), or None.
+    Attributes:
+        ids: positions in the objective's item list (all pools share one numbering).
+        values: per item, higher is better; the objective's score is their weighted mean.
+        weights: per item (e.g. its number of bytes), or None for equal weights.
+        soft: a graded companion per item (log-likelihood of the gold answer, or its margin), or None.
     """
 
     ids: tuple[int, ...]
@@ -49,12 +68,16 @@ class ItemScores:
 class Objective:
     """One thing to be good at.
 
-    direction: of the metric as its benchmark reports it.
-    link: how the inner value v becomes the metric: identity (v, or -v for "min") or exp (exp(-v): perplexities, where
-        v is the mean log-likelihood per unit).
-    weight: share in the weighted mean that scalar optimizers maximize.
-    floor: the metric must reach it (in the metric's own direction), or None.
-    scale: (low, high) of the metric mapped to 0..1 before weighting; None = used as it is.
+    Attributes:
+        name: of the objective: the task, or TASK/METRIC where a task is used twice.
+        task: whose items it is measured on.
+        metric: name of the metric, as the task calls it.
+        direction: of the metric as its benchmark reports it; "min": lower is better.
+        link: how the internal score v becomes the displayed one: "identity" (v, or -v for "min") or "exp" (exp(-v):
+            perplexities, where v is the mean log-likelihood per unit).
+        weight: share in the weighted mean that scalar optimizers maximize.
+        floor: the metric must reach it (in the metric's own direction), or None.
+        scale: (low, high) of the metric, mapped to 0..1 before weighting; None: used as it is.
     """
 
     name: str
@@ -71,8 +94,11 @@ class Objective:
 class Failure:
     """Why a candidate has no score. A state of that candidate, never the end of the run.
 
-    infeasible: the recipe cannot be built. degenerate: built, but not a sane model (non-finite numbers, constant
-    output). failed: scoring it raised. lost: its worker vanished or overran its time too often.
+    Attributes:
+        kind: "infeasible": the recipe cannot be built; "degenerate": built, but not a sane model (non-finite numbers,
+            constant output); "failed": scoring it raised; "lost": its worker vanished or overran its time too often.
+        reason: one sentence.
+        detail: more, for the log (a traceback).
     """
 
     kind: FailureKind
@@ -82,7 +108,13 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """What an optimizer may vary: reals in [0, 1], integers 0..levels-1, and unordered choices 0..options-1."""
+    """What an optimizer may vary.
+
+    Attributes:
+        reals: number of reals, each in [0, 1].
+        integers: levels of each integer, which runs over 0..levels-1.
+        categories: options of each unordered choice, which runs over 0..options-1.
+    """
 
     reals: int = 0
     integers: tuple[int, ...] = ()
@@ -93,10 +125,40 @@ class Domain:
         """Number of coordinates of a point."""
         return self.reals + len(self.integers) + len(self.categories)
 
+    def check(self, point: "Point") -> None:
+        """Check that a point lies in the domain.
+
+        Raises:
+            InvalidInput: another number of coordinates; a real that is not a number from 0 to 1; an integer or
+                category that is not one of its levels or options.
+        """
+        counts = (len(point.reals), len(point.integers), len(point.categories))
+        expected = (self.reals, len(self.integers), len(self.categories))
+        if counts != expected:
+            raise InvalidInput(f"point has {counts} reals, integers and categories; the domain has {expected}")
+        for position, value in enumerate(point.reals):
+            if not (math.isfinite(value) and 0.0 <= value <= 1.0):
+                raise InvalidInput(f"real {position} of the point is {value!r}; expected a number from 0 to 1")
+        for kind, values, levels in (
+            ("integer", point.integers, self.integers),
+            ("category", point.categories, self.categories),
+        ):
+            for position, (level, count) in enumerate(zip(values, levels, strict=True)):
+                if not (isinstance(level, int) and 0 <= level < count):
+                    raise InvalidInput(
+                        f"{kind} {position} of the point is {level!r}; expected a whole number from 0 to {count - 1}"
+                    )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A place in a Domain; a space decodes it to a recipe."""
+    """A place in a Domain; a space decodes it to a recipe.
+
+    Attributes:
+        reals: each in [0, 1].
+        integers: each in 0..levels-1.
+        categories: each in 0..options-1.
+    """
 
     reals: tuple[float, ...] = ()
     integers: tuple[int, ...] = ()
@@ -105,12 +167,22 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentSummary:
-    """What a room without file access may know of a parent.
+    """What a package without file access may know of a parent.
 
-    name: as the user wrote it. block_prefix: the tensor-name prefix before a block's number ("model.layers.").
-    attention, mlp: how names of these modules' tensors begin inside a block ("self_attn.", "mlp.").
-    digest: of its weight files; the identity that scores hang on. size_bytes: of its weights.
-    commit: of the Hugging Face Hub, if it came from there.
+    Attributes:
+        name: as the user wrote it.
+        architecture: of its config ("LlamaForCausalLM").
+        block_prefix: what tensor names have before a block's number ("model.layers.").
+        num_layers: number of blocks.
+        hidden_size: width of the residual stream.
+        vocab_size: rows of its embedding.
+        dtype: of its weights ("bfloat16").
+        size_bytes: of its weights.
+        attention: how names of attention tensors begin inside a block ("self_attn.").
+        mlp: how names of MLP tensors begin inside a block ("mlp.").
+        digest: of its weight files, the identity that scores depend on; "" where it was not computed.
+        license: as its card states it, or None.
+        commit: of the Hugging Face Hub, if it came from there.
     """
 
     name: str
@@ -132,9 +204,20 @@ class ParentSummary:
 class Candidate:
     """One numbered point with its recipe and what is known of it.
 
-    generation: the optimizer's generation it was asked in (-1 for references: parents, simple merges, starts).
-    subset: number of the item subset it was scored on; -1 = the whole search pool.
-    scores: pool -> objective -> score; a pool that was not scored is absent.
+    Attributes:
+        id: counts the candidates of a run, references included, from 0.
+        name: for people: a reference's name, or one made of the number.
+        kind: what it is.
+        generation: the optimizer's generation that proposed it; -1 for references (parents, simple baselines, the
+            user's recipes).
+        subset: number of the item subset it was scored on; -1: the whole search pool.
+        point: of the space, or None for a reference.
+        recipe: the document, plain data.
+        state: where it stands.
+        failure: why it has no score, or None.
+        scores: pool -> objective -> score; a pool that was not scored is absent.
+        seconds: that scoring it took, or None.
+        worker: name of the worker that scored it, or None.
     """
 
     id: int

@@ -1,32 +1,56 @@
-"""Search: optimizers that propose points and learn from their values, and the Pareto front.
+"""Optimizers that propose points and learn from their values, and the Pareto front.
 
     optimizer = create("auto", Domain(reals=12), objectives=1, seed=0, start=None, options={})
     proposal = optimizer.ask()
     optimizer.tell(proposal.number, (score,))     # higher is better; None if it could not be scored
 
-It knows numbers only: points in a Domain and tuples of values. It refuses to know what a point means, how a value was
-measured, where anything is stored and how many workers there are. The algorithms are those of cma, cmaes and Optuna;
-none is home-made, and none of them is imported before it is created.
+One optimizer a file. This package must not import models, files, recipes or spaces: it knows points of a Domain and
+tuples of values, not what they mean, how they were measured or how many workers there are. The algorithms are those of
+cma, cmaes, Optuna and scipy; none of these libraries is imported before it is used.
 
-Resuming is replaying: the same sequence of ask, tell and inject on a fresh optimizer gives the same points. The
-contract is `evomerge.testing.optimizers.OptimizerContract`; every optimizer here passes it.
+An optimizer of one's own is an `OptimizerSpec`, given to `register` or named by an entry point of the group
+`evomerge.optimizers`. `PendingProposals` does the bookkeeping of ask and tell, `GenerationalOptimizer` that of
+generations that may overlap. Resuming is replaying: see `Optimizer`. The contract is
+`evomerge.testing.optimizers.OptimizerContract`; every optimizer here passes it.
 """
 
-from evomerge.optimizers._catalog import OPTIMIZERS, OptimizerInfo, OptionSpec
+from evomerge.optimizers._domain import Vector, VectorCodec, center, point_from_unit
+from evomerge.optimizers._generational import EvolutionStrategy, GenerationalOptimizer
 from evomerge.optimizers._pareto import dominates, front, hypervolume
+from evomerge.optimizers._pending import PendingProposals
 from evomerge.optimizers._protocol import Optimizer, Proposal
-from evomerge.optimizers._registry import create, resolve_auto, validate_options
+from evomerge.optimizers._registry import (
+    OPTIMIZERS,
+    create,
+    get,
+    names,
+    register,
+    resolve_auto,
+    validate_options,
+)
+from evomerge.optimizers._spec import CreateOptimizer, OptimizerSpec, OptionSpec
 
 __all__ = [
     "OPTIMIZERS",
+    "CreateOptimizer",
+    "EvolutionStrategy",
+    "GenerationalOptimizer",
     "Optimizer",
-    "OptimizerInfo",
+    "OptimizerSpec",
     "OptionSpec",
+    "PendingProposals",
     "Proposal",
+    "Vector",
+    "VectorCodec",
+    "center",
     "create",
     "dominates",
     "front",
+    "get",
     "hypervolume",
+    "names",
+    "point_from_unit",
+    "register",
     "resolve_auto",
     "validate_options",
 ]

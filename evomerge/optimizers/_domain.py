@@ -1,6 +1,5 @@
-"""Points and domains as numbers: check, draw, and the vector that a continuous optimizer sees."""
+"""Points and domains as numbers: the middle, draws, and the vector that a continuous optimizer sees."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,26 +9,6 @@ from evomerge.errors import InvalidInput
 from evomerge.records import Domain, Point
 
 Vector = npt.NDArray[np.float64]
-
-
-def check_point(domain: Domain, point: Point) -> None:
-    """Raise InvalidInput unless the point lies in the domain."""
-    counts = (len(point.reals), len(point.integers), len(point.categories))
-    expected = (domain.reals, len(domain.integers), len(domain.categories))
-    if counts != expected:
-        raise InvalidInput(f"point has {counts} reals, integers and categories; the domain has {expected}")
-    for position, value in enumerate(point.reals):
-        if not (math.isfinite(value) and 0.0 <= value <= 1.0):
-            raise InvalidInput(f"real {position} of the point is {value!r}; expected a number from 0 to 1")
-    for kind, values, levels in (
-        ("integer", point.integers, domain.integers),
-        ("category", point.categories, domain.categories),
-    ):
-        for position, (level, count) in enumerate(zip(values, levels, strict=True)):
-            if not (isinstance(level, int) and 0 <= level < count):
-                raise InvalidInput(
-                    f"{kind} {position} of the point is {level!r}; expected a whole number from 0 to {count - 1}"
-                )
 
 
 def center(domain: Domain) -> Point:
@@ -42,7 +21,13 @@ def center(domain: Domain) -> Point:
 
 
 def point_from_unit(domain: Domain, unit: Vector) -> Point:
-    """Map numbers in [0, 1), one per coordinate, to a point: reals as they are, levels and options in equal shares."""
+    """Return the point that numbers in the unit cube describe.
+
+    Args:
+        domain: of the point.
+        unit: shape (domain.size,), in [0, 1): reals as they are, then integers and categories, whose levels and options
+            have equal shares of the interval.
+    """
     reals = domain.reals
     counts = domain.integers + domain.categories
     whole = tuple(min(int(u * count), count - 1) for u, count in zip(unit[reals:], counts, strict=True))
@@ -61,6 +46,12 @@ class VectorCodec:
 
     Integers keep their own scale 0..levels-1; constant ones are left out, because pycma cannot hold a coordinate that
     has no width. Categories are refused: an order among them would be invented.
+
+    Attributes:
+        domain: of the points.
+
+    Raises:
+        InvalidInput: the domain has categories.
     """
 
     domain: Domain
@@ -85,7 +76,11 @@ class VectorCodec:
         return np.array([*point.reals, *integers], dtype=np.float64)
 
     def decode(self, vector: Vector) -> Point:
-        """Return the nearest point of the domain."""
+        """Return the nearest point of the domain.
+
+        Args:
+            vector: shape (size,), finite; may lie outside the domain.
+        """
         reals = np.clip(vector[: self.domain.reals], 0.0, 1.0)
         rounded = iter(np.rint(vector[self.domain.reals :]))
         integers = (min(max(int(next(rounded)), 0), n - 1) if n > 1 else 0 for n in self.domain.integers)

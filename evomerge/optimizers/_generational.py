@@ -18,38 +18,38 @@ from evomerge.optimizers._protocol import Proposal
 from evomerge.records import Domain, Point
 
 
-class Engine(Protocol):
-    """The library's optimizer behind the generations."""
+class EvolutionStrategy(Protocol):
+    """A library's optimizer that learns from ranked generations."""
 
     @property
     def codec(self) -> VectorCodec:
-        """Between points and the engine's vectors."""
+        """Between points and the strategy's vectors."""
 
     @property
     def size(self) -> int:
-        """Points of a generation."""
+        """Number of points of a generation."""
 
     @property
     def epoch(self) -> int:
-        """How often the engine has restarted."""
+        """Number of restarts so far."""
 
     def draw(self) -> Vector:
-        """Draw one point from the distribution as it stands."""
+        """Draw one point, shape (codec.size,), from the current distribution."""
 
     def learn(self, ranked: list[Vector]) -> None:
-        """Update from a generation of this epoch, best first."""
+        """Update from a whole generation of this epoch, best first."""
 
     def mean(self) -> Point:
-        """Return the center of the distribution."""
+        """Return the mean of the distribution."""
 
 
 class _Generation:
-    """What was handed out of one generation, and the answers so far."""
+    """The proposals of one generation, and the answers so far."""
 
-    def __init__(self, number: int, engine: Engine) -> None:
+    def __init__(self, number: int, strategy: EvolutionStrategy) -> None:
         self.number = number
-        self.epoch = engine.epoch
-        self.size = engine.size
+        self.epoch = strategy.epoch
+        self.size = strategy.size
         self.vectors: list[Vector] = []
         self.answers: dict[int, float | None] = {}
 
@@ -68,21 +68,21 @@ class _Generation:
 
 
 class GenerationalOptimizer:
-    """An Optimizer (scalar) around an engine. See the module's docstring for what a generation is here."""
+    """A scalar Optimizer around a strategy. See the module's docstring for what a generation is here."""
 
     objectives = 1
 
-    def __init__(self, name: str, domain: Domain, engine: Engine) -> None:
+    def __init__(self, name: str, domain: Domain, strategy: EvolutionStrategy) -> None:
         self.name = name
-        self._engine = engine
-        self._book = PendingProposals(domain, objectives=1)
+        self._strategy = strategy
+        self._pending = PendingProposals(domain, objectives=1)
         self._current: _Generation | None = None
         self._open: dict[int, tuple[_Generation, int]] = {}
 
     @property
     def generation_size(self) -> int:
-        """Proposals in the generation now being handed out. A restart cuts its generation short."""
-        return self._current.size if self._current else self._engine.size
+        """Number of proposals in the current generation. A restart cuts its generation short."""
+        return self._current.size if self._current else self._strategy.size
 
     def ask(self) -> Proposal:
         """Return the next point of the current generation, opening a new one when it is used up.
@@ -90,9 +90,9 @@ class GenerationalOptimizer:
         An injected point takes the place of a drawn one, so that it is learned from with the generation it is in.
         """
         generation = self._generation()
-        point = self._book.next_injected()
-        vector = self._engine.draw() if point is None else self._engine.codec.encode(point)
-        proposal = self._book.propose(generation.number, point or self._engine.codec.decode(vector))
+        point = self._pending.next_injected()
+        vector = self._strategy.draw() if point is None else self._strategy.codec.encode(point)
+        proposal = self._pending.propose(generation.number, point or self._strategy.codec.decode(vector))
         self._open[proposal.number] = (generation, len(generation.vectors))
         generation.vectors.append(vector)
         return proposal
@@ -100,9 +100,9 @@ class GenerationalOptimizer:
     def _generation(self) -> _Generation:
         current = self._current
         if current is None:
-            self._current = _Generation(0, self._engine)
-        elif len(current.vectors) == current.size or current.epoch != self._engine.epoch:
-            self._current = _Generation(current.number + 1, self._engine)
+            self._current = _Generation(0, self._strategy)
+        elif len(current.vectors) == current.size or current.epoch != self._strategy.epoch:
+            self._current = _Generation(current.number + 1, self._strategy)
         assert self._current is not None
         return self._current
 
@@ -111,18 +111,18 @@ class GenerationalOptimizer:
 
         Answers to generations from before a restart are taken and not learned from.
         """
-        values = self._book.close(number, values)
+        values = self._pending.close(number, values)
         generation, position = self._open.pop(number)
         generation.answers[position] = None if values is None else values[0]
-        if len(generation.answers) == generation.size and generation.epoch == self._engine.epoch:
+        if len(generation.answers) == generation.size and generation.epoch == self._strategy.epoch:
             ranked = generation.ranked()
             if ranked is not None:
-                self._engine.learn(ranked)
+                self._strategy.learn(ranked)
 
     def inject(self, points: Sequence[Point]) -> None:
         """Propose these points verbatim at the next asks."""
-        self._book.inject(points)
+        self._pending.inject(points)
 
     def mean(self) -> Point | None:
-        """Return the center of the distribution."""
-        return self._engine.mean()
+        """Return the mean of the distribution."""
+        return self._strategy.mean()

@@ -1,4 +1,7 @@
-"""Which candidates no other dominates, and how much they dominate together. Higher is better."""
+"""Which candidates no other dominates, and how much they dominate together. Higher is better.
+
+Suffixes: P points, O objectives.
+"""
 
 from collections.abc import Sequence
 
@@ -8,11 +11,19 @@ import numpy.typing as npt
 from evomerge.errors import InvalidInput
 
 _Points = npt.NDArray[np.float64]
-_MOST_OBJECTIVES = 4
+_MAX_OBJECTIVES = 4
 
 
 def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether `a` is nowhere worse than `b` and somewhere better. False if either holds a non-finite number."""
+    """Whether `a` is nowhere worse than `b` and somewhere better. False if either holds a non-finite number.
+
+    Args:
+        a: objectives, higher is better.
+        b: the same objectives of another candidate.
+
+    Raises:
+        InvalidInput: other lengths.
+    """
     a_O, b_O = _stack([a, b])
     return bool(np.isfinite([a_O, b_O]).all() and (a_O >= b_O).all() and (a_O > b_O).any())
 
@@ -22,6 +33,9 @@ def front(values: Sequence[Sequence[float] | None]) -> list[int]:
 
     None and entries with a non-finite number are never on the front and never keep another off it. Equal entries stay
     on it together.
+
+    Args:
+        values: one entry per candidate: its objectives, higher is better, or None if it has no scores.
 
     Raises:
         InvalidInput: entries of different lengths.
@@ -37,8 +51,8 @@ def front(values: Sequence[Sequence[float] | None]) -> list[int]:
 def _front(points_PO: _Points) -> list[int]:
     """Return the positions of the non-dominated points, in their order.
 
-    Whoever dominates a point comes before it in falling lexicographic order, so each is compared with the front of
-    those before it alone.
+    What dominates a point comes before it in descending lexicographic order, so each point is compared only with
+    the front of those before it.
     """
     kept: list[int] = []
     kept_PO = np.empty_like(points_PO)
@@ -59,8 +73,8 @@ def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -
     Raises:
         InvalidInput: other lengths or non-finite numbers.
     """
-    if not 1 <= len(reference) <= _MOST_OBJECTIVES:
-        raise InvalidInput(f"hypervolume of {len(reference)} objectives; expected 1 to {_MOST_OBJECTIVES}")
+    if not 1 <= len(reference) <= _MAX_OBJECTIVES:
+        raise InvalidInput(f"hypervolume of {len(reference)} objectives; expected 1 to {_MAX_OBJECTIVES}")
     stacked = _stack([reference, *points])
     if not np.isfinite(stacked).all():
         raise InvalidInput("hypervolume of a non-finite value; leave such points out")

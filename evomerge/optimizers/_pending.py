@@ -1,19 +1,24 @@
-"""Who was asked what: numbers of proposals, answers that are still open, points waiting to be proposed."""
+"""Which proposals are unanswered: their numbers, checks of answers, and points waiting to be proposed."""
 
 import math
 from collections import deque
 from collections.abc import Sequence
 
 from evomerge.errors import InvalidInput
-from evomerge.optimizers._domain import check_point
 from evomerge.optimizers._protocol import Proposal
 from evomerge.records import Domain, Point
 
 
 class PendingProposals:
-    """The part of ask and tell that is the same for every optimizer."""
+    """The part of ask, tell and inject that is the same for every optimizer."""
 
     def __init__(self, domain: Domain, objectives: int) -> None:
+        """Start without proposals.
+
+        Args:
+            domain: of all points.
+            objectives: number of values in an answer.
+        """
         self._domain = domain
         self._objectives = objectives
         self._asked = 0
@@ -26,9 +31,13 @@ class PendingProposals:
         return self._asked
 
     def inject(self, points: Sequence[Point]) -> None:
-        """Queue points; raise InvalidInput and take none if one is not in the domain."""
+        """Queue points.
+
+        Raises:
+            InvalidInput: a point is not in the domain; then none of them is queued.
+        """
         for point in points:
-            check_point(self._domain, point)
+            self._domain.check(point)
         self._injected.extend(points)
 
     def next_injected(self) -> Point | None:
@@ -36,14 +45,18 @@ class PendingProposals:
         return self._injected.popleft() if self._injected else None
 
     def propose(self, generation: int, point: Point) -> Proposal:
-        """Number a proposal and leave its answer open."""
+        """Number a proposal and leave it unanswered."""
         proposal = Proposal(number=self._asked, generation=generation, point=point)
         self._open.add(proposal.number)
         self._asked += 1
         return proposal
 
     def close(self, number: int, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        """Check an answer and return it as plain floats. A refused answer leaves the proposal open."""
+        """Check an answer and return it as plain floats.
+
+        Raises:
+            InvalidInput: see `Optimizer.tell`; the proposal then stays open.
+        """
         if number not in self._open:
             state = "was already answered" if 0 <= number < self._asked else "was never asked"
             raise InvalidInput(f"proposal {number} {state}; tell() takes each asked number once")

@@ -1,4 +1,4 @@
-"""What every optimizer is, and what it hands out."""
+"""What every optimizer is, and what it proposes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,10 @@ from evomerge.records import Point
 class Proposal:
     """One point to be scored.
 
-    number: counts the asks from 0. generation: never decreases; proposals of one generation share an item subset.
+    Attributes:
+        number: counts the asks from 0.
+        generation: counts from 0 and never decreases; proposals of one generation share an item subset.
+        point: what to score.
     """
 
     number: int
@@ -22,22 +25,23 @@ class Proposal:
 class Optimizer(Protocol):
     """Ask for points, tell their values; higher is better.
 
-    An optimizer is a function of its arguments and of the sequence of calls it has seen: the same calls on a fresh one
-    give the same points. That is how a run is resumed, so no implementation may look at a clock, at a global random
-    state or at the order of a set.
+    An optimizer is a function of the arguments it was created with and of the sequence of calls it has seen: the same
+    calls on a fresh one give the same points. A run is resumed by replaying its calls, so no implementation may look at
+    a clock, at a global random state or at the order of a set. `evomerge.testing.optimizers.OptimizerContract` checks
+    all of this.
     """
 
     @property
     def name(self) -> str:
-        """The registered name, resolved ("tpe", never "auto")."""
+        """The name of its spec ("tpe", never "auto")."""
 
     @property
     def objectives(self) -> int:
-        """How many values tell() takes. 1: the caller scalarises; otherwise the number of objectives."""
+        """Number of values that tell() takes: 1 (the caller forms the weighted mean) or one for each objective."""
 
     @property
     def generation_size(self) -> int:
-        """Proposals in the generation now being handed out. It can grow when an optimizer restarts."""
+        """Number of proposals in the current generation. It can grow when an optimizer restarts."""
 
     def ask(self) -> Proposal:
         """Return the next point. May be called at any time, also while earlier proposals are unanswered."""
@@ -47,18 +51,22 @@ class Optimizer(Protocol):
 
         Args:
             number: of the proposal.
-            values: `objectives` finite numbers, higher is better; None = the candidate could not be scored.
+            values: `objectives` finite numbers, higher is better; None: the candidate could not be scored.
 
         Raises:
-            InvalidInput: unknown or already answered number, wrong number of values, non-finite value.
+            InvalidInput: unknown or already answered number, wrong number of values, non-finite value. The proposal
+                then stays open.
         """
 
     def inject(self, points: Sequence[Point]) -> None:
         """Let the next asks return these points verbatim, in this order.
+
+        Args:
+            points: of the domain.
 
         Raises:
             InvalidInput: a point is not in the domain; then none of them is taken.
         """
 
     def mean(self) -> Point | None:
-        """Return the center of the distribution, or None where there is none."""
+        """Return the mean of the distribution that points are drawn from, or None where there is none."""

@@ -1,40 +1,90 @@
-"""From a name and options to an optimizer, or to what is wrong with them. Loads a library only to create one."""
+"""The optimizers that there are, and from a name and options to an optimizer, or to what is wrong with them."""
 
-from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any
 
 from evomerge.errors import InvalidInput, did_you_mean
-from evomerge.optimizers._catalog import (
-    AUTO,
-    OPTIMIZERS,
-    SAMPLER,
-    OptimizerInfo,
-)
-from evomerge.optimizers._domain import check_point, varied
+from evomerge.optimizers import cma, cmaes_lra, optuna, quasi_random, random
+from evomerge.optimizers._domain import varied
 from evomerge.optimizers._protocol import Optimizer
+from evomerge.optimizers._spec import OptimizerSpec
+from evomerge.plugins import load_plugin, plugin_names
 from evomerge.records import Domain, Point
+
+AUTO = "auto"
+OPTUNA = "optuna"
+"""Names that stand for another optimizer, so that none may be registered under them."""
+
+OPTIMIZERS: Mapping[str, OptimizerSpec] = {
+    spec.name: spec
+    for spec in (cma.CMA, cmaes_lra.CMAES_LRA, optuna.TPE, optuna.NSGA2, random.RANDOM, quasi_random.QUASI_RANDOM)
+}
+"""The built-in optimizers by name."""
+
+_registered: dict[str, OptimizerSpec] = {}
+
+
+def register(spec: OptimizerSpec) -> None:
+    """Make an optimizer known in this process. One of the same name that was registered before is replaced.
+
+    Raises:
+        InvalidInput: not a spec, or its name is that of a built-in optimizer.
+    """
+    if not isinstance(spec, OptimizerSpec):
+        raise InvalidInput(f"an optimizer is registered by an OptimizerSpec, found {type(spec).__name__}")
+    if spec.name in (*OPTIMIZERS, AUTO, OPTUNA):
+        raise InvalidInput(f'an optimizer called "{spec.name}" comes with evomerge; choose another name')
+    _registered[spec.name] = spec
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of all optimizers: built-in ones, then registered ones, then those of installed packages."""
+    return tuple(dict.fromkeys((*OPTIMIZERS, *_registered, *plugin_names("optimizers"))))
+
+
+def get(name: str) -> OptimizerSpec:
+    """Return the spec of an optimizer.
+
+    Raises:
+        InvalidInput: no optimizer has this name, or the package that brings it cannot be loaded.
+    """
+    spec = OPTIMIZERS.get(name) or _registered.get(name)
+    if spec is not None:
+        return spec
+    if name not in plugin_names("optimizers"):
+        known = [*names(), OPTUNA, AUTO]
+        raise InvalidInput(f"no optimizer is called {name!r}; known: {', '.join(known)}.{did_you_mean(name, known)}")
+    found = load_plugin("optimizers", name)
+    if not isinstance(found, OptimizerSpec) or found.name != name:
+        raise InvalidInput(
+            f'the entry point "{name}" of evomerge.optimizers leads to {found!r}; expected an OptimizerSpec of this '
+            "name; correct or remove the package that brings it"
+        )
+    return found
 
 
 def resolve_auto(domain: Domain, objectives: int) -> str:
-    """Return the optimizer that `auto` means.
+    """Return the name of the optimizer that `auto` means.
 
     TPE where there are categories or a single coordinate, which CMA-ES cannot vary; otherwise CMA-ES, also for several
     objectives: it maximizes their weighted mean, and that is what the pick and the verdict are decided by. NSGA-II is
     never chosen, because it pays off only from about 500 candidates on; ask for it by name for a dense front.
+
+    Raises:
+        InvalidInput: fewer than one objective.
     """
     if objectives < 1:
         raise InvalidInput(f"{objectives} objectives; expected at least 1")
-    return "tpe" if domain.categories or varied(domain) < 2 else "cma"
+    return optuna.TPE.name if domain.categories or varied(domain) < cma.CMA.min_dimensions else cma.CMA.name
 
 
 def validate_options(name: str, options: Mapping[str, Any], domain: Domain, objectives: int) -> list[str]:
     """Return every problem with an optimizer's name and options for a domain, one sentence each; empty if none."""
     try:
-        info, options = _resolve(name, options, domain, objectives)
+        spec, options = _resolve(name, options, domain, objectives)
     except InvalidInput as error:
         return [str(error)]
-    return list(_problems(info, options, domain, objectives))
+    return list(spec.problems(options, domain, objectives))
 
 
 def create(
@@ -43,63 +93,44 @@ def create(
     """Create an optimizer.
 
     Args:
-        name: of OPTIMIZERS, or "auto", or "optuna" with the option `sampler`.
+        name: one of `names()`, or "auto", or "optuna" with the option `sampler`.
         domain: what may be varied.
-        objectives: of the search. The result's own `objectives` says how many values it wants to be told.
+        objectives: number of objectives of the search. The result's own `objectives` says how many values it takes.
         seed: 0 or more; the only source of randomness.
         start: first mean (cma, cmaes_lra) or first proposal (the others); None: the middle, or nothing.
-        options: see OPTIMIZERS[name].options.
+        options: see `get(name).options`; those that are absent get their defaults.
 
     Raises:
-        InvalidInput: with every problem that validate_options finds, or a start outside the domain.
+        InvalidInput: with every problem that `validate_options` finds, or a start outside the domain.
     """
-    info, options = _resolve(name, options, domain, objectives)
-    problems = list(_problems(info, options, domain, objectives))
+    spec, options = _resolve(name, options, domain, objectives)
+    problems = list(spec.problems(options, domain, objectives))
     if seed < 0:
         problems.append(f"seed is {seed}; expected 0 or more")
     if problems:
         raise InvalidInput("\n".join(problems))
     if start is not None:
-        check_point(domain, start)
-    module, function = info.target.split(":")
-    build = cast(Callable[..., Optimizer], getattr(import_module(module), function))
-    return build(domain, objectives=objectives, seed=seed, start=start, options=dict(options))
+        domain.check(start)
+    optimizer = spec.create(domain, objectives=objectives, seed=seed, start=start, options=spec.with_defaults(options))
+    values = 1 if spec.scalar else objectives
+    if (optimizer.name, optimizer.objectives) != (spec.name, values):
+        raise InvalidInput(
+            f"the optimizer {spec.name} calls itself {optimizer.name!r} and takes {optimizer.objectives} values; "
+            f"expected {spec.name!r} and {values}, as its spec says"
+        )
+    return optimizer
 
 
 def _resolve(
     name: str, options: Mapping[str, Any], domain: Domain, objectives: int
-) -> tuple[OptimizerInfo, Mapping[str, Any]]:
+) -> tuple[OptimizerSpec, Mapping[str, Any]]:
     """Replace the two names that stand for another one."""
-    if name == "optuna":
+    if name == OPTUNA:
         options = dict(options)
-        sampler = options.pop("sampler", AUTO)
-        if problem := SAMPLER.problem(sampler):
+        sampler = options.pop(optuna.SAMPLER.name, optuna.SAMPLER.default)
+        if problem := optuna.SAMPLER.problem(sampler):
             raise InvalidInput(f"option sampler of optuna {problem}")
-        name = "tpe" if sampler == AUTO else sampler
+        name = optuna.TPE.name if sampler == AUTO else sampler
     elif name == AUTO:
         name = resolve_auto(domain, objectives)
-    if name not in OPTIMIZERS:
-        known = [*OPTIMIZERS, "optuna", AUTO]
-        raise InvalidInput(f"no optimizer is called {name!r}; known: {', '.join(known)}.{did_you_mean(name, known)}")
-    return OPTIMIZERS[name], options
-
-
-def _problems(info: OptimizerInfo, options: Mapping[str, Any], domain: Domain, objectives: int) -> Iterator[str]:
-    specs = {spec.name: spec for spec in info.options}
-    for option, value in options.items():
-        if option not in specs:
-            known = ", ".join(specs) or "none"
-            yield f"{info.name} has no option {option!r}; known: {known}.{did_you_mean(option, specs)}"
-        elif problem := specs[option].problem(value):
-            yield f"option {option} of {info.name} {problem}"
-    if objectives < 1:
-        yield f"{objectives} objectives; expected at least 1"
-    if min(domain.integers + domain.categories, default=1) < 1:
-        yield "the domain has an integer or category without a single value"
-    if domain.categories and not info.categories:
-        yield f"{info.name} cannot vary categories; use tpe, or fix the categorical genes"
-    if domain.integers and not info.integers:
-        yield f"{info.name} cannot vary integers; use cma or tpe, or fix the integer genes"
-    if varied(domain) < info.least_varied:
-        hint = "; use tpe" if varied(domain) else ": the space varies nothing"
-        yield f"{info.name} needs at least {info.least_varied} coordinates to vary, got {varied(domain)}{hint}"
+    return get(name), options

@@ -2,7 +2,7 @@
 
 Decisions that pycma leaves open:
 - It is told ranks, never values: CMA-ES uses nothing else, and ranks with ties broken by number need no penalty for
-  failures, cannot be flat, and do not depend on how a processor's sort treats ties.
+  failures, cannot be flat, and do not depend on how a CPU's sort treats ties.
 - It converges when every standard deviation is below `tolx` (steps that spaces round away), or when pycma finds its own
   geometry exhausted. It then restarts at its mean with sigma0 and twice the population (IPOP, Auger & Hansen 2005, but
   from the mean: where scores are noisy, a larger population at the same place is the remedy).
@@ -15,22 +15,19 @@ Decisions that pycma leaves open:
 
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evomerge.optimizers._domain import Vector, VectorCodec, center
 from evomerge.optimizers._generational import GenerationalOptimizer
+from evomerge.optimizers._spec import POPSIZE, SIGMA0, OptimizerSpec, OptionSpec
 from evomerge.records import Domain, Point
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # cma warns at import that matplotlib is missing; nothing here plots
+if TYPE_CHECKING:
     import cma
-    from cma.sigma_adaptation import CMAAdaptSigmaCSA
 
-_SIGMA0 = 0.2
-_TOLX = 1e-5
-_INTEGER_STD = 0.2  # of a level: less, and an integer coordinate never leaves its level again
+_MIN_INTEGER_STD = 0.2  # in levels: with less, an integer coordinate never leaves its level again
 
 
 class _Normal:
@@ -44,7 +41,7 @@ class _Normal:
         return self._random.randn(*shape)
 
 
-class PycmaEngine:
+class PycmaStrategy:
     """One pycma instance and its restarts."""
 
     def __init__(self, domain: Domain, seed: int, start: Point | None, options: Mapping[str, Any]) -> None:
@@ -52,24 +49,29 @@ class PycmaEngine:
         self._options = dict(options)
         self._normal = _Normal(seed)
         self.epoch = 0
-        self._es = self._new(self.codec.encode(start or center(domain)), options.get("popsize"))
+        self._es = self._new(self.codec.encode(start or center(domain)), options["popsize"])
         self._asked = False
         self._converged: Point | None = None
 
-    def _new(self, x0: Vector, popsize: int | None) -> cma.CMAEvolutionStrategy:
+    def _new(self, x0: Vector, popsize: int | None) -> "cma.CMAEvolutionStrategy":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # cma warns at import that matplotlib is missing; nothing here plots
+            import cma
+            from cma.sigma_adaptation import CMAAdaptSigmaCSA
+
         reals, levels = self.codec.domain.reals, self.codec.levels
         settings: dict[str, Any] = {
             # integers get half a level on either side, so that their outer levels are as wide as the others
             "bounds": [[0.0] * reals + [-0.5] * len(levels), [1.0] * reals + [n - 0.5 for n in levels]],
             "CMA_stds": [1.0] * reals + [float(n) for n in levels],
-            "CMA_diagonal": bool(self._options.get("diagonal", False)),
+            "CMA_diagonal": self._options["diagonal"],
             # both tie samples of a generation to each other, which one by one, overlapping and injected cannot be:
             # two-point adaptation (pycma's choice from 300 dimensions on) and mirrored samples (below popsize 6)
             "AdaptSigma": CMAAdaptSigmaCSA,
             "CMA_mirrors": 0,
             "seed": np.nan,  # "do nothing": any number would seed numpy's global state
             "randn": self._normal,
-            "tolx": self._options.get("tolx", _TOLX),
+            "tolx": self._options["tolx"],
             # criteria on values mean nothing for ranks
             "tolfunhist": 0,
             "tolstagnation": 0,
@@ -80,9 +82,9 @@ class PycmaEngine:
         }
         if popsize is not None:
             settings["popsize"] = popsize
-        es = cma.CMAEvolutionStrategy(x0, self._options.get("sigma0", _SIGMA0), settings)
+        es = cma.CMAEvolutionStrategy(x0, self._options["sigma0"], settings)
         if levels:
-            least = min(_INTEGER_STD, es.sp.weights.mueff / self.codec.size)
+            least = min(_MIN_INTEGER_STD, es.sp.weights.mueff / self.codec.size)
             es.opts.set("minstd", np.array([0.0] * reals + [least] * len(levels)))
         return es
 
@@ -119,5 +121,29 @@ class PycmaEngine:
 def create(
     domain: Domain, *, objectives: int, seed: int, start: Point | None, options: Mapping[str, Any]
 ) -> GenerationalOptimizer:
-    """Build `cma`. Options as in the registry; `start` is the first mean."""
-    return GenerationalOptimizer("cma", domain, PycmaEngine(domain, seed, start, options))
+    """Build `cma`; `start` is the first mean."""
+    return GenerationalOptimizer(CMA.name, domain, PycmaStrategy(domain, seed, start, options))
+
+
+CMA = OptimizerSpec(
+    name="cma",
+    description="CMA-ES (pycma): the default for weights and densities; weighted mean of the objectives",
+    create=create,
+    options=(
+        SIGMA0,
+        POPSIZE,
+        OptionSpec(
+            name="tolx", kind=float, default=1e-5, low=0.0, high=1.0, description="restart below this step size"
+        ),
+        OptionSpec(
+            name="diagonal",
+            kind=bool,
+            default=False,
+            description="adapt each coordinate by itself; learns faster with hundreds of them",
+        ),
+    ),
+    scalar=True,
+    compares_generations=False,
+    categories=False,
+    min_dimensions=2,
+)

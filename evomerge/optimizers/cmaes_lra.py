@@ -5,30 +5,33 @@ population that noisy or multimodal objectives otherwise need. Real coordinates 
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from cmaes import CMA
 
 from evomerge.optimizers._domain import Vector, VectorCodec, center
 from evomerge.optimizers._generational import GenerationalOptimizer
+from evomerge.optimizers._spec import POPSIZE, SIGMA0, OptimizerSpec
 from evomerge.records import Domain, Point
 
-_SIGMA0 = 0.2
+if TYPE_CHECKING:
+    from cmaes import CMA
 
 
-class CmaesEngine:
-    """One cmaes instance and its restarts (as in `_cma`: at its mean, with twice the population)."""
+class CmaesStrategy:
+    """One cmaes instance and its restarts: at its mean, with twice the population, as in `cma.py`."""
 
     def __init__(self, domain: Domain, seed: int, start: Point | None, options: Mapping[str, Any]) -> None:
         self.codec = VectorCodec(domain=domain)
-        self._sigma0 = options.get("sigma0", _SIGMA0)
+        self._sigma0 = options["sigma0"]
         self._seeds = np.random.SeedSequence(seed)
         self.epoch = 0
-        self._es = self._new(self.codec.encode(start or center(domain)), options.get("popsize"))
+        self._es = self._new(self.codec.encode(start or center(domain)), options["popsize"])
         self._converged: Point | None = None
 
-    def _new(self, mean: Vector, popsize: int | None) -> CMA:
+    def _new(self, mean: Vector, popsize: int | None) -> "CMA":
+        from cmaes import CMA
+
         return CMA(
             mean=mean.copy(),
             sigma=self._sigma0,
@@ -63,5 +66,18 @@ class CmaesEngine:
 def create(
     domain: Domain, *, objectives: int, seed: int, start: Point | None, options: Mapping[str, Any]
 ) -> GenerationalOptimizer:
-    """Build `cmaes_lra`. Options as in the registry; `start` is the first mean."""
-    return GenerationalOptimizer("cmaes_lra", domain, CmaesEngine(domain, seed, start, options))
+    """Build `cmaes_lra`; `start` is the first mean."""
+    return GenerationalOptimizer(CMAES_LRA.name, domain, CmaesStrategy(domain, seed, start, options))
+
+
+CMAES_LRA = OptimizerSpec(
+    name="cmaes_lra",
+    description="CMA-ES with learning-rate adaptation (cmaes): for very noisy scores; weighted mean",
+    create=create,
+    options=(SIGMA0, POPSIZE),
+    scalar=True,
+    compares_generations=False,
+    integers=False,
+    categories=False,
+    min_dimensions=2,
+)

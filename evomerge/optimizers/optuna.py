@@ -8,25 +8,26 @@ generation that fits here, so a generation is simply every `generation_size` pro
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
 
 from evomerge.optimizers._pending import PendingProposals
 from evomerge.optimizers._protocol import Proposal
+from evomerge.optimizers._spec import GENERATION_SIZE, OptimizerSpec, OptionSpec
 from evomerge.records import Domain, Point
 
-_STARTUP = 10
-_TPE_GENERATION = 16
-_POPULATION = 32
-_quiet = threading.Lock()
+if TYPE_CHECKING:
+    import optuna
+    from optuna.distributions import BaseDistribution
+
+_verbosity_lock = threading.Lock()
 
 
-def _distributions(domain: Domain) -> dict[str, BaseDistribution]:
-    """One named parameter per coordinate: r0.., i0.., c0.."""
+def _distributions(domain: Domain) -> "dict[str, BaseDistribution]":
+    """Return one named parameter per coordinate: r0.., i0.., c0.."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
     return {
         **{f"r{k}": FloatDistribution(0.0, 1.0) for k in range(domain.reals)},
         **{f"i{k}": IntDistribution(0, levels - 1) for k, levels in enumerate(domain.integers)},
@@ -47,9 +48,11 @@ def _point(domain: Domain, params: Mapping[str, Any]) -> Point:
     )
 
 
-def _study(sampler: optuna.samplers.BaseSampler, objectives: int) -> optuna.Study:
+def _study(sampler: "optuna.samplers.BaseSampler", objectives: int) -> "optuna.Study":
     """Create a study without Optuna's line on stderr; its verbosity is global, so it is put back."""
-    with _quiet:
+    import optuna
+
+    with _verbosity_lock:
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         try:
@@ -65,7 +68,7 @@ class OptunaOptimizer:
         self,
         name: str,
         domain: Domain,
-        sampler: optuna.samplers.BaseSampler,
+        sampler: "optuna.samplers.BaseSampler",
         *,
         objectives: int,
         generation_size: int,
@@ -76,16 +79,18 @@ class OptunaOptimizer:
         self._domain = domain
         self._distributions = _distributions(domain)
         self._study = _study(sampler, objectives)
-        self._book = PendingProposals(domain, objectives)
+        self._pending = PendingProposals(domain, objectives)
 
     def ask(self) -> Proposal:
         """Return the next point: an injected one, or what the sampler makes of the answers so far."""
-        injected = self._book.next_injected()
+        injected = self._pending.next_injected()
         if injected is not None:
             self._study.enqueue_trial(_params(injected))
         trial = self._study.ask(fixed_distributions=self._distributions)
-        proposal = self._book.propose(self._book.asked // self.generation_size, _point(self._domain, trial.params))
-        assert trial.number == proposal.number, "Optuna and the book count differently"
+        proposal = self._pending.propose(
+            self._pending.asked // self.generation_size, _point(self._domain, trial.params)
+        )
+        assert trial.number == proposal.number, "Optuna numbers its trials in another way"
         return proposal
 
     def tell(self, number: int, values: tuple[float, ...] | None) -> None:
@@ -95,7 +100,9 @@ class OptunaOptimizer:
         avoided and no penalty is invented. (Told as FAIL, which TPE does not see, it asked for 1.8 times as many
         failing points where most of the cube fails.)
         """
-        values = self._book.close(number, values)
+        from optuna.trial import TrialState
+
+        values = self._pending.close(number, values)
         if values is None:
             self._study.tell(number, state=TrialState.PRUNED)
         else:
@@ -103,7 +110,7 @@ class OptunaOptimizer:
 
     def inject(self, points: Sequence[Point]) -> None:
         """Propose these points verbatim at the next asks."""
-        self._book.inject(points)
+        self._pending.inject(points)
 
     def mean(self) -> Point | None:
         """Return None: there is no distribution."""
@@ -118,21 +125,19 @@ def _seed(seed: int) -> int:
 def create_tpe(
     domain: Domain, *, objectives: int, seed: int, start: Point | None, options: Mapping[str, Any]
 ) -> OptunaOptimizer:
-    """Build `tpe`. Options as in the registry; `start` is the first proposal."""
+    """Build `tpe`; `start` is the first proposal."""
+    import optuna
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         sampler = optuna.samplers.TPESampler(
-            n_startup_trials=options.get("startup", _STARTUP),
+            n_startup_trials=options["startup"],
             multivariate=True,
             constant_liar=True,
             seed=_seed(seed),
         )
     optimizer = OptunaOptimizer(
-        "tpe",
-        domain,
-        sampler,
-        objectives=objectives,
-        generation_size=options.get("generation_size", _TPE_GENERATION),
+        TPE.name, domain, sampler, objectives=objectives, generation_size=options["generation_size"]
     )
     optimizer.inject([start] if start else [])
     return optimizer
@@ -141,14 +146,45 @@ def create_tpe(
 def create_nsga2(
     domain: Domain, *, objectives: int, seed: int, start: Point | None, options: Mapping[str, Any]
 ) -> OptunaOptimizer:
-    """Build `nsga2`. Options as in the registry; `start` is the first proposal."""
-    population = options.get("popsize", _POPULATION)
+    """Build `nsga2`; `start` is the first proposal."""
+    from optuna.samplers import NSGAIISampler
+
+    population = options["popsize"]
     optimizer = OptunaOptimizer(
-        "nsga2",
+        NSGA2.name,
         domain,
-        optuna.samplers.NSGAIISampler(population_size=population, seed=_seed(seed)),
+        NSGAIISampler(population_size=population, seed=_seed(seed)),
         objectives=objectives,
         generation_size=population,
     )
     optimizer.inject([start] if start else [])
     return optimizer
+
+
+TPE = OptimizerSpec(
+    name="tpe",
+    description="tree-structured Parzen estimator (Optuna): categories, several objectives, small budgets",
+    create=create_tpe,
+    options=(
+        OptionSpec(
+            name="startup", kind=int, default=10, low=1, high=100_000, description="random proposals at the start"
+        ),
+        GENERATION_SIZE,
+    ),
+)
+NSGA2 = OptimizerSpec(
+    name="nsga2",
+    description="NSGA-II (Optuna): whole fronts, from about 500 candidates on",
+    create=create_nsga2,
+    options=(
+        OptionSpec(name="popsize", kind=int, default=32, low=2, high=100_000, description="candidates per generation"),
+    ),
+)
+SAMPLER = OptionSpec(
+    name="sampler",
+    kind=str,
+    default="auto",
+    choices=(TPE.name, NSGA2.name, "auto"),
+    description="which optimizer of Optuna; auto is tpe",
+)
+"""The option of the name `optuna`, which stands for one of the two."""

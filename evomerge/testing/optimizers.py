@@ -8,6 +8,7 @@ class TestMine(OptimizerContract):
 """
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -17,14 +18,17 @@ import pytest
 from evomerge.optimizers import Optimizer, Proposal, create
 from evomerge.records import Domain, Point
 
-_IN_FLIGHT = 6
+_MAX_PENDING = 6
 
 
-class OptimizerContract:
+class OptimizerContract(ABC):
     """What evomerge relies on in every optimizer.
 
-    domain: what `create` is given. objectives: how many values the created optimizer takes.
-    learns: whether it must beat random search (scalar only). budget: proposals that it gets for that.
+    Attributes:
+        domain: what `create` is given.
+        objectives: number of values that the created optimizer takes.
+        learns: whether it must beat random search (scalar only).
+        budget: proposals that it gets for that.
     """
 
     domain: Domain = Domain(reals=4)
@@ -32,9 +36,9 @@ class OptimizerContract:
     learns: bool = True
     budget: int = 160
 
+    @abstractmethod
     def create(self, seed: int) -> Optimizer:
-        """Return a fresh optimizer."""
-        raise NotImplementedError
+        """Return a fresh optimizer for `domain` and `objectives`, without a start point."""
 
     # -- what the tests share
 
@@ -59,18 +63,18 @@ class OptimizerContract:
     def interleaved(
         self, optimizer: Optimizer, asks: int, disturb: Callable[[], None] = lambda: None
     ) -> Iterator[Proposal]:
-        """Ask and tell as workers do: several in flight, out of order, one in five failed, one point injected."""
+        """Ask and tell as workers do: several unanswered, out of order, one in five failed, one point injected."""
         script = np.random.Generator(np.random.PCG64(7))
-        flying: list[Proposal] = []
+        pending: list[Proposal] = []
         for count in range(asks):
             disturb()
             if count == asks // 2:
                 optimizer.inject([self.other_point()])
             proposal = optimizer.ask()
             yield proposal
-            flying.append(proposal)
-            while len(flying) > script.integers(0, _IN_FLIGHT):
-                answered = flying.pop(int(script.integers(len(flying))))
+            pending.append(proposal)
+            while len(pending) > script.integers(0, _MAX_PENDING):
+                answered = pending.pop(int(script.integers(len(pending))))
                 failed = script.random() < 0.2
                 optimizer.tell(answered.number, None if failed else self.values(answered.point))
 
@@ -83,6 +87,9 @@ class OptimizerContract:
             assert all(type(x) is int and 0 <= x < count for x, count in zip(chosen, levels, strict=True)), point
 
     # -- asking
+
+    def test_a_name_is_a_word(self) -> None:
+        assert self.create(0).name.isidentifier()
 
     def test_takes_the_declared_number_of_values(self) -> None:
         assert self.create(0).objectives == self.objectives
@@ -205,7 +212,13 @@ class OptimizerContract:
         for proposal in proposals:
             optimizer.tell(proposal.number, self.values(proposal.point))
 
-    def test_a_point_outside_the_domain_is_refused_with_its_companions(self) -> None:
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+    def test_a_point_without_a_number_is_refused(self, bad: float) -> None:
+        if self.domain.reals:
+            with pytest.raises(ValueError, match="expected a number"):
+                self.create(0).inject([replace(self.other_point(), reals=(bad,) * self.domain.reals)])
+
+    def test_a_point_outside_the_domain_is_refused_and_so_are_those_given_with_it(self) -> None:
         optimizer = self.create(0)
         outside = replace(self.other_point(), reals=(1.5,) * self.domain.reals)
         with pytest.raises(ValueError, match=r"1\.5"):

@@ -12,14 +12,14 @@ _OPTIONS = {"cma": {"popsize": 4}, "cmaes_lra": {"popsize": 4}, "tpe": {"startup
 
 
 def trajectory(name: str) -> list[tuple[float, ...]]:
-    """The first three reals, and one that depends on what was told before, to 1e-9."""
+    """Return the first three points, and one that depends on the answers to earlier ones, rounded to 1e-9."""
     options = _OPTIONS.get(name, {})
     optimizer = create(name, Domain(reals=3), objectives=1, seed=20, start=None, options=options)
     points: list[Point] = []
-    flying = [optimizer.ask()]  # two workers
+    pending = [optimizer.ask()]  # two workers
     for _ in range(9):
-        flying.append(optimizer.ask())
-        proposal = flying.pop(0)
+        pending.append(optimizer.ask())
+        proposal = pending.pop(0)
         points.append(proposal.point)
         optimizer.tell(proposal.number, (-sum((x - 0.3) ** 2 for x in proposal.point.reals),))
     return [tuple(round(x, 9) for x in point.reals) for point in (*points[:3], points[8])]

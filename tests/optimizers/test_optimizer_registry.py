@@ -3,27 +3,33 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from evomerge import optimizers
 from evomerge.errors import InvalidInput
 from evomerge.optimizers import (
     OPTIMIZERS,
+    Optimizer,
+    OptimizerSpec,
+    OptionSpec,
     create,
     resolve_auto,
     validate_options,
 )
-from evomerge.records import Domain
+from evomerge.records import Domain, Point
 
 _REAL = Domain(reals=3)
 _CATEGORIES = Domain(reals=3, categories=(2,))
 
 
-def test_importing_the_room_loads_no_optimizer_library() -> None:
+def test_neither_importing_nor_validating_loads_an_optimizer_library() -> None:
     code = (
-        "import sys, evomerge.optimizers, evomerge.stats; evomerge.optimizers.validate_options('tpe', {}, "
-        "evomerge.optimizers._domain.Domain(reals=2), 1); "
+        "import sys, evomerge.optimizers, evomerge.stats; from evomerge.records import Domain; "
+        "[evomerge.optimizers.validate_options(n, {}, Domain(reals=2), 1) for n in evomerge.optimizers.names()]; "
         "print([m for m in ('torch', 'cma', 'cmaes', 'optuna', 'scipy', 'pytest') if m in sys.modules])"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -49,9 +55,9 @@ def test_optuna_is_another_name(options: dict[str, Any], name: str) -> None:
 
 
 def test_scalar_optimizers_take_one_value_however_many_objectives() -> None:
-    for name, info in OPTIMIZERS.items():
+    for name, spec in OPTIMIZERS.items():
         optimizer = create(name, _REAL, objectives=3, seed=0, start=None, options={})
-        assert optimizer.objectives == (1 if info.scalar else 3) and optimizer.name == name
+        assert optimizer.objectives == (1 if spec.scalar else 3) and optimizer.name == name
 
 
 @pytest.mark.parametrize(
@@ -73,7 +79,7 @@ def test_scalar_optimizers_take_one_value_however_many_objectives() -> None:
         ("tpe", {}, Domain(reals=1, categories=(0,)), ["without a single value"]),
     ],
 )
-def test_problems_are_told_alike_by_validate_and_create(
+def test_the_same_problems_come_from_validate_and_create(
     name: str, options: dict[str, Any], domain: Domain, words: list[str]
 ) -> None:
     problems = validate_options(name, options, domain, 1)
@@ -83,15 +89,14 @@ def test_problems_are_told_alike_by_validate_and_create(
     assert str(error.value) == problems[0]
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_every_problem_comes_at_once() -> None:
     problems = validate_options("cma", {"sigma": 1, "popsize": 0}, _CATEGORIES, 0)
     assert len(problems) == 4
 
 
-def test_documented_defaults_are_the_real_ones() -> None:
-    """Passing every default explicitly changes no point."""
-    for name, info in OPTIMIZERS.items():
-        defaults = {spec.name: spec.default for spec in info.options if spec.default is not None}
+def test_giving_every_default_changes_no_point() -> None:
+    for name, spec in OPTIMIZERS.items():
+        defaults = {option.name: option.default for option in spec.options if option.default is not None}
         assert validate_options(name, defaults, _REAL, 1) == []
         plain, explicit = (create(name, _REAL, objectives=1, seed=0, start=None, options=o) for o in ({}, defaults))
         for _ in range(40):
@@ -107,3 +112,105 @@ def test_create_changes_none_of_its_inputs_and_refuses_a_negative_seed() -> None
     assert options == {"sampler": "tpe", "startup": 5}
     with pytest.raises(ValueError, match="seed"):
         create("cma", _REAL, objectives=1, seed=-1, start=None, options={})
+
+
+# -- optimizers from elsewhere ----------------------------------------------------------------------------------------
+
+
+def create_mine(
+    domain: Domain, *, objectives: int, seed: int, start: Point | None, options: Mapping[str, Any]
+) -> Optimizer:
+    seen.append(dict(options))
+    optimizer = create("random", domain, objectives=objectives, seed=seed, start=start, options={})
+    optimizer.name = options["called"]  # type: ignore[misc]
+    return optimizer
+
+
+seen: list[dict[str, Any]] = []
+MINE = OptimizerSpec(
+    name="mine",
+    description="a test's",
+    create=create_mine,
+    options=(
+        OptionSpec(name="called", kind=str, default="mine", description="its name"),
+        OptionSpec(name="size", kind=int, low=1, description="the library's own"),
+    ),
+)
+
+
+def test_a_registered_optimizer_is_known_by_name_and_gets_every_option() -> None:
+    optimizers.register(MINE)
+    optimizers.register(MINE)  # notebooks run a cell again
+    assert optimizers.names()[: len(OPTIMIZERS) + 1] == (*OPTIMIZERS, "mine") and optimizers.get("mine") is MINE
+    assert create("mine", _REAL, objectives=2, seed=0, start=None, options={"size": 3}).name == "mine"
+    assert seen[-1] == {"called": "mine", "size": 3}
+    assert "Did you mean" in validate_options("mime", {}, _REAL, 1)[0]
+    assert "size of mine is 0; expected a whole number 1 or more" in validate_options("mine", {"size": 0}, _REAL, 1)[0]
+
+
+def test_an_optimizer_that_is_not_what_its_spec_says_is_refused() -> None:
+    optimizers.register(MINE)
+    with pytest.raises(InvalidInput, match="calls itself 'other'"):
+        create("mine", _REAL, objectives=1, seed=0, start=None, options={"called": "other"})
+
+
+@pytest.mark.parametrize("name", ["cma", "auto", "optuna"])
+def test_a_name_of_ours_cannot_be_registered(name: str) -> None:
+    with pytest.raises(InvalidInput, match="choose another name"):
+        optimizers.register(OptimizerSpec(name=name, description="", create=create_mine))
+    with pytest.raises(InvalidInput, match="OptimizerSpec, found str"):
+        optimizers.register(name)  # type: ignore[arg-type]
+
+
+_PACKAGE = """
+from evomerge.optimizers import OptimizerSpec, get
+SPEC = OptimizerSpec(name="installed", description="", create=get("random").create, options=get("random").options)
+"""
+_ENTRY_POINTS = """
+[evomerge.optimizers]
+installed = outside_package:SPEC
+renamed = outside_package:SPEC
+broken = no_such_module:SPEC
+cma = outside_package:SPEC
+"""
+_USE = """
+from evomerge import optimizers
+from evomerge.records import Domain
+print(optimizers.names()[-3:], optimizers.get("cma") is optimizers.OPTIMIZERS["cma"], optimizers.get("installed").name)
+for name in ("renamed", "broken"):
+    print(optimizers.validate_options(name, {}, Domain(reals=2), 1)[0])
+"""
+
+
+def test_installed_packages_bring_optimizers(tmp_path: Path) -> None:
+    (tmp_path / "outside_package.py").write_text(_PACKAGE)
+    metadata = tmp_path / "outside_package-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-package\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(_ENTRY_POINTS)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", _USE], env=environment, capture_output=True, text=True, check=True)
+    known, renamed, broken = done.stdout.splitlines()
+    assert known == "('broken', 'installed', 'renamed') True installed"
+    assert "expected an OptimizerSpec of this name" in renamed
+    assert "outside-package" in broken and "no_such_module" in broken
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "two words"}, "letters, digits and underscores"),
+        ({"create": None}, "expected a function"),
+        ({"options": MINE.options * 2}, "an option twice"),
+    ],
+)
+def test_a_spec_that_cannot_work_is_an_error_at_its_definition(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidInput, match=words):
+        OptimizerSpec(**{"name": "mine", "description": "", "create": create_mine, **changes})
+
+
+def test_a_default_that_is_no_valid_value_is_an_error_at_its_definition() -> None:
+    with pytest.raises(InvalidInput, match="the default of option size is 0"):
+        OptionSpec(name="size", kind=int, default=0, low=1, description="")
+    with pytest.raises(InvalidInput, match="expected int, float, bool or str"):
+        OptionSpec(name="size", kind=list, description="")

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from evomerge.optimizers import Optimizer, Proposal, create
-from evomerge.optimizers._domain import VectorCodec
+from evomerge.optimizers import Optimizer, Proposal, VectorCodec, create
 from evomerge.records import Domain, Point
 
 
@@ -85,12 +84,12 @@ def test_the_next_generation_is_drawn_while_one_is_unanswered_and_both_teach() -
 @pytest.mark.parametrize("name", ["cma", "cmaes_lra"])
 def test_overlapping_generations_still_converge(name: str) -> None:
     optimizer = make(Domain(reals=6), name=name)
-    flying = [optimizer.ask() for _ in range(15)]
+    pending = [optimizer.ask() for _ in range(15)]
     generator = np.random.default_rng(0)
     for _ in range(900):
-        proposal = flying.pop(int(generator.integers(len(flying))))
+        proposal = pending.pop(int(generator.integers(len(pending))))
         optimizer.tell(proposal.number, (sphere(proposal.point),))
-        flying.append(optimizer.ask())
+        pending.append(optimizer.ask())
     mean = optimizer.mean()
     assert mean is not None and -sphere(mean) < 1e-2
 
@@ -102,11 +101,11 @@ def test_late_drawing_keeps_workers_from_costing_candidates() -> None:
         logs = []
         for seed in range(3):
             optimizer = make(Domain(reals=8), seed=seed)
-            flying = [optimizer.ask() for _ in range(workers)]
+            pending = [optimizer.ask() for _ in range(workers)]
             for _ in range(500):
-                proposal = flying.pop(0)
+                proposal = pending.pop(0)
                 optimizer.tell(proposal.number, (sphere(proposal.point),))
-                flying.append(optimizer.ask())
+                pending.append(optimizer.ask())
             mean = optimizer.mean()
             assert mean is not None
             logs.append(math.log10(-sphere(mean)))
@@ -148,12 +147,12 @@ def test_restart_doubles_the_population_and_mean_stays_with_what_converged() -> 
 def test_a_restart_cuts_the_generation_in_progress_short() -> None:
     optimizer = make(Domain(reals=3), popsize=6, tolx=1e-3)
     members: dict[int, int] = {}
-    flying: list[Proposal] = []
-    while optimizer.generation_size == 6 or len(flying) < 4:
-        flying.append(optimizer.ask())
-        members[flying[-1].generation] = members.get(flying[-1].generation, 0) + 1
-        if len(flying) > 3:
-            proposal = flying.pop(0)
+    pending: list[Proposal] = []
+    while optimizer.generation_size == 6 or len(pending) < 4:
+        pending.append(optimizer.ask())
+        members[pending[-1].generation] = members.get(pending[-1].generation, 0) + 1
+        if len(pending) > 3:
+            proposal = pending.pop(0)
             optimizer.tell(proposal.number, (sphere(proposal.point),))
         if optimizer.generation_size > 6:
             break

@@ -1,6 +1,7 @@
 """What an optimizer is told of a candidate: one fitness, or a value for each objective."""
 
-from evomerge.optimizers import OPTIMIZERS, Optimizer
+from evomerge import optimizers
+from evomerge.optimizers import Optimizer
 from evomerge.records import Candidate, Scores
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import fitness, values_of, vector
@@ -28,7 +29,7 @@ class ObjectiveValues:
         if scores is None:
             return None
         values = values_of(scores)
-        if not OPTIMIZERS[self._optimizer.name].scalar:
+        if optimizers.get(self._optimizer.name).compares_generations:
             for name, more in self._handicap(candidate.subset).items():
                 values[name] += more
         floors = self._tally.floors
