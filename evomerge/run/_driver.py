@@ -33,6 +33,7 @@ from evomerge.run.config._schema import FREE_KEYS, overridden
 from evomerge.run.config._setup import Setup
 from evomerge.run.config._validate import inspect_data
 from evomerge.run.loop._loop import SearchLoop
+from evomerge.run.trackers import CLOSE_SECONDS, RunEnded, RunStarted, Trackers
 from evomerge.run.workers._inline import InlineExecutor
 from evomerge.run.workers._protocol import Executor, WorkerSetup
 
@@ -99,14 +100,53 @@ def _run(
 ) -> None:
     running = executor(setup)
     try:
-        loop = SearchLoop(setup, ledger, running, observer=observer, stop=stop)
+        trackers = Trackers(setup.trackers, say=observer.say)
+        loop = SearchLoop(setup, ledger, running, observer=observer, stop=stop, trackers=trackers)
         loop.restore()
-        if ledger.meta("state") == "searching":
-            loop.run(_deadline(setup, loop))
-        if not stop():
-            Proof(loop, observer=observer, stop=stop).run()
+        with _tracked(setup, ledger, loop):
+            if ledger.meta("state") == "searching":
+                loop.run(_deadline(setup, loop))
+            if not stop():
+                Proof(loop, observer=observer, stop=stop).run()
     finally:
         running.close()
+
+
+@contextmanager
+def _tracked(setup: Setup, ledger: Ledger, loop: SearchLoop) -> Iterator[None]:
+    """Say to the trackers that a session begins, and how it ended."""
+    loop.trackers.started(
+        RunStarted(
+            folder=ledger.path.parent.resolve(),
+            resumed=loop.tally.done + loop.tally.scored > 0,
+            objectives=setup.objectives,
+            optimizer=setup.optimizer,
+            seed=setup.entry.seed,
+            search=_plain(setup.data),
+            candidates_finished=loop.tally.done,
+        )
+    )
+    error, wait_seconds = "", CLOSE_SECONDS
+    try:
+        yield
+    except Exception as raised:
+        error = str(raised) or type(raised).__name__
+        raise
+    except BaseException:  # the second Ctrl-C: nothing may take long now
+        wait_seconds = 0.5
+        raise
+    finally:
+        done = ledger.meta("state") == "done"
+        loop.trackers.ended(
+            RunEnded(
+                state="failed" if error else "done" if done else "stopped",
+                seconds=loop.seconds,
+                pick=ledger.meta("pick"),
+                verdict=ledger.meta("verdict"),
+                error=error,
+            ),
+            wait_seconds=wait_seconds,
+        )
 
 
 def _deadline(setup: Setup, loop: SearchLoop) -> Callable[[], float | None]:

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from evomerge.errors import NothingScored
@@ -18,7 +19,7 @@ from evomerge.run._objectives import (
     values_of,
 )
 from evomerge.run._progress import Observer, Phase, Progress
-from evomerge.run._ranking import Ranking
+from evomerge.run._ranking import Ranking, front_members
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop._loop import WAIT_SECONDS, SearchLoop
 from evomerge.run.workers._protocol import Executor, Job, Outcome
@@ -159,6 +160,7 @@ class Proof:
             self.ledger.set_meta("seconds", self._loop.seconds)
         if outcome.failure is not None:
             self._observer.say(f"{candidate.name} could not be scored on the {job.pool} pool: {outcome.failure.reason}")
+        self._loop.trackers.candidate_scored(_result(candidate, job.pool, outcome), job.pool)
 
     # -- the pick and the verdict --------------------------------------------------------------------------------
 
@@ -182,12 +184,14 @@ class Proof:
             rivals = [c.id for c in scored.values() if c.kind == kind]
             if rivals:
                 comparators.append({"id": max(rivals, key=lambda each: (means[each], -each)), "kind": kind})
-        front = Ranking.of_values(objectives, values, floors).front(list(scored))
+        ranking = Ranking.of_values(objectives, values, floors)
+        front = ranking.front(list(scored))
         with self.ledger.transaction():
             self.ledger.set_meta("pick", pick)
             self.ledger.set_meta("pick_meets_floors", missed[pick] == 0)
             self.ledger.set_meta("comparators", comparators)
             self.ledger.set_meta("front", front)
+        self._loop.trackers.front_changed(front_members(ranking, front), "select")
 
     def _judge(self) -> None:
         """Compare the pick with the comparators on the report pool, item by item."""
@@ -210,6 +214,19 @@ class Proof:
             self.ledger.set_meta("verdict", None if result is None else verdict_plain(result))
             self.ledger.set_meta("state", "done")
             self.ledger.set_meta("seconds", self._loop.seconds)
+
+
+def _result(candidate: Candidate, pool: Pool, outcome: Outcome) -> Candidate:
+    """Return a candidate with what one pool's job gave, as trackers are given it."""
+    scores = {} if outcome.items is None else {pool: scores_of(outcome.items)}
+    return replace(
+        candidate,
+        state=outcome.failure.kind if outcome.failure else "scored",
+        failure=outcome.failure,
+        seconds=outcome.seconds,
+        worker=outcome.worker,
+        scores={**candidate.scores, **scores},
+    )
 
 
 def verdict_plain(result: Verdict) -> dict[str, Any]:

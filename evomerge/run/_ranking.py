@@ -6,6 +6,7 @@ from dataclasses import replace
 from evomerge.optimizers import front
 from evomerge.records import ItemScores, Objective
 from evomerge.run._objectives import fitness, vector
+from evomerge.run.trackers import FrontMember
 from evomerge.stats import ItemEffects, item_effects
 
 Table = Mapping[int, Mapping[str, ItemScores]]
@@ -77,3 +78,11 @@ class Ranking:
         known = [c for c in candidates if c in self.values]
         indices = front([vector(self._objectives, self.values[c], self._floors) for c in known])
         return [known[i] for i in indices]
+
+
+def front_members(ranking: Ranking, front: Sequence[int]) -> tuple[FrontMember, ...]:
+    """Return the candidates of a front as trackers are given them, by descending fitness."""
+    return tuple(
+        FrontMember(candidate=candidate, fitness=ranking.fitness(candidate), values=ranking.values[candidate])
+        for candidate in ranking.ranked(front)
+    )

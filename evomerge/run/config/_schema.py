@@ -105,11 +105,24 @@ class ProofEntry(StrictModel):
     report: Literal["chosen", "all"] = "chosen"
 
 
-def _read_optimizer(value: Any) -> Any:
+def _read_named(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-_OPTIMIZER = {
+class TrackerEntry(BaseModel):
+    """A tracker: its name, and options of its own beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Everything but the name."""
+        return dict(self.model_extra or {})
+
+
+_NAMED = {
     "anyOf": [{"type": "string"}, {"type": "object", "properties": {"name": {"type": "string"}}}],
 }
 
@@ -125,12 +138,15 @@ class SearchEntry(StrictModel):
     pools: PoolsEntry = Field(default_factory=lambda: PoolsEntry())
     subset: SubsetEntry = Field(default_factory=lambda: SubsetEntry())
     start: list[str] = Field(default_factory=list)
-    optimizer: Annotated[dict[str, Any], BeforeValidator(_read_optimizer), WithJsonSchema(_OPTIMIZER)] = Field(
+    optimizer: Annotated[dict[str, Any], BeforeValidator(_read_named), WithJsonSchema(_NAMED)] = Field(
         default_factory=dict
     )
     budget: BudgetEntry = Field(default_factory=lambda: BudgetEntry(candidates=400))
     workers: WorkersEntry = Field(default_factory=lambda: WorkersEntry())
     proof: ProofEntry = Field(default_factory=lambda: ProofEntry())
+    trackers: list[Annotated[TrackerEntry, BeforeValidator(_read_named), WithJsonSchema(_NAMED)]] = Field(
+        default_factory=list
+    )
     allow_test_split: list[str] = Field(default_factory=list)
     seed: int = Field(0, ge=0)
 
@@ -141,7 +157,7 @@ def search_schema() -> dict[str, Any]:
 
 
 # What may differ between two calls of one run: it changes how long the night is, never what a score means.
-FREE_KEYS = ("budget", "workers")
+FREE_KEYS = ("budget", "workers", "trackers")
 
 
 def overridden(data: dict[str, Any], **values: Any) -> dict[str, Any]:

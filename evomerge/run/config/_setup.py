@@ -13,6 +13,7 @@ from evomerge.evaluation import Prepared
 from evomerge.recipe import ModelRef, Recipe, parse_recipe
 from evomerge.records import Objective, ParentSummary
 from evomerge.run.config._schema import SearchEntry
+from evomerge.run.trackers import Tracker
 from evomerge.space import Reference, Space
 
 _SCORE_KEYS = ("lm_eval", "pools", "subset", "proof", "allow_test_split", "seed")
@@ -37,6 +38,7 @@ class Setup:
     references: tuple[Reference, ...]
     relative_floors: Mapping[str, tuple[str, float]]
     notes: tuple[str, ...]
+    trackers: tuple[Tracker, ...] = ()
 
     @property
     def objectives(self) -> tuple[Objective, ...]:

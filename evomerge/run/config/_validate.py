@@ -30,6 +30,7 @@ from evomerge.run.config._schema import (
     resolve,
 )
 from evomerge.run.config._setup import Setup
+from evomerge.run.trackers import Tracker, create
 from evomerge.space import (
     Reference,
     Space,
@@ -72,6 +73,7 @@ def inspect_data(data: Mapping[str, Any], *, where: str, folder: Path) -> Setup:
         findings.problems += _optimizer_problems(entry, space, where)
     starts = [r for r in (_start_reference(text, folder, findings) for text in entry.start) if r is not None]
     floors = relative_floors(entry, prepared, findings)
+    trackers = _trackers(entry, findings)
     commits = {ref.pin: model.commit for ref, model in opened.items() if model.commit}
     parents = Parents(list(opened), folder, commits) if same and space is not None else None
     refs = [entry.parents.base, *entry.parents.models]
@@ -101,6 +103,7 @@ def inspect_data(data: Mapping[str, Any], *, where: str, folder: Path) -> Setup:
         references=(*fixed, *starts),
         relative_floors=floors,
         notes=(*prepared.notes, *_notes(opened.values())),
+        trackers=trackers,
     )
 
 
@@ -214,6 +217,15 @@ def _check_buildable(
             findings.add(place, f"a start recipe uses {strange[0]}, which is none of the search's parents")
             continue
         findings.attempt(place, lambda recipe=recipe: (make_plan(recipe, parents), output_tokenizer(recipe, parents)))  # type: ignore[misc]
+
+
+def _trackers(entry: SearchEntry, findings: Findings) -> tuple[Tracker, ...]:
+    """Create the trackers; their constructors refuse wrong options."""
+    found = [
+        findings.attempt(f"trackers.{i}", lambda tracker=tracker: create(tracker.name, tracker.options))  # type: ignore[misc]
+        for i, tracker in enumerate(entry.trackers)
+    ]
+    return tuple(tracker for tracker in found if tracker is not None)
 
 
 def _notes(models: Any) -> list[str]:

@@ -19,6 +19,7 @@ from evomerge.run.loop._resume import restored_optimizer
 from evomerge.run.loop._state import SearchState
 from evomerge.run.loop._subsets import WHOLE, Subsets
 from evomerge.run.loop._utilization import UtilizationMeter
+from evomerge.run.trackers import Trackers
 from evomerge.run.workers._protocol import Executor, Job, Outcome
 
 ASKS = 4  # new candidates committed together before their workers start; such a commit need not reach the disk
@@ -39,8 +40,10 @@ class SearchLoop:
         observer: Observer,
         stop: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
+        trackers: Trackers | None = None,
     ):
         self.setup, self.ledger, self.executor = setup, ledger, executor
+        self.trackers = trackers or Trackers()
         self.observer, self._stop, self._clock = observer, stop, clock
         entry = setup.entry
         self.subsets = Subsets(setup.prepared.pools, entry.subset.size, entry.subset.policy, entry.seed)
@@ -52,7 +55,7 @@ class SearchLoop:
         self._busy = UtilizationMeter(ledger.meta("busy", {}))
         self.tally = SearchState(setup)
         self._telling = ObjectiveValues(setup, ledger, self.optimizer, self.subsets, self.tally)
-        self._watch = ProgressReporter(setup, observer, clock)
+        self._watch = ProgressReporter(setup, observer, clock, self.trackers)
 
     # -- starting and resuming -----------------------------------------------------------------------------------
 
@@ -259,9 +262,11 @@ class SearchLoop:
             state=outcome.failure.kind if outcome.failure else "scored",
             failure=outcome.failure,
             seconds=outcome.seconds,
+            worker=outcome.worker,
             scores={"search": scores} if scores is not None else {},
         )
         self.tally.finish(finished, outcome.items)
+        self.trackers.candidate_scored(finished, "search")
         if scores is not None:
             value = fitness(self.setup.objectives, values_of(scores), self.tally.floors)
             self._watch.last = f"{candidate.name} {value:.3f} in {outcome.seconds:.1f} s"

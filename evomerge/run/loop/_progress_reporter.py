@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from evomerge.run._progress import Observer, Progress
-from evomerge.run._ranking import Ranking
+from evomerge.run._ranking import Ranking, front_members
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop._state import SearchState
+from evomerge.run.trackers import Trackers
 
 REFRESH_SHARE = 0.005  # of the time that may go into finding the front and the best: all workers may be kept waiting
 SEEK_SHARE = 0.1  # the same, until there is one
@@ -23,8 +24,9 @@ class Leaders(NamedTuple):
 class ProgressReporter:
     """Reports to an observer; who leads is looked up now and then, because fitting item effects costs time."""
 
-    def __init__(self, setup: Setup, observer: Observer, clock: Callable[[], float]):
+    def __init__(self, setup: Setup, observer: Observer, clock: Callable[[], float], trackers: Trackers):
         self._setup, self._observer, self._clock = setup, observer, clock
+        self._trackers, self._front = trackers, frozenset[int]()
         self._started = clock()
         self._leaders = Leaders(None, 0, float("-inf"))
         self.already = 0  # candidates that earlier sessions finished
@@ -56,9 +58,12 @@ class ProgressReporter:
         standings = Ranking(self._setup.objectives, tally.leading, tally.floors)
         ranked = standings.ranked([each for each in standings.values if each in tally.numbers])
         best = (ranked[0], standings.fitness(ranked[0])) if ranked else None
-        front = len(standings.front(list(standings.values)))
+        front = standings.front(list(standings.values))
+        if front and self._front != frozenset(front):
+            self._front = frozenset(front)
+            self._trackers.front_changed(front_members(standings, front), "search")
         share = REFRESH_SHARE if best else SEEK_SHARE
-        return Leaders(best, front, now + (self._clock() - now) / share)
+        return Leaders(best, len(front), now + (self._clock() - now) / share)
 
     def _left(self, done: int, budget: int | None, until_end: float | None) -> float | None:
         """Return the expected seconds until the search ends (the proof comes after)."""
