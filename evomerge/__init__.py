@@ -3,10 +3,11 @@
     import evomerge
 
     evomerge.merge("recipe.yaml", "merged/")
-    run = evomerge.optimizers("search.yaml", "runs/night")
+    run = evomerge.search("search.yaml", "runs/my-search")
     for candidate in run.front: ...
 
-Importing this package loads neither torch, ray nor lm_eval; a name loads what it needs when it is first used.
+Importing this package loads neither torch, ray nor lm_eval; a name loads what it needs when it is first used. No
+folder below has the name of a public function, so that importing a package can never hide one.
 """
 
 from importlib import import_module
@@ -14,18 +15,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from evomerge.api.evaluate import evaluate
+    from evomerge.api.export import export
     from evomerge.api.lora import extract_lora
     from evomerge.api.merge import merge
     from evomerge.api.moe import moe
     from evomerge.api.search import search
     from evomerge.api.soup import soup
-    from evomerge.results import export
     from evomerge.run import Run
 
-_HOMES = {
+# Public name -> the module that defines it, imported when the name is first used.
+_MODULES = {
     "Run": "evomerge.run",
     "evaluate": "evomerge.api.evaluate",
-    "export": "evomerge.results",
+    "export": "evomerge.api.export",
     "extract_lora": "evomerge.api.lora",
     "merge": "evomerge.api.merge",
     "moe": "evomerge.api.moe",
@@ -41,6 +43,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("evomerge")
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'evomerge' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -1,13 +1,14 @@
-"""Score one model or recipe."""
+"""`evomerge.evaluate`: score one model or recipe."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.api._tasks import prepared_tasks
+from evomerge.api._scoring import prepared_tasks, torch_threads_restored
 from evomerge.errors import DegenerateModel, EvomergeError
-from evomerge.evaluation import PoolSizes
+from evomerge.evaluation import PoolSizes, Prepared
 from evomerge.recipe import ModelRef, Recipe, load_recipe, parse_recipe
+from evomerge.records import ItemScores
 from evomerge.run import CandidateScorer, Job, WorkerSetup, metric
 from evomerge.stats import mean_and_stderr
 
@@ -20,48 +21,70 @@ def evaluate(
     limit: int | None = None,
     lm_eval: Mapping[str, Any] | None = None,
     batch_size: int = 64,
+    threads: int = 1,
     device: str = "cpu",
     seed: int = 0,
 ) -> dict[str, dict[str, Any]]:
     """Score a model folder, a hub id or a recipe file on the split that each task reports on.
 
     Args:
-        tasks: lm-eval tasks, "task" or "task/metric". limit: items per task; None = all.
+        model_or_recipe: a folder, a hub id, or a recipe file (.yaml, .yml), which is merged in memory.
+        tasks: lm-eval tasks, "task" or "task/metric".
+        task_path: a folder of further task YAMLs.
+        limit: items per task, a sample drawn by `seed`; None = all.
+        lm_eval: options that lm-eval knows: num_fewshot, apply_chat_template, ...
+        batch_size: most rows of a forward pass.
+        threads: CPU threads of torch. The default, one, is that of a search's workers, and gives a search's scores to
+            the last bit; large models on an idle machine are faster with one for each core.
+        device: "cpu", "cuda" or "cuda:N".
+        seed: of the sample of items.
 
     Returns:
-        objective -> {"metric", "value" in the metric's own direction, "stderr", "n"}.
+        objective -> {"metric": its name, "value": in the metric's own direction, "stderr": standard error,
+        "n": number of items}.
 
     Raises:
-        InvalidInput: unknown model, recipe or task. EvomergeError: it could not be scored; says why.
+        InvalidInput: unknown model, recipe or task.
+        DegenerateModel: the model's weights or answers are not finite, or always the same.
+        EvomergeError: it could not be scored; says why.
     """
     path = Path(model_or_recipe)
     recipe = load_recipe(path) if path.suffix in (".yaml", ".yml") else _of_one_model(str(model_or_recipe))
-    pools = PoolSizes(search=0, select=0, report=limit)
-    prepared = prepared_tasks(tasks, recipe, pools, task_path, lm_eval, seed)
+    prepared = prepared_tasks(tasks, recipe, PoolSizes(search=0, select=0, report=limit), task_path, lm_eval, seed)
     setup = WorkerSetup(
         parents=recipe.models,
         root=recipe.root,
         prepared=prepared,
         batch_size=batch_size,
-        threads=1,
+        threads=threads,
         device=device,
         commits=recipe.commits,
     )
-    items = {name: pools["report"] for name, pools in prepared.pools.items()}
+    with torch_threads_restored():
+        found = _score(setup, recipe)
+    return _by_objective(prepared, found)
+
+
+def _of_one_model(name: str) -> Recipe:
+    return parse_recipe({"merge_method": "passthrough", "models": [{"model": ModelRef.parse(name).plain()}]})
+
+
+def _score(setup: WorkerSetup, recipe: Recipe) -> Mapping[str, ItemScores]:
+    items = {name: pools["report"] for name, pools in setup.prepared.pools.items()}
     job = Job(candidate=0, pool="report", document=recipe.document, items=items)
     outcome = CandidateScorer(setup, "evaluate").score(job)
     if outcome.items is None:
         assert outcome.failure is not None
         raise (DegenerateModel if outcome.failure.kind == "degenerate" else EvomergeError)(outcome.failure.detail)
+    return outcome.items
+
+
+def _by_objective(prepared: Prepared, found: Mapping[str, ItemScores]) -> dict[str, dict[str, Any]]:
     result = {}
     for objective in prepared.objectives:
-        found = outcome.items[objective.name]
-        score = mean_and_stderr(found.values, found.weights)
+        items = found[objective.name]
+        score = mean_and_stderr(items.values, items.weights)
         value = metric(objective, score.value)
         stderr = score.stderr * value if objective.link == "exp" else score.stderr
         result[objective.name] = {"metric": objective.metric, "value": value, "stderr": stderr, "n": score.n}
     return result
-
-
-def _of_one_model(name: str) -> Recipe:
-    return parse_recipe({"merge_method": "passthrough", "models": [{"model": ModelRef.parse(name).plain()}]})

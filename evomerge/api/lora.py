@@ -1,4 +1,4 @@
-"""Extract a LoRA adapter from a fine-tune."""
+"""`evomerge.extract_lora`: extract a LoRA adapter from a fine-tune."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,14 +25,27 @@ def extract_lora(
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> LoraReport:
-    """Write a PEFT LoRA adapter that turns `base` into the fine-tune `model`, and return what it holds and lost.
+    """Write a PEFT LoRA adapter that turns `base` into the fine-tune `model`.
 
     Args:
-        model, base: folders or hub ids. The other options: see `evomerge.engine.LoraOptions`.
+        model: the fine-tune, a folder or hub id.
+        base: what it was tuned from, a folder or hub id without an adapter.
+        out: the folder to make; it must not exist.
+        rank: largest rank of a module.
+        energy: smallest rank that holds this share of a module's squared norm, in (0, 1]; None = `rank` everywhere.
+        include: regular expressions; decompose only modules whose name one of them is found in.
+        exclude: regular expressions; decompose no module whose name one of them is found in.
+        save_rest: store embeddings, norms and other modules that differ whole.
+        dtype: of the factors on disk: "float32", "bfloat16" or "float16".
+        device: where the decompositions run.
+        progress: called with bytes read and bytes in all.
+
+    Returns:
+        What the adapter holds, and what is lost for each module and in all.
 
     Raises:
-        InvalidInput: a model or an option does not fit, the weights are the same, or `out` exists. DegenerateModel: a
-        weight is not finite. Nothing is left behind.
+        InvalidInput: a model or an option does not fit, the weights are the same, or `out` exists.
+        DegenerateModel: a weight is not finite. Nothing is left behind.
     """
     options = LoraOptions(
         rank=rank,
@@ -42,16 +55,16 @@ def extract_lora(
         save_rest=save_rest,
         dtype=dtype,
     )
-    refs = [ModelRef.parse(str(each)) for each in (model, base)]
-    if refs[1].lora is not None:
-        raise InvalidInput(f"{refs[1]}: PEFT needs a plain model as the base; merge its adapter into it first")
-    opened = Parents(refs)
+    tuned, origin = ModelRef.parse(str(model)), ModelRef.parse(str(base))
+    if origin.lora is not None:
+        raise InvalidInput(f"{origin}: PEFT needs a plain model as the base; merge its adapter into it first")
+    opened = Parents([tuned, origin])
     return lora.extract_lora(
-        opened[refs[0]],
-        opened[refs[1]],
+        opened[tuned],
+        opened[origin],
         Path(out),
         options,
-        base_name=(refs[1].path, refs[1].revision),
+        base_name=(origin.path, origin.revision),
         device=device,
         progress=progress,
     )

@@ -1,23 +1,11 @@
-"""Build checkpoints from recipes. Imports nothing that scores models, so that the command starts fast."""
+"""`evomerge.merge`: build checkpoints from recipes. Imports nothing that scores models, so the command starts fast."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.checkpoint import (
-    SHARD_BYTES,
-    Parents,
-    card_parents,
-    model_card,
-    refuse_existing,
-)
-from evomerge.engine import (
-    Plan,
-    Progress,
-    make_plan,
-    output_tokenizer,
-    write_folder,
-)
+from evomerge.checkpoint import SHARD_BYTES, Parents, model_card, card_parents, refuse_existing
+from evomerge.engine import Plan, Progress, make_plan, output_tokenizer, write_folder
 from evomerge.errors import InvalidInput, MergeFailed
 from evomerge.recipe import Recipe, load_recipe, parse_recipe
 
@@ -31,11 +19,23 @@ def merge(
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
 ) -> Path:
-    """Build a checkpoint folder from a recipe (a file, its content, or a Recipe) and return the folder.
+    """Build a checkpoint folder from a recipe.
+
+    Args:
+        recipe: a file, its content, or a Recipe. A mergekit file is a recipe as it is.
+        out: the folder to make; it must not exist.
+        device: where the arithmetic runs: "cpu", "cuda" or "cuda:N".
+        seed: of random masks; overrides the recipe's.
+        shard_bytes: largest size of a weight file.
+        progress: called with bytes written and bytes in all.
+
+    Returns:
+        The folder.
 
     Raises:
-        InvalidInput: the recipe or its models do not make sense, or `out` exists. MergeFailed, DegenerateModel: they
-        cannot be merged; nothing is left behind.
+        InvalidInput: the recipe or its models do not make sense, or `out` exists.
+        MergeFailed: the parents cannot be merged; nothing is left behind.
+        DegenerateModel: a merged weight is not finite; nothing is left behind.
     """
     plan, parents = plan_merge(recipe, seed=seed)
     write_merge(plan, parents, Path(out), device=device, shard_bytes=shard_bytes, progress=progress)
@@ -43,7 +43,15 @@ def merge(
 
 
 def plan_merge(recipe: Path | str | Mapping[str, Any] | Recipe, *, seed: int | None = None) -> tuple[Plan, Parents]:
-    """Open a recipe's models and plan every tensor, without reading one (see `merge`)."""
+    """Open a recipe's models and plan every tensor, without reading one.
+
+    Args:
+        recipe: see `merge`.
+        seed: see `merge`.
+
+    Raises:
+        InvalidInput: the recipe or its models do not make sense.
+    """
     if isinstance(recipe, Mapping):
         recipe = parse_recipe(recipe)
     elif not isinstance(recipe, Recipe):
@@ -70,9 +78,22 @@ def write_merge(
     sections: Sequence[str] = (),
     record: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a planned merge with a model card (see `merge`).
+    """Write a planned merge with a model card.
 
-    sections: of the card, besides the parents and the recipe. record: what evomerge.json says besides the parents.
+    Args:
+        plan: what to build.
+        parents: the models that it is built from.
+        out: the folder to make.
+        device: see `merge`.
+        shard_bytes: see `merge`.
+        progress: see `merge`.
+        sections: of the card, besides the parents and the recipe.
+        record: what evomerge.json says besides the parents.
+
+    Raises:
+        InvalidInput: `out` exists.
+        MergeFailed: see `merge`.
+        DegenerateModel: see `merge`.
     """
     refuse_existing(out)
     described = card_parents([parents[ref] for ref in parents], digests=False)

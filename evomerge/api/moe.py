@@ -1,4 +1,4 @@
-"""Make a mixture of experts of dense models."""
+"""`evomerge.moe`: make a mixture of experts of dense models."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,27 +20,35 @@ def moe(
     shard_bytes: int = SHARD_BYTES,
     progress: Progress | None = None,
 ) -> MoePlan:
-    """Make a mixture of experts out of dense models and return what was planned.
+    """Make a mixture of experts out of dense models.
 
     Args:
-        config: a mergekit-moe file, its content, or a MoeRecipe. seed: of random gates and noise.
+        config: a mergekit-moe file, its content, or a MoeRecipe.
+        out: the folder to make; it must not exist.
+        seed: of random gates and noise.
         device: where gate_mode hidden runs the base model.
+        shard_bytes: largest size of a weight file.
+        progress: called with bytes written and bytes in all.
+
+    Returns:
+        What was planned, with everything that is worth a note.
 
     Raises:
-        InvalidInput: the file or its models do not make sense, or `out` exists. DegenerateModel: a weight is not
-        finite. Nothing is left behind.
+        InvalidInput: the file or its models do not make sense, or `out` exists. Nothing is left behind.
+        DegenerateModel: a weight is not finite. Nothing is left behind.
     """
     if isinstance(config, Mapping):
         config = parse_moe(config)
     elif not isinstance(config, MoeRecipe):
         config = load_moe(config)
-    refuse_existing(Path(out))
+    out = Path(out)
+    refuse_existing(out)
     parents = Parents(config.models, config.root)
     plan = plan_moe(config, parents)
     described = card_parents([parents[ref] for ref in parents], digests=True)
-    card = moe_card(Path(out).resolve().name, plan, described, seed=seed)
+    card = moe_card(out.resolve().name, plan, described, seed=seed)
     record = {"parents": [parent._asdict() for parent in described]}
     notes = write_moe(
-        plan, Path(out), seed=seed, device=device, shard_bytes=shard_bytes, card=card, record=record, progress=progress
+        plan, out, seed=seed, device=device, shard_bytes=shard_bytes, card=card, record=record, progress=progress
     )
     return replace(plan, notes=(*plan.notes, *notes))

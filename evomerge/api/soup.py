@@ -1,10 +1,10 @@
-"""A greedy soup over checkpoints."""
+"""`evomerge.soup`: a greedy soup over checkpoints."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.api._tasks import prepared_tasks
+from evomerge.api._scoring import prepared_tasks, torch_threads_restored
 from evomerge.api.merge import plan_merge, write_merge
 from evomerge.checkpoint import SHARD_BYTES, refuse_existing
 from evomerge.derived.soup import Soup, check_models, run_greedy_soup, soup_document, soup_sections
@@ -23,6 +23,7 @@ def soup(
     report_limit: int | None = None,
     lm_eval: Mapping[str, Any] | None = None,
     batch_size: int = 64,
+    threads: int = 1,
     device: str = "cpu",
     seed: int = 0,
     shard_bytes: int = SHARD_BYTES,
@@ -30,27 +31,45 @@ def soup(
 ) -> Soup:
     """Average fine-tunes greedily, best first, keeping each that does not lower the held-out score, and write it.
 
+    Algorithm 1 of Wortsman 2022 (https://arxiv.org/abs/2203.05482).
+
     Args:
-        models: two or more folders or hub ids of one architecture. tasks: lm-eval tasks, "task" or "task/metric".
-        limit: items per task that choose. report_limit: other items per task, for the comparison with the best single
-            checkpoint; None = all that are left. seed: of both samples and of the interval. say: told of every score.
+        models: two or more folders or hub ids of one architecture.
+        out: the folder to make; it must not exist.
+        tasks: lm-eval tasks, "task" or "task/metric".
+        task_path: a folder of further task YAMLs.
+        limit: items per task that choose.
+        report_limit: other items per task, for the comparison with the best single checkpoint; None = all that are
+            left.
+        lm_eval: options that lm-eval knows: num_fewshot, apply_chat_template, ...
+        batch_size: most rows of a forward pass.
+        threads: CPU threads of torch (see `evomerge.evaluate`).
+        device: "cpu", "cuda" or "cuda:N".
+        seed: of both samples and of the interval.
+        shard_bytes: largest size of a weight file.
+        say: called with one line for every score.
+
+    Returns:
+        The steps, the members, and the comparison with the best single checkpoint.
 
     Raises:
-        InvalidInput: models that cannot be averaged, an unknown task, or `out` exists. NothingScored: no checkpoint
-        could be scored. Nothing is left behind.
+        InvalidInput: models that cannot be averaged, an unknown task, or `out` exists. Nothing is left behind.
+        NothingScored: no checkpoint could be scored. Nothing is left behind.
     """
     refuse_existing(Path(out))
     refs = [ModelRef.parse(str(model)) for model in models]
     check_models(refs)
     recipe = parse_recipe(soup_document(refs))
     plan_merge(recipe)  # says what does not fit before hours of scoring
-    pools = PoolSizes(search=0, select=limit, report=report_limit)
-    prepared = prepared_tasks(tasks, recipe, pools, task_path, lm_eval, seed)
-    setup = WorkerSetup(
-        parents=recipe.models, root=None, prepared=prepared, batch_size=batch_size, threads=1, device=device
+    prepared = prepared_tasks(
+        tasks, recipe, PoolSizes(search=0, select=limit, report=report_limit), task_path, lm_eval, seed
     )
-    scorer = CandidateScorer(setup, "soup")
-    made = run_greedy_soup(refs, prepared.objectives, prepared.pools, scorer.score, seed=seed, say=say)
+    setup = WorkerSetup(
+        parents=recipe.models, root=None, prepared=prepared, batch_size=batch_size, threads=threads, device=device
+    )
+    with torch_threads_restored():
+        scorer = CandidateScorer(setup, "soup")
+        made = run_greedy_soup(refs, prepared.objectives, prepared.pools, scorer.score, seed=seed, say=say)
     plan, parents = plan_merge(made.document)
     record = {"soup": {key: value for key, value in made.plain().items() if key != "recipe"}}
     write_merge(plan, parents, Path(out), shard_bytes=shard_bytes, sections=soup_sections(made), record=record)

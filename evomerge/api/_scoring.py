@@ -1,0 +1,64 @@
+"""What `evaluate` and `soup` share: tasks by name, prepared for scoring, and torch's threads."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evomerge.checkpoint import Parents
+from evomerge.engine import output_tokenizer
+from evomerge.evaluation import PoolSizes, Prepared, TaskRequest, prepare
+from evomerge.recipe import Recipe
+
+
+def prepared_tasks(
+    tasks: Sequence[str],
+    recipe: Recipe,
+    pools: PoolSizes,
+    task_path: Path | str | None,
+    lm_eval: Mapping[str, Any] | None,
+    seed: int,
+) -> Prepared:
+    """Prepare tasks for a recipe's model.
+
+    Args:
+        tasks: "task" or "task/metric".
+        recipe: what the model is built from; its tokenizer wraps prompts in a chat template where that is asked for.
+        pools: number of items per task.
+        task_path: a folder of further task YAMLs.
+        lm_eval: options that lm-eval knows, such as num_fewshot.
+        seed: of the sample of items.
+
+    Raises:
+        InvalidInput: see `evomerge.evaluation.prepare`.
+    """
+    return prepare(
+        [_request(name) for name in tasks],
+        task_path=None if task_path is None else Path(task_path).resolve(),
+        pools=pools,
+        seed=seed,
+        lm_eval_options=lm_eval,
+        tokenizer=_tokenizer(recipe) if (lm_eval or {}).get("apply_chat_template") else None,
+    )
+
+
+@contextmanager
+def torch_threads_restored() -> Iterator[None]:
+    """Give the caller back its own number of torch threads: a scorer sets the one that it was told."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _request(name: str) -> TaskRequest:
+    task, _, metric = name.partition("/")
+    return TaskRequest(task=task, metric=metric or None, where="--tasks")
+
+
+def _tokenizer(recipe: Recipe) -> Any:
+    parents = Parents(recipe.models, recipe.root, recipe.commits)
+    return output_tokenizer(recipe, parents).load()

@@ -1,0 +1,35 @@
+"""`evomerge.export`: write a candidate of a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evomerge import results
+from evomerge.engine import Progress
+from evomerge.run import Run
+
+
+def export(
+    run: Run | Path | str,
+    out: Path | str,
+    *,
+    identity: int | None = None,
+    formats: Sequence[str] = ("hf",),
+    progress: Progress | None = None,
+) -> list[Path]:
+    """Write a candidate of a run into a folder that does not exist yet.
+
+    Args:
+        run: a run, or its folder.
+        out: the folder to make.
+        identity: the candidate's id; None = the run's pick.
+        formats: any of "hf" (a model folder with its card), "recipe" (recipe.yaml) and "mergekit" (mergekit.yaml).
+        progress: called with bytes written and bytes in all.
+
+    Returns:
+        The files and folders made.
+
+    Raises:
+        InvalidInput: unknown format, no such candidate, no pick yet, a parent that changed since, or `out` exists.
+    """
+    opened = run if isinstance(run, Run) else Run(run)
+    return results.export(opened, Path(out), identity=identity, formats=formats, progress=progress)
