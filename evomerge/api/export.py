@@ -12,7 +12,7 @@ def export(
     run: Run | Path | str,
     out: Path | str,
     *,
-    identity: int | None = None,
+    candidate_id: int | None = None,
     formats: Sequence[str] = ("hf",),
     progress: Progress | None = None,
 ) -> list[Path]:
@@ -21,7 +21,7 @@ def export(
     Args:
         run: a run, or its folder.
         out: the folder to make.
-        identity: the candidate's id; None = the run's pick.
+        candidate_id: which one; None = the run's pick.
         formats: any of "hf" (a model folder with its card), "recipe" (recipe.yaml) and "mergekit" (mergekit.yaml).
         progress: called with bytes written and bytes in all.
 
@@ -32,4 +32,4 @@ def export(
         InvalidInput: unknown format, no such candidate, no pick yet, a parent that changed since, or `out` exists.
     """
     opened = run if isinstance(run, Run) else Run(run)
-    return results.export(opened, Path(out), identity=identity, formats=formats, progress=progress)
+    return results.export(opened, Path(out), candidate_id=candidate_id, formats=formats, progress=progress)

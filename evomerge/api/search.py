@@ -37,6 +37,4 @@ def search(
         NothingScored: no candidate could be scored.
         EvomergeError: the workers cannot be started.
     """
-    return run.search(
-        source, out, hours=hours, candidates=candidates, workers=workers, seed=seed, observer=observer
-    )
+    return run.search(source, out, hours=hours, candidates=candidates, workers=workers, seed=seed, observer=observer)

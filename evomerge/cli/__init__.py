@@ -1,8 +1,9 @@
-"""Commands: one file for each verb. Parse, call, print, exit code; nothing is decided here.
+"""The commands, one file a verb: parse, call, print, exit code. Nothing is decided here.
 
-stdout carries results, stderr carries talk. Importing this room loads click alone; a verb loads what it needs.
+Results go to stdout, messages and progress to stderr. Importing this package loads click alone; a verb imports what it
+needs when it is called. Nothing below imports `cli`.
 """
 
-from evomerge.cli._main import cli, main
+from evomerge.cli._main import VERBS, cli, main
 
-__all__ = ["cli", "main"]
+__all__ = ["VERBS", "cli", "main"]

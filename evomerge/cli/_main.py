@@ -77,7 +77,7 @@ def main() -> NoReturn:
     except EvomergeError as error:
         click.echo(f"evomerge: {error}", err=True)
         code = error.exit_code
-    except BrokenPipeError:  # the reader of a pipe has gone; nothing is left to say
+    except BrokenPipeError:  # the reader of a pipe has gone; nothing is left to print
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:
@@ -86,5 +86,5 @@ def main() -> NoReturn:
         click.echo(traceback.format_exc(), err=True)
         click.echo(f"evomerge: unexpected {type(error).__name__}: {error}; this is a bug, please report it", err=True)
         code = 1
-    gc.freeze()  # the interpreter would search a million objects of torch's for cycles before it goes: 0.3 s
+    gc.freeze()  # the interpreter would search a million objects of torch's for cycles before it exits: 0.3 s
     sys.exit(code or 0)

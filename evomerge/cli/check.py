@@ -5,13 +5,9 @@ from typing import Any
 
 import click
 
-from evomerge.cli._shared import JSON, print_json, size
-from evomerge.errors import (
-    EvomergeError,
-    InvalidFile,
-    InvalidInput,
-    RefusedForSafety,
-)
+from evomerge.cli._options import JSON
+from evomerge.cli._output import format_bytes, print_json
+from evomerge.errors import EvomergeError, InvalidFile, InvalidInput, RefusedForSafety
 
 
 @click.command()
@@ -63,7 +59,8 @@ def _recipe_facts(file: Path) -> dict[str, Any]:
     models = [parents[ref].summary(digest=False) for ref in parents]
     merges = [recipe, *recipe.merges.values()]
     related = [
-        _kinship([parents[ref] for ref in each.merged], plan.dtype, each.method == "passthrough") for each in merges
+        _relatedness([parents[ref] for ref in merge.merged], plan.dtype, merge.method == "passthrough")
+        for merge in merges
     ]
     facts, warnings = ([line for found in related for line in found[i]] for i in (0, 1))
     unaligned = [] if recipe.vocabulary else _vocabulary([parents[ref] for ref in recipe.merged])
@@ -72,25 +69,25 @@ def _recipe_facts(file: Path) -> dict[str, Any]:
         **({"variants": ", ".join(f"{k}: {v}" for k, v in recipe.variants.items())} if recipe.variants else {}),
         **({"builds": ", ".join(recipe.merges)} if recipe.merges else {}),
         "parents": [
-            f"{m.name}: {m.architecture}, {m.num_layers} layers, {m.dtype}, {size(m.size_bytes)}"
+            f"{m.name}: {m.architecture}, {m.num_layers} layers, {m.dtype}, {format_bytes(m.size_bytes)}"
             + (f", commit {m.commit}" if m.commit else "")
             for m in models
         ],
         "relatedness": facts,
         "licenses": ", ".join(m.license or "not stated" for m in models),
-        "output": f"{len(plan.tensors)} tensors, {len(plan.layers)} layers, {size(plan.size_bytes)}",
+        "output": f"{len(plan.tensors)} tensors, {len(plan.layers)} layers, {format_bytes(plan.size_bytes)}",
         "notes": [*plan.notes, *warnings, *unaligned],
     }
 
 
-def _kinship(models: list[Any], dtype: Any, stacked: bool) -> tuple[list[str], list[str]]:
+def _relatedness(models: list[Any], dtype: Any, stacked: bool) -> tuple[list[str], list[str]]:
     """Return facts and warnings of how models relate to the first, which is the base; a stack needs no relation."""
     from evomerge.engine import relatedness
 
     if stacked or len(models) < 2:
         return [], []
     found = relatedness(models[0], models[1:], dtype)
-    return [each.text for each in found], [each.warning for each in found if each.warning]
+    return [line.text for line in found], [line.warning for line in found if line.warning]
 
 
 def _vocabulary(models: list[Any]) -> list[str]:
@@ -101,11 +98,15 @@ def _vocabulary(models: list[Any]) -> list[str]:
 
 def _cost(cost: Any) -> str:
     """Say what a candidate and the whole budget cost; cost: a `run.Cost`, or None."""
-    from evomerge.results import duration
+    from evomerge.results import format_duration
 
     if cost is None:
         return "unknown: there is no GPU here to measure on"
-    whole = "" if cost.hours is None else f"; about {duration(cost.hours * 3600)} for the budget, references and proof "
+    whole = (
+        ""
+        if cost.hours is None
+        else f"; about {format_duration(cost.hours * 3600)} for the budget, references and proof "
+    )
     return (
         f"about {cost.merging + cost.scoring:.2g} s a candidate: {cost.merging:.2g} s to merge (parents {cost.tier}), "
         f"{cost.scoring:.2g} s to score{whole and whole + 'not counted'}"
@@ -118,7 +119,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
 
     setup = inspect(file)
     opened = [setup.parents[ref] for ref in setup.refs]
-    kin, strangers = _kinship(opened, getattr(setup.space, "dtype", None), isinstance(setup.space, StackSpace))
+    related, unrelated = _relatedness(opened, getattr(setup.space, "dtype", None), isinstance(setup.space, StackSpace))
     entry, domain = setup.entry, setup.space.domain
     models = [*([setup.base] if setup.base else []), *setup.models]
     first = models[0]
@@ -130,7 +131,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
     kinds = f"{domain.reals} real, {len(domain.integers)} whole, {len(domain.categories)} choices"
     return {
         "parents": f"{len(models)} models, {first.architecture}, {first.num_layers} layers, {first.dtype}",
-        "relatedness": kin,
+        "relatedness": related,
         "licenses": ", ".join(model.license or "not stated" for model in models),
         "space": f"{domain.size} numbers: {kinds}",
         "optimizer": setup.optimizer,
@@ -142,7 +143,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
         "subset": f"{entry.subset.size} items per task and candidate, {entry.subset.policy}",
         "budget": ", ".join(f"{value:g} {name}" for name, value in budget.items()),
         "cost": _cost(cost_of(setup)),
-        "memory": f"about {size(need['memory_needed'])} needed, {size(need['memory_free'])} free",
-        "disk": f"no model is written during the search; {size(need['disk_free'])} free",
-        "notes": [*setup.notes, *strangers, *_vocabulary(opened), *warnings],
+        "memory": f"about {format_bytes(need['memory_needed'])} needed, {format_bytes(need['memory_free'])} free",
+        "disk": f"no model is written during the search; {format_bytes(need['disk_free'])} free",
+        "notes": [*setup.notes, *unrelated, *_vocabulary(opened), *warnings],
     }

@@ -4,18 +4,13 @@ from typing import Any
 
 import click
 
-from evomerge.cli._shared import (
-    JSON,
-    print_json,
-    scoring_options,
-    scoring_settings,
-    split_names,
-)
+from evomerge.cli._options import JSON, scoring_options, scoring_settings, split_names
+from evomerge.cli._output import print_json
 
 
 @click.command()
 @click.argument("model_or_recipe")
-@scoring_options(limit=None, limit_help="Score a seeded sample of so many items per task; all by default.")
+@scoring_options(limit=None, limit_help="Score a sample of so many items per task; all by default.")
 @JSON
 def command(model_or_recipe: str, tasks: str, as_json: bool, **settings: Any) -> None:
     """Score a model folder, a hub id or a recipe (merged in memory) with the code that a search uses.

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from evomerge.cli._shared import JSON, print_json, print_table
+from evomerge.cli._options import JSON
+from evomerge.cli._output import print_json, print_table
 
 
 @click.command()

@@ -5,15 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from evomerge.cli._shared import (
-    JSON,
-    byte_progress,
-    print_json,
-    size,
-)
+from evomerge.cli._options import JSON
+from evomerge.cli._output import byte_progress, format_bytes, print_json
 
 if TYPE_CHECKING:
     from evomerge.derived.lora import LoraReport
+
+MOST_NAMES = 5  # of tensors that one line lists
 
 
 @click.command()
@@ -22,9 +20,11 @@ if TYPE_CHECKING:
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--rank", type=click.IntRange(min=1), default=32, show_default=True, help="Largest rank of a module.")
 @click.option("--energy", type=float, help="Smallest rank that holds this share of the squared norm, such as 0.95.")
-@click.option("--include", multiple=True, metavar="REGEX", help="Decompose only modules whose name it is found in.")
-@click.option("--exclude", multiple=True, metavar="REGEX", help="Decompose no module whose name it is found in.")
-@click.option("--save-rest", is_flag=True, help="Store embeddings, norms and other modules that differ whole.")
+@click.option("--include", multiple=True, metavar="REGEX", help="Decompose only modules whose name matches.")
+@click.option("--exclude", multiple=True, metavar="REGEX", help="Decompose no module whose name matches.")
+@click.option(
+    "--save-rest", is_flag=True, help="Store whole what cannot be decomposed and differs: embeddings, norms, biases."
+)
 @click.option(
     "--dtype", type=click.Choice(["float32", "bfloat16", "float16"]), default="float32", show_default=True,
     help="Of the factors on disk.",
@@ -75,20 +75,20 @@ def command(
 
 def _print(report: "LoraReport", out: Path) -> None:
     click.echo(f"{'module':<50} {'shape':>13} {'rank':>5} {'relative error':>15}")
-    for each in report.modules:
-        mark = "" if each.exact else "  (randomized)"
-        shape = f"{each.shape[0]}x{each.shape[1]}"
-        click.echo(f"{each.name:<50} {shape:>13} {each.rank:>5} {each.error:>15.2e}{mark}")
+    for module in report.modules:
+        mark = "" if module.exact else "  (randomized)"
+        shape = f"{module.shape[0]}x{module.shape[1]}"
+        click.echo(f"{module.name:<50} {shape:>13} {module.rank:>5} {module.error:>15.2e}{mark}")
     if report.left_out:
-        click.echo(f"left out, though they differ (see --save-rest): {_some(report.left_out)}")
+        click.echo(f"left out, though they differ (see --save-rest): {_first_few(report.left_out)}")
     if report.saved:
-        click.echo(f"stored whole: {_some(report.saved)}")
+        click.echo(f"stored whole: {_first_few(report.saved)}")
     click.echo(
-        f"{out}: {len(report.modules)} modules, {size(report.size_bytes)}; "
+        f"{out}: {len(report.modules)} modules, {format_bytes(report.size_bytes)}; "
         f"lost {100 * report.error:.3g}% of the task vector's norm, left-out tensors included"
     )
 
 
-def _some(names: tuple[str, ...]) -> str:
-    more = len(names) - 5
-    return ", ".join(names[:5]) + (f" and {more} more" if more > 0 else "")
+def _first_few(names: tuple[str, ...]) -> str:
+    more = len(names) - MOST_NAMES
+    return ", ".join(names[:MOST_NAMES]) + (f" and {more} more" if more > 0 else "")

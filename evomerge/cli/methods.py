@@ -4,7 +4,8 @@ from typing import Any
 
 import click
 
-from evomerge.cli._shared import JSON, print_json
+from evomerge.cli._options import JSON
+from evomerge.cli._output import print_json
 
 
 @click.command()
@@ -32,9 +33,10 @@ def command(name: str | None, as_json: bool) -> None:
         return
     click.echo(f"{document['name']}: {document['title']}\n  {document['formula']}\n  {document['paper']}")
     click.echo(f"  base model: {document['base']}; other models: {document['models']}")
-    for each in document["parameters"]:
-        default = "required" if each["default"] is None else f"default {each['default']}"
-        click.echo(f"  {each['name']:<18} {each['kind']}, one for each {each['per']}, {default}: {each['doc']}")
+    for parameter in document["parameters"]:
+        default = "required" if parameter["default"] is None else f"default {parameter['default']}"
+        head = f"  {parameter['name']:<18} {parameter['kind']}, one for each {parameter['per']}, {default}"
+        click.echo(f"{head}: {parameter['doc']}")
 
 
 def _describe(method: Any) -> dict[str, Any]:

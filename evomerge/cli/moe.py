@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from evomerge.cli._shared import byte_progress, size
-from evomerge.cli.merge import _shard_size
+from evomerge.cli._options import SHARD_SIZE
+from evomerge.cli._output import byte_progress, format_bytes
 
 
 @click.command()
@@ -13,7 +13,7 @@ from evomerge.cli.merge import _shard_size
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random gates and noise.")
 @click.option("--device", default="cpu", show_default=True, help="Where gate_mode hidden runs the base model.")
-@click.option("--shard-size", default="5GB", show_default=True, callback=_shard_size, help="Largest weight file.")
+@SHARD_SIZE
 def command(config: Path, out: Path, seed: int, device: str, shard_size: int) -> None:
     """Make a mixture of experts out of dense models; a mergekit-moe file works as it is.
 
@@ -41,7 +41,7 @@ def command(config: Path, out: Path, seed: int, device: str, shard_size: int) ->
         click.echo(f"note: {note}", err=True)
     click.echo(
         f"{plan.family.name}: {len(plan.recipe.entry.experts)} experts, {len(plan.tensors)} tensors, "
-        f"{size(plan.size_bytes)}",
+        f"{format_bytes(plan.size_bytes)}",
         err=True,
     )
     click.echo(str(out))

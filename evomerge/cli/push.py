@@ -4,7 +4,8 @@ from pathlib import Path
 
 import click
 
-from evomerge.cli._shared import JSON, print_json, size
+from evomerge.cli._options import JSON
+from evomerge.cli._output import format_bytes, print_json
 
 
 @click.command()
@@ -28,5 +29,5 @@ def command(folder: Path, repo: str, private: bool, dry_run: bool, as_json: bool
         print_json({"version": 1, "repo": repo, "files": files, "url": upload.url})
         return
     for name, count in upload.files:
-        click.echo(f"{size(count):>10}  {name}", err=not dry_run)
+        click.echo(f"{format_bytes(count):>10}  {name}", err=not dry_run)
     click.echo(upload.url or f"would be uploaded to {repo}")

@@ -2,7 +2,7 @@
 
 import click
 
-from evomerge.cli._shared import print_json
+from evomerge.cli._output import print_json
 
 
 @click.command()

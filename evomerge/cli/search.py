@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from evomerge.cli._shared import print_table
+from evomerge.cli._output import print_table
 
 
 @click.command()
@@ -18,18 +18,18 @@ from evomerge.cli._shared import print_table
 def command(
     search_file: Path, out: Path, hours: float | None, candidates: int | None, workers: int | None, seed: int | None
 ) -> None:
-    """Run a search, or resume it when the run folder exists. Ctrl-C stops cleanly; the same command goes on.
+    """Run a search, or resume it when the run folder exists. Ctrl-C stops cleanly; the same command resumes.
 
     \b
     Example:
       evomerge search experiments/quickstart/search.yaml --out runs/quickstart
     """
-    from evomerge.cli._live_view import view
+    from evomerge.api.search import search
+    from evomerge.cli._live_view import live_view
     from evomerge.cli._main import INTERRUPTED
     from evomerge.results import results_table
-    from evomerge.run import search
 
-    with view(out, sys.stderr) as observer:
+    with live_view(out, sys.stderr) as observer:
         run = search(
             search_file, out, hours=hours, candidates=candidates, workers=workers, seed=seed, observer=observer
         )

@@ -5,14 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evomerge.cli._shared import (
-    JSON,
-    print_json,
-    print_table,
-    scoring_options,
-    scoring_settings,
-    split_names,
-)
+from evomerge.cli._options import JSON, scoring_options, scoring_settings, split_names
+from evomerge.cli._output import print_json, print_table
 
 if TYPE_CHECKING:
     from evomerge.derived.soup import Soup

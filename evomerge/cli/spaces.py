@@ -2,7 +2,8 @@
 
 import click
 
-from evomerge.cli._shared import JSON, print_json
+from evomerge.cli._options import JSON
+from evomerge.cli._output import print_json
 from evomerge.errors import InvalidInput, did_you_mean
 
 
@@ -20,12 +21,12 @@ def command(name: str | None, as_json: bool) -> None:
 
     spaces = shipped_spaces()
     if name is None:
-        first = {each: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for each, path in spaces.items()}
+        about = {known: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ") for known, path in spaces.items()}
         if as_json:
-            print_json([{"name": each, "about": about} for each, about in first.items()])
+            print_json([{"name": known, "about": text} for known, text in about.items()])
             return
-        for each, about in first.items():
-            click.echo(f"{each:<26} {about}")
+        for known, text in about.items():
+            click.echo(f"{known:<26} {text}")
         return
     if name not in spaces:
         raise InvalidInput(f'no space is called "{name}"; there are {", ".join(spaces)}.{did_you_mean(name, spaces)}')

@@ -4,14 +4,15 @@ from pathlib import Path
 
 import click
 
-from evomerge.cli._shared import JSON, print_json
+from evomerge.cli._options import JSON
+from evomerge.cli._output import print_json
 
 
 @click.command()
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @JSON
 def command(run: Path, as_json: bool) -> None:
-    """Where a run stands; can be asked from another terminal while it goes on.
+    """Where a run stands; works from another terminal while the run goes on.
 
     \b
     Example:

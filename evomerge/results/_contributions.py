@@ -7,11 +7,18 @@ from evomerge.engine import Plan, TensorPlan, make_plan
 from evomerge.records import Candidate
 from evomerge.run import Run
 
-LOOSE = "embeddings, norm and head"
+NON_BLOCK = "embeddings, norm and head"  # the label of what belongs to no layer
 
 
 def contributions(run: Run, candidate: Candidate) -> dict[str, dict[str, float]]:
-    """Return block -> parent -> factor on that parent (see `contributions_of`). Opens the parents.
+    """Return what each parent contributes to a candidate; opens the parents.
+
+    Args:
+        run: the run of the candidate.
+        candidate: any of the run's candidates that can be built.
+
+    Returns:
+        block -> parent -> factor on that parent (see `contributions_of`).
 
     Raises:
         EvomergeError: a parent cannot be found any more.
@@ -21,23 +28,28 @@ def contributions(run: Run, candidate: Candidate) -> dict[str, dict[str, float]]
 
 
 def contributions_of(plan: Plan) -> dict[str, dict[str, float]]:
-    """Return block -> parent -> factor on that parent (on its task vector, where the method has a base).
+    """Return what each parent contributes to a planned merge.
 
-    Averaged over the block's tensors by their number of elements; densities multiply weights. A base's factor is not
-    listed: it is what the result starts from.
+    Args:
+        plan: every tensor with its parents and settings.
+
+    Returns:
+        block -> parent -> factor on that parent (on its task vector, where the method has a base): the mean over the
+        block's tensors, weighted by their number of elements. Densities multiply weights. A base's factor is not
+        listed: it is what the result starts from.
     """
     layout = Layout.of(tensor.name for tensor in plan.tensors)
     sums: dict[str, dict[str, float]] = {}
     sizes: dict[str, float] = {}
     for tensor in plan.tensors:
-        place = layout.site(tensor.name)
-        label = f"layer {place.layer}" if place.part == "block" else LOOSE
+        site = layout.site(tensor.name)
+        label = f"layer {site.layer}" if site.part == "block" else NON_BLOCK
         elements = tensor.info.size_bytes / tensor.dtype.itemsize
         sizes[label] = sizes.get(label, 0.0) + elements
         for parent, factor in _factors(tensor).items():
             row = sums.setdefault(label, {})
             row[parent] = row.get(parent, 0.0) + factor * elements
-    ordered = sorted(sums, key=lambda label: (label == LOOSE, int(label.split()[-1]) if label != LOOSE else 0))
+    ordered = sorted(sums, key=lambda label: (label == NON_BLOCK, int(label.split()[-1]) if label != NON_BLOCK else 0))
     return {label: {parent: total / sizes[label] for parent, total in sums[label].items()} for label in ordered}
 
 

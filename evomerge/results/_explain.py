@@ -6,11 +6,18 @@ from evomerge.records import POOLS, Candidate
 from evomerge.results._contributions import contributions
 from evomerge.run import Run, shown
 
-CONFIDENT = 1.96  # standard errors on either side of a 95% interval
+INTERVAL_STDERRS = 1.96  # standard errors on either side of a 95% interval of a normal distribution
 
 
 def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
-    """Return lineage, scores with 95% intervals, shares by layer and the recipe of a candidate.
+    """Return everything that is known of one candidate, as JSON-able data.
+
+    Args:
+        run: the run of the candidate.
+        candidate: any of the run's candidates.
+
+    Returns:
+        Its origin, scores of each pool with 95% intervals, "shares" (layer -> parent -> factor) and its recipe.
 
     Raises:
         EvomergeError: the parents cannot be found any more, so that no shares can be computed.
@@ -40,6 +47,6 @@ def _scores(run: Run, candidate: Candidate, pool: Any) -> dict[str, Any]:
     found = {}
     for objective in run.objectives:
         score = shown(objective, candidate.scores[pool][objective.name])
-        half = CONFIDENT * (score["stderr"] or 0.0)
+        half = INTERVAL_STDERRS * (score["stderr"] or 0.0)
         found[objective.name] = {**score, "interval": [score["value"] - half, score["value"] + half]}
     return found

@@ -4,12 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.checkpoint import (
-    Parents,
-    card_parents,
-    model_card,
-    refuse_existing,
-)
+from evomerge.checkpoint import Parents, model_card, card_parents, refuse_existing
 from evomerge.engine import Progress, make_plan, write_folder
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.recipe import Recipe, to_mergekit
@@ -24,13 +19,22 @@ def export(
     run: Run,
     out: Path,
     *,
-    identity: int | None = None,
+    candidate_id: int | None = None,
     formats: Sequence[str] = ("hf",),
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Write a candidate (the pick if `identity` is None) into the folder `out` and return the files and folders made.
+    """Write a candidate of a run into a folder that does not exist yet.
 
-    recipe: out/recipe.yaml. mergekit: out/mergekit.yaml. hf: a model folder with both, scores and a card.
+    Args:
+        run: the run of the candidate.
+        out: the folder to make.
+        candidate_id: which one; None = the run's pick.
+        formats: any of `FORMATS`: "recipe" writes recipe.yaml, "mergekit" mergekit.yaml, "hf" a model folder with a
+            recipe, scores and a card.
+        progress: called with bytes written and bytes in all.
+
+    Returns:
+        The files and folders made.
 
     Raises:
         InvalidInput: unknown format, no such candidate, no pick yet, or `out` exists.
@@ -38,7 +42,7 @@ def export(
     for name in formats:
         if name not in FORMATS:
             raise InvalidInput(f'unknown format "{name}"; known are {", ".join(FORMATS)}.{did_you_mean(name, FORMATS)}')
-    candidate = run.pick if identity is None else run.candidate(identity)
+    candidate = run.pick if candidate_id is None else run.candidate(candidate_id)
     if candidate is None:
         raise InvalidInput(f"{run.path}: has no pick yet ({run.state}); name a candidate with --id")
     recipe = run.recipe(candidate)
@@ -71,7 +75,7 @@ def _write_model(
 
 
 def _refuse_changed(run: Run, digests: dict[str, str]) -> None:
-    """A parent that changed since the search would make another model than the one that was scored."""
+    """Raise InvalidInput if a parent changed since the search: the export would not be the model that was scored."""
     recorded = run.fact("identity")["parents"]
     for name, digest in digests.items():
         if recorded.get(name, digest) != digest:
@@ -79,7 +83,7 @@ def _refuse_changed(run: Run, digests: dict[str, str]) -> None:
 
 
 def provenance(run: Run, candidate: Candidate) -> dict[str, Any]:
-    """Return what evomerge.json says: where the model comes from and what is known of it."""
+    """Return what evomerge.json records of a candidate: its run, scores, verdict, tasks and library versions."""
     pick = run.pick
     scores = {
         pool: {o.name: shown(o, candidate.scores[pool][o.name]) for o in run.objectives}
@@ -91,7 +95,7 @@ def provenance(run: Run, candidate: Candidate) -> dict[str, Any]:
         "candidate": {"id": candidate.id, "name": candidate.name, "kind": candidate.kind, "scores": scores},
         "objectives": {o.name: {"metric": o.metric, "direction": o.direction} for o in run.objectives},
         "verdict": run.verdict if pick is not None and pick.id == candidate.id else None,
-        "tried": sum(1 for each in run.candidates() if each.kind == "candidate"),
+        "tried": sum(1 for tried in run.candidates() if tried.kind == "candidate"),
         "optimizer": run.fact("optimizer"),
         "seed": run.fact("identity")["seed"],
         "tasks": run.fact("facts"),

@@ -1,13 +1,8 @@
-"""`front --json`: everything about a run's results as one JSON document (version 1, see ARCHITECTURE.md)."""
+"""`front --json`: everything about a run's results as one JSON document (version 1, see docs/formats.md)."""
 
 from typing import Any
 
-from evomerge.records import (
-    POOLS,
-    Candidate,
-    Objective,
-    Pool,
-)
+from evomerge.records import POOLS, Candidate, Objective, Pool
 from evomerge.run import Run, shown
 
 VERSION = 1
@@ -16,14 +11,20 @@ VERSION = 1
 def front_document(run: Run, *, everything: bool = False) -> dict[str, Any]:
     """Return the front, the finalists and the references with the scores of all pools.
 
-    everything: list all candidates, unscored ones too. Values are in each metric's own direction.
+    Args:
+        run: a run, finished or not.
+        everything: list all candidates, unscored ones too.
+
+    Returns:
+        Version 1 of the document in docs/formats.md; values are in each metric's own direction.
     """
     objectives = run.objectives
     candidates = run.candidates()
-    front = {each.id for each in run.front}
-    listed = [each for each in candidates if everything or _is_listed(each, front, run)]
+    front = {candidate.id for candidate in run.front}
+    listed = [candidate for candidate in candidates if everything or _is_listed(candidate, front, run)]
     items = {
-        pool: sum(score.n for each in candidates for score in each.scores.get(pool, {}).values()) for pool in POOLS
+        pool: sum(score.n for candidate in candidates for score in candidate.scores.get(pool, {}).values())
+        for pool in POOLS
     }
     pick = run.pick
     return {
@@ -34,7 +35,7 @@ def front_document(run: Run, *, everything: bool = False) -> dict[str, Any]:
         "directions": {objective.name: objective.direction for objective in objectives},
         "items": items,
         "items_scored": sum(items.values()),
-        "candidates": [_row(each, objectives, each.id in front) for each in listed],
+        "candidates": [_row(candidate, objectives, candidate.id in front) for candidate in listed],
         "pick": None if pick is None else pick.id,
         "verdict": run.verdict,
     }

@@ -1,4 +1,4 @@
-"""What a searched model's card says of the search and of the proof."""
+"""The sections of a model card about the search and the proof."""
 
 from evomerge.records import POOLS, Candidate, Pool
 from evomerge.run import Run, metric
@@ -11,8 +11,8 @@ _MEANING: dict[Pool, str] = {
 
 
 def search_sections(run: Run, candidate: Candidate) -> list[str]:
-    """Return the card's sections about a candidate of a run."""
-    tried = sum(1 for each in run.candidates() if each.kind == "candidate")
+    """Return a card's sections about a candidate: how it was found, its scores beside the comparators', the verdict."""
+    tried = sum(1 for tried in run.candidates() if tried.kind == "candidate")
     lines = [
         "## How it was found",
         "",
@@ -23,18 +23,18 @@ def search_sections(run: Run, candidate: Candidate) -> list[str]:
 
 
 def _scores(run: Run, candidate: Candidate) -> str:
-    comparators = [run.candidate(each["id"]) for each in run.fact("comparators", [])]
+    comparators = [run.candidate(comparator["id"]) for comparator in run.fact("comparators", [])]
     rows = []
     for pool in POOLS:
-        for each in [candidate, *[c for c in comparators if c.id != candidate.id]]:
-            if pool not in each.scores:
+        for model in [candidate, *[other for other in comparators if other.id != candidate.id]]:
+            if pool not in model.scores:
                 continue
-            name = "this model" if each.id == candidate.id else f"{each.name} (best {each.kind})"
+            name = "this model" if model.id == candidate.id else f"{model.name} (best {model.kind})"
             cells = [
-                f"{metric(o, each.scores[pool][o.name].value):.4f} ± {each.scores[pool][o.name].stderr:.4f}"
+                f"{metric(o, model.scores[pool][o.name].value):.4f} ± {model.scores[pool][o.name].stderr:.4f}"
                 for o in run.objectives
             ]
-            count = sum(score.n for score in each.scores[pool].values())
+            count = sum(score.n for score in model.scores[pool].values())
             rows.append(f"| {_MEANING[pool]} | {name} | {count} | {' | '.join(cells)} |")
     names = " | ".join(o.name for o in run.objectives)
     head = [f"| pool | model | items | {names} |", "|---" * (3 + len(run.objectives)) + "|"]

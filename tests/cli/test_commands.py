@@ -11,8 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from evomerge.cli import cli, main
-from evomerge.cli._main import VERBS
+from evomerge.cli import VERBS, cli, main
 
 
 def run(*arguments: str | Path) -> Result:

@@ -75,7 +75,7 @@ def test_a_changed_parent_is_refused(finished_run: Path, tmp_path: Path, monkeyp
 
 def test_any_candidate_can_be_exported_by_id(finished_run: Path, tmp_path: Path) -> None:
     run = Run(finished_run)
-    (path,) = export(run, tmp_path / "out", identity=10, formats=["recipe"])
+    (path,) = export(run, tmp_path / "out", candidate_id=10, formats=["recipe"])
     assert load_recipe(path).fingerprint == run.recipe(run.candidate(10)).fingerprint
 
 
