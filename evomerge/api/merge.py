@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.checkpoint import SHARD_BYTES, Parents, model_card, card_parents, refuse_existing
+from evomerge.checkpoint import SHARD_BYTES, Parents, card_parents, model_card, refuse_existing
 from evomerge.engine import Plan, Progress, make_plan, output_tokenizer, write_folder
 from evomerge.errors import InvalidInput, MergeFailed
 from evomerge.recipe import Recipe, load_recipe, parse_recipe

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.checkpoint import Parents, model_card, card_parents, refuse_existing
+from evomerge.checkpoint import Parents, card_parents, model_card, refuse_existing
 from evomerge.engine import Progress, make_plan, write_folder
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.recipe import Recipe, to_mergekit
