@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.checkpoint import SHARD_BYTES, Parents, card_parents, model_card, refuse_existing
-from evomerge.engine import Plan, Progress, make_plan, output_tokenizer, write_folder
+from evomerge.engine import FolderTexts, Plan, Progress, make_plan, output_tokenizer, write_folder
 from evomerge.errors import InvalidInput, MergeFailed
 from evomerge.recipe import Recipe, load_recipe, parse_recipe
 
@@ -99,4 +99,5 @@ def write_merge(
     described = card_parents([parents[ref] for ref in parents], digests=False)
     card = model_card(out.resolve().name, described, plan.recipe.with_commits(parents.commits).to_yaml(out), sections)
     known = {**(record or {}), "parents": [parent._asdict() for parent in described]}
-    write_folder(plan, parents, out, shard_bytes=shard_bytes, device=device, card=card, record=known, progress=progress)
+    texts = FolderTexts(card=card, record=known)
+    write_folder(plan, parents, out, texts=texts, shard_bytes=shard_bytes, device=device, progress=progress)

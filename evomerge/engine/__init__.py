@@ -1,28 +1,26 @@
-"""Recipe + parents -> tensors: one plan, one way to build a tensor, two sinks (a folder, a live model).
+"""Recipe + parents -> tensors: one plan, one way to build a tensor, two sinks (a checkpoint folder, a live model).
 
-What is scored in the live sink is what the folder sink writes, bit for bit on the same kind of device, because both
-run the same plan through the same builder. This room refuses to know spaces, tasks and scores.
+What is scored in the live model is what the checkpoint sink writes, bit for bit on the same kind of device, because
+both run the same plan through the same builder. `plan/` says what to build, `live/` overwrites a resident model.
+Must not import `space`, `evaluation`, `run` or `derived`.
 """
 
 from evomerge.engine._build import Builder
-from evomerge.engine._checkpoint_sink import Progress, write_folder
+from evomerge.engine._checkpoint_sink import FolderTexts, Progress, write_folder
 from evomerge.engine._estimate import Estimate, estimate
+from evomerge.engine._parameter_map import meta_model
+from evomerge.engine._plan_records import Origin, Plan, Rows, TensorPlan
 from evomerge.engine._relatedness import Relatedness, relatedness
+from evomerge.engine._residency import MemoryShare, Tier, tier_of
+from evomerge.engine._statistics_cache import StatisticsCache, cache_folder
 from evomerge.engine._tokenizer import output_tokenizer, vocabulary_notes
-from evomerge.engine.live._model import LiveModel
-from evomerge.engine.live._residency import MemoryShare, Tier, tier_of
-from evomerge.engine.live._self_check import self_check
-from evomerge.engine.plan._planner import make_plan
-from evomerge.engine.plan._records import (
-    Origin,
-    Plan,
-    Rows,
-    TensorPlan,
-)
+from evomerge.engine.live import LiveModel, self_check
+from evomerge.engine.plan import make_plan
 
 __all__ = [
     "Builder",
     "Estimate",
+    "FolderTexts",
     "LiveModel",
     "MemoryShare",
     "Origin",
@@ -30,10 +28,13 @@ __all__ = [
     "Progress",
     "Relatedness",
     "Rows",
+    "StatisticsCache",
     "TensorPlan",
     "Tier",
+    "cache_folder",
     "estimate",
     "make_plan",
+    "meta_model",
     "output_tokenizer",
     "relatedness",
     "self_check",

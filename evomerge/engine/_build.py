@@ -1,47 +1,85 @@
 """Build planned tensors: fetch the parents' views, look up statistics, run the method."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from evomerge import methods
 from evomerge.checkpoint import Parents, TensorInfo
+from evomerge.engine._plan_records import Origin, Rows, TensorPlan
+from evomerge.engine._residency import Residency
 from evomerge.engine._statistics_cache import StatisticsCache
-from evomerge.engine.live._residency import Residency
-from evomerge.engine.plan._records import Origin, Rows, TensorPlan
 from evomerge.errors import DegenerateModel
 from evomerge.methods import Inputs, Scratch, Statistics
 
-KNOWN = 16384  # sets of tensors whose statistics are remembered: more than any model has
+MAX_STATISTICS = 16384  # sets of tensors whose statistics stay in memory: more than any model has
+
+_StatisticsKey = tuple[Origin | None, tuple[Origin, ...], Rows | None]
 
 
-class _Ready(NamedTuple):
-    """The inputs of a merge, for candidates that merge the same tensors in another way."""
+class MethodRunner:
+    """Runs merge methods on one device, reusing their buffers."""
 
-    plan: TensorPlan | None = None
-    inputs: Inputs | None = None
-    statistics: Statistics | None = None
+    def __init__(self, device: torch.device, block: int | None = None):
+        """Choose the size of the buffers; none is allocated yet.
 
-    def of(self, plan: TensorPlan) -> tuple[Inputs, Statistics] | None:
-        """Return them if they are those of a plan."""
+        Args:
+            device: where the inputs are.
+            block: elements worked on at a time; None = what suits the device. It changes no result.
+        """
+        self.device, self.block = device, block or methods.block_size(device)
+        self._scratch: dict[torch.dtype, Scratch] = {}
+
+    def merge(
+        self, plan: TensorPlan, inputs: Inputs, statistics: Statistics, out: torch.Tensor
+    ) -> bool | torch.Tensor:
+        """Write the merge of `inputs` as a plan describes it into `out`.
+
+        Returns:
+            Whether every element is finite; on a GPU as a 0-d bool tensor, so that nothing waits for the device.
+
+        Raises:
+            MergeFailed: the method has no result for these settings.
+            StatisticsLocked: another process is computing statistics that this needs.
+        """
+        dtype = methods.working_dtype(inputs)
+        if dtype not in self._scratch:
+            self._scratch[dtype] = Scratch(self.block, dtype, self.device)
+        return methods.merge_into(
+            out,
+            methods.get(plan.method),
+            inputs,
+            plan.settings,
+            statistics=statistics,
+            gain=plan.gain,
+            block=self.block,
+            scratch=self._scratch[dtype],
+        )
+
+
+class _PreparedMerge(NamedTuple):
+    """The inputs of a merge, for candidates that merge the same tensors with other settings."""
+
+    plan: TensorPlan
+    inputs: Inputs
+    statistics: Statistics
+
+    def serves(self, plan: TensorPlan) -> bool:
+        """Tell whether the inputs are those of a plan."""
         mine = self.plan
-        if mine is None or self.inputs is None or self.statistics is None or mine.seed != plan.seed or plan.rows:
-            return None
-        same = mine.models == plan.models and mine.base == plan.base
-        return (self.inputs, self.statistics) if same else None
-
-
-_NOTHING_READY = _Ready()
+        return (
+            mine.models == plan.models and mine.base == plan.base and mine.seed == plan.seed and plan.rows is mine.rows
+        )
 
 
 class Builder:
-    """Builds tensors one at a time into memory of the caller's, reusing buffers and statistics.
+    """Builds tensors one at a time into the caller's memory, reusing buffers and statistics.
 
-    keep_statistics: remember whole-tensor reductions between calls (a search asks for the same tensors again and
-    again; a single merge does not). store: where they are kept beyond this process. residence: where the parents'
-    weights come from; by default, from their files.
+    Attributes:
+        parents: the opened models.
+        device: where tensors are merged.
+        residency: where the parents' weights come from.
     """
 
     def __init__(
@@ -51,55 +89,71 @@ class Builder:
         keep_statistics: bool,
         device: torch.device | str = "cpu",
         block: int | None = None,
-        residence: Residency | None = None,
-        store: StatisticsCache | None = None,
+        residency: Residency | None = None,
+        cache: StatisticsCache | None = None,
     ):
+        """Prepare; nothing is read yet.
+
+        Args:
+            parents: the opened models.
+            keep_statistics: keep whole-tensor reductions in memory between calls (a search asks for the same tensors
+                again and again; a single merge does not).
+            device: where tensors are merged.
+            block: elements worked on at a time; None = what suits the device. It changes no result.
+            residency: where the parents' weights come from; None = their files.
+            cache: where statistics are kept beyond this process; None = nowhere.
+        """
         self.parents, self.device = parents, torch.device(device)
-        self.block = block or methods.block_size(self.device)
-        self.residence = residence or Residency("mapped", self.device)
-        self._store = store
-        self._known: OrderedDict[tuple[Any, ...], Statistics] | None = OrderedDict() if keep_statistics else None
-        self._ready: dict[str, _Ready] = {}  # by the tensor's name in the result: what was merged into it last
-        self._scratch: dict[torch.dtype, Scratch] = {}
-        self._computed: dict[Origin, torch.Tensor] = {}  # tensors of this merge that are in no file
-        self._room: list[torch.Tensor] = []  # memory for them, which is used again for the next
-        self._unchecked: list[tuple[TensorPlan, torch.Tensor]] = []  # whether they are finite, on the device
+        self.residency = residency or Residency("mapped", self.device)
+        self._cache = cache
+        self._runner = MethodRunner(self.device, block)
+        self._statistics: OrderedDict[_StatisticsKey, Statistics] | None = OrderedDict() if keep_statistics else None
+        self._prepared: dict[str, _PreparedMerge] = {}  # by the tensor's name in the result
+        self._computed: dict[Origin, torch.Tensor] = {}  # tensors of the current merge that are in no file
+        self._memory: list[torch.Tensor] = []  # for those, used again for the next merge
+        self._unchecked: list[tuple[TensorPlan, torch.Tensor]] = []  # whether they are finite, still on the device
 
     def source(self, origin: Origin, rows: Rows | None = None) -> torch.Tensor:
         """Return a parent's tensor on the working device (a view of the mapped file on CPU).
 
-        A computed tensor is worked out once for each merge and holds until the next.
+        A computed tensor is computed once for each merge and is valid until the next.
 
-        rows: brings it to the output's vocabulary; memory: one tensor of the output's size.
+        Args:
+            origin: which tensor.
+            rows: brings it to the output's vocabulary, which takes memory for one tensor of the output's size.
         """
         if rows is not None:
-            lenders = {other.model: other for other in (*rows.origins, origin)}
+            sources = {other.model: other for other in (*rows.origins, origin)}
             return rows.alignment.gather(
-                origin.model, lambda ref: self.source(lenders[ref]) if ref in lenders else None
+                origin.model, lambda ref: self.source(sources[ref]) if ref in sources else None
             )
         if origin in self._computed:
             return self._computed[origin]
         model = self.parents[origin.model]
-        parts = [self.residence.tensor(stored) for stored in model.stored(origin.tensor)]
+        parts = [self.residency.tensor(stored) for stored in model.stored(origin.tensor)]
         if not model.is_computed(origin.tensor):
             return model.assemble(origin.tensor, parts)
-        memory = self._memory(model.tensors[origin.tensor])
-        made = model.assemble(origin.tensor, parts, memory).to(self.device)
-        self._computed[origin] = made
-        return made
+        memory = self._memory_for(model.tensors[origin.tensor])
+        computed = model.assemble(origin.tensor, parts, memory).to(self.device)
+        self._computed[origin] = computed
+        return computed
 
-    def ahead(self, plan: TensorPlan) -> None:
+    def prefetch(self, plan: TensorPlan) -> None:
         """Prepare for building a tensor soon."""
-        for origin in _origins(plan):
-            self.residence.ahead(self.parents[origin.model].stored(origin.tensor))
+        for origin in plan.origins:
+            self.residency.prefetch(self.parents[origin.model].stored(origin.tensor))
 
     def build(self, plan: TensorPlan, out: torch.Tensor) -> None:
-        """Write one tensor into `out`, which has the planned shape and dtype. A GPU may say in `finish` what is wrong.
+        """Write one tensor. What a GPU finds wrong with it may be raised by `finish` only.
+
+        Args:
+            plan: of the tensor.
+            out: of the planned shape and dtype, on the working device.
 
         Raises:
             DegenerateModel: the result has a non-finite element; says whether a parent is to blame.
             MergeFailed: the method has no result for these settings.
-            StatisticsLocked: another process is working out statistics that this needs, and the store is not patient.
+            StatisticsLocked: another process is computing statistics that this needs, and the cache does not wait.
         """
         try:
             if plan.copied:
@@ -109,32 +163,25 @@ class Builder:
                 self._merge(plan, out)
         finally:
             self._computed.clear()
-            self.residence.release()
+            self.residency.release()
 
     def _merge(self, plan: TensorPlan, out: torch.Tensor) -> None:
-        inputs, statistics = self._ready.get(plan.name, _NOTHING_READY).of(plan) or self._prepare(plan)
+        prepared = self._prepared.get(plan.name)
+        if prepared is None or not prepared.serves(plan):
+            prepared = self._prepare(plan)
         try:
-            finite = methods.merge_into(
-                out,
-                methods.get(plan.method),
-                inputs,
-                plan.settings,
-                statistics=statistics,
-                gain=plan.gain,
-                block=self.block,
-                scratch=self._buffers(methods.working_dtype(inputs)),
-            )
+            finite = self._runner.merge(plan, prepared.inputs, prepared.statistics, out)
         finally:
-            statistics.settle()
-            if plan.name not in self._ready:
-                statistics.release()
+            prepared.statistics.settle()
+            if plan.name not in self._prepared:
+                prepared.statistics.release()
         if isinstance(finite, torch.Tensor):
             self._unchecked.append((plan, finite))
         elif not finite:
-            raise DegenerateModel(self._blame(plan))
+            raise DegenerateModel(self._reason(plan))
 
-    def _prepare(self, plan: TensorPlan) -> tuple[Inputs, Statistics]:
-        """Return the tensors of a merge and what is known of them; both are noted if they stay where they are."""
+    def _prepare(self, plan: TensorPlan) -> _PreparedMerge:
+        """Return the tensors of a merge and their statistics; both are kept if they stay where they are."""
         inputs = Inputs(
             models=[self.source(origin, plan.rows) for origin in plan.models],
             base=None if plan.base is None else self.source(plan.base, plan.rows),
@@ -142,66 +189,62 @@ class Builder:
             parents=[str(origin.model) for origin in plan.models],
             seed=plan.seed,
         )
-        statistics = self._statistics(plan, inputs)
-        self._ready.pop(plan.name, None)
-        if self._known is not None and self.residence.keeps and plan.rows is None and not self._computed:
-            self._ready[plan.name] = _Ready(plan, inputs, statistics)
-        return inputs, statistics
+        prepared = _PreparedMerge(plan, inputs, self._statistics_of(plan, inputs))
+        self._prepared.pop(plan.name, None)
+        if self._statistics is not None and self.residency.keeps and plan.rows is None and not self._computed:
+            self._prepared[plan.name] = prepared
+        return prepared
 
-    def forget(self) -> None:
-        """Leave unasked whether what was built so far is finite: its candidate was given up."""
+    def discard_checks(self) -> None:
+        """Leave open whether what was built so far is finite: its candidate was given up."""
         self._unchecked.clear()
 
     def finish(self) -> None:
-        """Wait for the device; every tensor that was built must be finite.
+        """Wait for the device and check what was built.
 
         Raises:
             DegenerateModel: as `build` does.
         """
         unchecked, self._unchecked = self._unchecked, []
         if unchecked and not bool(torch.stack([finite for _, finite in unchecked]).all()):
-            raise DegenerateModel(self._blame(next(plan for plan, finite in unchecked if not finite)))
+            raise DegenerateModel(self._reason(next(plan for plan, finite in unchecked if not finite)))
 
     def check(self, plan: TensorPlan, tensor: torch.Tensor) -> None:
-        """Raise DegenerateModel if a tensor that was taken from a parent unchanged is not finite."""
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise DegenerateModel(self._blame(plan))
+        """Check a tensor that was taken from a parent unchanged.
 
-    def _statistics(self, plan: TensorPlan, inputs: Inputs) -> Statistics:
-        if self._known is None:
+        Raises:
+            DegenerateModel: it is not finite.
+        """
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise DegenerateModel(self._reason(plan))
+
+    def _statistics_of(self, plan: TensorPlan, inputs: Inputs) -> Statistics:
+        if self._statistics is None:
             return Statistics(inputs.models, inputs.base)
         key = (plan.base, plan.models, plan.rows)
-        if key in self._known:
-            self._known.move_to_end(key)
-            return self._known[key].bind(inputs.models, inputs.base)
-        if len(self._known) >= KNOWN:
-            self._known.popitem(last=False)
-        shelf = None
-        if self._store is not None:
-            shelf = self._store.shelf(self.parents, plan.models, plan.base, plan.rows, self.device)
-        known = None if shelf is None else shelf.load()
-        return self._known.setdefault(key, Statistics(inputs.models, inputs.base, known=known, keeper=shelf))
+        if key in self._statistics:
+            self._statistics.move_to_end(key)
+            return self._statistics[key].bind(inputs.models, inputs.base)
+        if len(self._statistics) >= MAX_STATISTICS:
+            self._statistics.popitem(last=False)
+        entry = None if self._cache is None else self._cache.entry(self.parents, plan, self.device)
+        known = None if entry is None else entry.load()
+        statistics = Statistics(inputs.models, inputs.base, known=known, keeper=entry)
+        self._statistics[key] = statistics
+        return statistics
 
-    def _buffers(self, dtype: torch.dtype) -> Scratch:
-        if dtype not in self._scratch:
-            self._scratch[dtype] = Scratch(self.block, dtype, self.device)
-        return self._scratch[dtype]
-
-    def _memory(self, info: TensorInfo) -> torch.Tensor:
+    def _memory_for(self, info: TensorInfo) -> torch.Tensor:
         """Return memory for the next computed tensor of this merge."""
         number = len(self._computed)
-        if number == len(self._room):
-            self._room.append(torch.empty(0, dtype=torch.uint8, device=self.device))
-        if self._room[number].numel() < info.size_bytes:
-            self._room[number] = torch.empty(info.size_bytes, dtype=torch.uint8, device=self.device)
-        return self._room[number][: info.size_bytes].view(info.dtype).view(info.shape)
+        if number == len(self._memory):
+            self._memory.append(torch.empty(0, dtype=torch.uint8, device=self.device))
+        if self._memory[number].numel() < info.size_bytes:
+            self._memory[number] = torch.empty(info.size_bytes, dtype=torch.uint8, device=self.device)
+        return self._memory[number][: info.size_bytes].view(info.dtype).view(info.shape)
 
-    def _blame(self, plan: TensorPlan) -> str:
-        bad = [str(origin) for origin in _origins(plan) if not bool(torch.isfinite(self.source(origin)).all())]
+    def _reason(self, plan: TensorPlan) -> str:
+        """Return the sentence of a tensor that is not finite."""
+        bad = [str(origin) for origin in plan.origins if not bool(torch.isfinite(self.source(origin)).all())]
         if bad:
             return f"{plan.name} is not finite, because {bad[0]} holds NaN or infinity already"
         return f"{plan.name} is not finite in {str(plan.dtype).removeprefix('torch.')}: the weights are too large"
-
-
-def _origins(plan: TensorPlan) -> Sequence[Origin]:
-    return [*([plan.base] if plan.base else []), *plan.models]

@@ -1,6 +1,7 @@
 """The folder sink: a plan becomes a checkpoint folder, tensor by tensor."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,39 @@ from evomerge.checkpoint import (
 )
 from evomerge.engine._build import Builder
 from evomerge.engine._tokenizer import output_tokenizer, template_of
-from evomerge.engine.live._devices import device_of
-from evomerge.engine.plan._records import Plan
+from evomerge.engine._residency import device_of
+from evomerge.engine._plan_records import Plan
 
 Progress = Callable[[int, int], None]
 """Called with (bytes written so far, bytes in all)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FolderTexts:
+    """What a model folder says of itself, beside weights, config, tokenizer and recipe.
+
+    Attributes:
+        card: text of README.md; empty = none.
+        extra: further text files, name -> text.
+        record: what evomerge.json holds besides the fingerprint.
+    """
+
+    card: str = ""
+    extra: Mapping[str, str] = field(default_factory=dict)
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path, facts: Mapping[str, Any]) -> None:
+        """Write the files.
+
+        Args:
+            folder: where to.
+            facts: what evomerge.json begins with.
+        """
+        for name, text in self.extra.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        write_json(folder / "evomerge.json", {**facts, **self.record})
+        if self.card:
+            (folder / "README.md").write_text(self.card, encoding="utf-8")
 
 
 def write_folder(
@@ -27,28 +56,36 @@ def write_folder(
     parents: Parents,
     out: Path,
     *,
+    texts: FolderTexts | None = None,
     shard_bytes: int = SHARD_BYTES,
     device: str = "cpu",
     block: int | None = None,
-    card: str = "",
-    extra: Mapping[str, str] | None = None,
-    record: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Build every tensor and write the model folder: weights, config, tokenizer, recipe.yaml, evomerge.json, card.
 
-    card: text of README.md. extra: further text files. record: what evomerge.json says besides the fingerprint.
-
     Nothing is visible at `out` until all of it is there. Memory: one output tensor and cache-sized buffers.
 
+    Args:
+        plan: what to build.
+        parents: the plan's opened models.
+        out: the new folder.
+        texts: what the folder says of itself.
+        shard_bytes: largest size of one file of weights.
+        device: where tensors are merged: "cpu", "cuda", "cuda:1", ...
+        block: elements worked on at a time; None = what suits the device. It changes no result.
+        progress: called after each tensor.
+
     Raises:
-        InvalidInput: `out` exists. DegenerateModel, MergeFailed: see `Builder.build`; nothing is left behind.
+        InvalidInput: `out` exists, or there is no such device here.
+        DegenerateModel: a tensor is not finite; nothing is left behind.
+        MergeFailed: a method has no result for its settings; nothing is left behind.
     """
     builder = Builder(parents, keep_statistics=False, device=device_of(device), block=block)
     largest = max((tensor.info.size_bytes for tensor in plan.tensors), default=0)
     tokenizer = output_tokenizer(plan.recipe, parents)
     template = template_of(plan.recipe, parents)
-    with CheckpointWriter(out, {t.name: t.info for t in plan.tensors}, shard_bytes) as writer:
+    with CheckpointWriter(out, {tensor.name: tensor.info for tensor in plan.tensors}, shard_bytes) as writer:
         reused = torch.empty(largest, dtype=torch.uint8, device=device)  # fresh pages would cost more than the copy
         done, total = 0, plan.size_bytes
         for tensor in plan.tensors:
@@ -65,8 +102,4 @@ def write_folder(
             write_chat_template(template, writer.folder)
         pinned = plan.recipe.with_commits(parents.commits)
         (writer.folder / "recipe.yaml").write_text(pinned.to_yaml(out), encoding="utf-8")
-        for name, text in (extra or {}).items():
-            (writer.folder / name).write_text(text, encoding="utf-8")
-        write_json(writer.folder / "evomerge.json", {"recipe": plan.recipe.fingerprint, **(record or {})})
-        if card:
-            (writer.folder / "README.md").write_text(card, encoding="utf-8")
+        (texts or FolderTexts()).write(writer.folder, {"recipe": plan.recipe.fingerprint})

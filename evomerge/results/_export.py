@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.checkpoint import Parents, card_parents, model_card, refuse_existing
-from evomerge.engine import Progress, make_plan, write_folder
+from evomerge.engine import FolderTexts, Progress, make_plan, write_folder
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.recipe import Recipe, to_mergekit
 from evomerge.records import POOLS, Candidate
@@ -71,7 +71,8 @@ def _write_model(
     text = recipe.with_commits(parents.commits).to_yaml(out)
     card = model_card(title, described, text, search_sections(run, candidate))
     record = provenance(run, candidate) | {"parents": [parent._asdict() for parent in described]}
-    write_folder(make_plan(recipe, parents), parents, out, card=card, extra=texts, record=record, progress=progress)
+    about = FolderTexts(card=card, extra=texts, record=record)
+    write_folder(make_plan(recipe, parents), parents, out, texts=about, progress=progress)
 
 
 def _refuse_changed(run: Run, digests: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from evomerge.engine import (
     make_plan,
     write_folder,
 )
-from evomerge.engine.live._residency import needed
+from evomerge.engine._residency import needed
 from evomerge.recipe import ModelRef, parse_recipe
 from evomerge.testing.pico import write_pico
 

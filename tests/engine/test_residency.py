@@ -14,8 +14,8 @@ from evomerge.engine import (
     make_plan,
     tier_of,
 )
-from evomerge.engine.live import _residency as _residence
-from evomerge.engine.live._residency import (
+from evomerge.engine import _residency as _residence
+from evomerge.engine._residency import (
     GIB,
     Free,
     Need,

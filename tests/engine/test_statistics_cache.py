@@ -283,3 +283,21 @@ def test_the_cap_deletes_what_was_used_longest_ago(tmp_path: Path) -> None:
     stores.CacheEntry(store, "0" * 64).load()  # looked up: the youngest now
     StatisticsCache(tmp_path, cap_bytes=20_000)
     assert [path.stem[0] for path in files(tmp_path)] == ["0", "3"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"EVOMERGE_CACHE": "/big/disk"}, "/big/disk"),
+        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/evomerge"),
+        ({"XDG_CACHE_HOME": "relative"}, "/home/somebody/.cache/evomerge"),
+        ({}, "/home/somebody/.cache/evomerge"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="the places of other systems")
+def test_where_the_cache_is(environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("EVOMERGE_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/somebody", **environment}.items():
+        monkeypatch.setenv(name, value)
+    assert cache_folder() == Path(expected)

@@ -13,7 +13,6 @@ from evomerge.checkpoint import Checkpoint
 from evomerge.engine import Builder
 from evomerge.errors import SelfCheckFailed
 from evomerge.run import Run
-from evomerge.run.workers._candidate_scorer import cache_folder
 
 SEARCH = {"budget": {"candidates": 8}, "space": {"method": "ties", "genes": {"weight": {"per": ["model"]}}}}
 
@@ -67,22 +66,3 @@ def test_statistics_are_kept_for_the_next_run(
     second = run_search("again", **{**SEARCH, "space": space})
     assert {path: path.read_bytes() for path in kept} == kept
     assert rows(first.path, "score", "item") == rows(second.path, "score", "item")
-
-
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({"EVOMERGE_CACHE": "/big/disk"}, "/big/disk"),
-        ({"XDG_CACHE_HOME": "/xdg"}, "/xdg/evomerge"),
-        ({"XDG_CACHE_HOME": "relative"}, "/home/somebody/.cache/evomerge"),
-        ({}, "/home/somebody/.cache/evomerge"),
-    ],
-)
-@pytest.mark.skipif(os.name != "posix", reason="the places of other systems")
-def test_where_the_cache_is(environment: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("EVOMERGE_CACHE", "XDG_CACHE_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("sys.platform", "linux")
-    for name, value in {"HOME": "/home/somebody", **environment}.items():
-        monkeypatch.setenv(name, value)
-    assert cache_folder() == Path(expected)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.checkpoint import Model
-from evomerge.engine.live._empty import shape_of
+from evomerge.engine import meta_model
 from evomerge.errors import InvalidInput, MergeFailed
 
 
@@ -44,7 +44,7 @@ def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
         InvalidInput: transformers cannot build the model from its config.
     """
     try:
-        skeleton = shape_of(model.config)
+        skeleton = meta_model(model.config)
     except MergeFailed as error:
         raise InvalidInput(f"{model.name}: {error}, so its linear layers are not known") from None
     objects = dict(skeleton.named_modules())

@@ -19,7 +19,7 @@ from evomerge.checkpoint import (
 from evomerge.derived.moe._families import MLP, MoeFamily
 from evomerge.derived.moe._fit import family_for, misfits
 from evomerge.derived.moe._gates import make_gates, undecided
-from evomerge.engine._checkpoint_sink import Progress
+from evomerge.engine import Progress
 from evomerge.errors import DegenerateModel, InvalidInput
 from evomerge.recipe import PROMPTED_GATES, ExpertEntry, MoeRecipe
 

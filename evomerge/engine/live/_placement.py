@@ -1,9 +1,9 @@
 """A model over several devices: which parameter lives where, and the hooks that carry activations across."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
+from torch import nn
 
 from evomerge.checkpoint import Layout
 
@@ -14,7 +14,9 @@ def spread(
     """Return a device for each parameter: consecutive blocks by bytes, embeddings first, norm and head last.
 
     Args:
-        sizes: bytes by name. tied: name -> the name it is one with, which decides for both.
+        sizes: parameter name -> bytes.
+        tied: parameter name -> the first name of the same tensor, which decides for both.
+        devices: in the order of the blocks.
     """
     layout = Layout.of(sizes)
     places = {name: layout.site(name) for name in sizes}
@@ -25,16 +27,18 @@ def spread(
     for block in range(layout.num_layers):
         start, end = end, end + sum(size for name, size in own.items() if places[name].layer == block)
         of_block[block] = devices[min(len(devices) - 1, len(devices) * (start + end) // (2 * total))]
-    loose = {"before": devices[0], "after": devices[-1]}
-    found = {name: of_block.get(place.layer) or loose[place.part] for name, place in places.items()}
+    outside = {"before": devices[0], "after": devices[-1]}
+    found = {name: of_block.get(place.layer) or outside[place.part] for name, place in places.items()}
     return {name: found[tied.get(name, name)] for name in sizes}
 
 
-def attach_hooks(model: Any, where: Mapping[str, torch.device], main: torch.device) -> None:
+def attach_hooks(model: nn.Module, where: Mapping[str, torch.device], main: torch.device) -> None:
     """Make every block, and every module outside the blocks, fetch its inputs to the device of its parameters.
 
     Args:
-        where: device of each parameter. main: where the model as a whole takes its inputs and gives its result.
+        model: a transformers model; changed in place.
+        where: parameter name -> device.
+        main: where the model as a whole takes its inputs and gives its result.
     """
     from accelerate.hooks import attach_align_device_hook_on_blocks
 

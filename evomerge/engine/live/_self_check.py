@@ -7,10 +7,10 @@ import torch
 from evomerge.engine._build import Builder
 from evomerge.engine.live._model import LiveModel
 from evomerge.engine.plan._planner import make_plan
-from evomerge.engine.plan._records import Plan
+from evomerge.engine._plan_records import Plan
 from evomerge.errors import SelfCheckFailed
 
-STRAYS = 1e-4  # of a tensor's elements that another kind of device may decide otherwise, where signs hang on a last bit
+MAX_MISMATCH_SHARE = 1e-4  # of a tensor's elements; where a sign depends on a last bit, a GPU may decide otherwise
 
 
 def self_check(live: LiveModel, plan: Plan, address: str) -> bool:
@@ -18,11 +18,12 @@ def self_check(live: LiveModel, plan: Plan, address: str) -> bool:
 
     The parents are opened anew, and the merge runs on the CPU without known statistics: nothing that the live model
     uses is used again. On a CPU both must have the same bits; a GPU's elements must be within one unit in the last
-    place (of themselves, or of the tensor's mean size where they are smaller), but for a fraction of STRAYS.
+    place (of themselves, or of the tensor's mean size where they are smaller), but for a share of MAX_MISMATCH_SHARE.
 
     Args:
-        plan: what was applied. address: chooses the tensor, together with the recipe; a worker's name, so that
-            workers look at different ones.
+        live: after `apply`.
+        plan: what was applied.
+        address: chooses the tensor, together with the recipe; a worker's name, so that workers check different ones.
 
     Returns:
         Whether there was anything to compare: a plan that only takes over tensors has nothing.
@@ -41,18 +42,26 @@ def self_check(live: LiveModel, plan: Plan, address: str) -> bool:
     with torch.no_grad():
         Builder(parents, keep_statistics=False).build(anew, expected)
     found = live.tensor(name).detach()
-    wrong = differing(found.cpu(), expected, exactly=found.is_cpu)
+    wrong = count_mismatches(found.cpu(), expected, exactly=found.is_cpu)
     if wrong:
+        cached = live.statistics_folder
+        advice = "" if cached is None else f"; delete {cached} and start again"
         raise SelfCheckFailed(
             f"self-check: {wrong} of {expected.numel()} elements of {name} in memory on {found.device} are not what a "
             "merge to disk gives, so no score can be trusted; memory, the installation or a stored statistic is "
-            f"damaged{live.remedy}"
+            f"damaged{advice}"
         )
     return True
 
 
-def differing(found: torch.Tensor, expected: torch.Tensor, *, exactly: bool) -> int:
-    """Return how many elements differ: in any bit, or with `exactly` off beyond what `self_check` grants a GPU."""
+def count_mismatches(found: torch.Tensor, expected: torch.Tensor, *, exactly: bool) -> int:
+    """Return how many elements differ; all of them where shape or dtype do.
+
+    Args:
+        found: any shape.
+        expected: what it should be.
+        exactly: whether every bit counts; else elements may be off by what `self_check` grants a GPU.
+    """
     if found.shape != expected.shape or found.dtype != expected.dtype:
         return expected.numel()
     if exactly:
@@ -63,4 +72,4 @@ def differing(found: torch.Tensor, expected: torch.Tensor, *, exactly: bool) -> 
     size = expected.double().abs()
     apart = (found.double() - expected.double()).abs()
     wrong = int((~(apart <= unit * torch.maximum(size, size.mean()))).sum())
-    return wrong if wrong > STRAYS * expected.numel() else 0
+    return wrong if wrong > MAX_MISMATCH_SHARE * expected.numel() else 0

@@ -15,7 +15,7 @@ from evomerge.checkpoint import (
 )
 from evomerge.engine._build import Builder
 from evomerge.engine._tokenizer import output_tokenizer
-from evomerge.engine.plan._records import Plan
+from evomerge.engine._plan_records import Plan
 
 
 class PlannedModel(Model):

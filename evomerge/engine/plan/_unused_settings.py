@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from evomerge import methods
-from evomerge.engine.plan._records import TensorPlan
+from evomerge.engine._plan_records import TensorPlan
 from evomerge.recipe import Recipe, Setting
 
 

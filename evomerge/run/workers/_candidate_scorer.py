@@ -3,14 +3,12 @@
 import gc
 import math
 import os
-import sys
 import time
 import traceback
-from pathlib import Path
 from typing import Any
 
 from evomerge.checkpoint import Parents
-from evomerge.engine import LiveModel, make_plan, self_check
+from evomerge.engine import LiveModel, cache_folder, make_plan, self_check
 from evomerge.errors import (
     DegenerateModel,
     EvomergeError,
@@ -92,18 +90,6 @@ class CandidateScorer:
         if len(self._scorers) > SCORERS:
             del self._scorers[next(iter(self._scorers))]
         return scorer
-
-
-def cache_folder() -> Path:
-    """Return where this machine's user keeps what can be worked out again: $EVOMERGE_CACHE, else the system's place."""
-    if os.environ.get("EVOMERGE_CACHE"):
-        return Path(os.environ["EVOMERGE_CACHE"]).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "evomerge"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "evomerge" / "Cache"
-    given = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (given if given.is_absolute() else Path.home() / ".cache") / "evomerge"
 
 
 def _failure(kind: FailureKind, error: BaseException, detail: str = "") -> Failure:

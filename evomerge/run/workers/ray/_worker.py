@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evomerge.run.workers._candidate_scorer import CandidateScorer, cache_folder
+from evomerge.engine import cache_folder
+from evomerge.run.workers._candidate_scorer import CandidateScorer
 from evomerge.run.workers._protocol import Job, Outcome, WorkerSetup
 from evomerge.run.workers.ray._parent_transfer import staged
 

@@ -14,7 +14,12 @@ from evomerge.recipe import ModelRef, Recipe
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A tensor of a parent."""
+    """A tensor of a parent.
+
+    Attributes:
+        model: the parent.
+        tensor: its name there.
+    """
 
     model: ModelRef
     tensor: str
@@ -27,7 +32,9 @@ class Origin:
 class Rows:
     """How a tensor with one row for each token is brought to the output's vocabulary before the merge.
 
-    origins: this tensor in every model that may have to lend rows.
+    Attributes:
+        alignment: which row of which model each row of the output takes.
+        origins: this tensor in every model that rows may be taken from.
     """
 
     alignment: Alignment
@@ -38,8 +45,18 @@ class Rows:
 class TensorPlan:
     """How one tensor of the result is made. Equal plans make equal bytes.
 
-    gain: factor on the result. seed: of random masks. rows: None = the parents' rows as they are.
-    copied: the result is a parent's own tensor, bit for bit.
+    Attributes:
+        name: in the result.
+        method: name of the merge method.
+        models: the tensor in each input but the base, in the recipe's order.
+        base: the tensor in the base, if the method has one.
+        settings: the method's parameters here.
+        dtype: of the result.
+        shape: of the result.
+        gain: factor on the result.
+        seed: of random masks.
+        rows: how the inputs are aligned; None = the parents' rows as they are.
+        copied: whether the result is a parent's own tensor, bit for bit.
     """
 
     name: str
@@ -59,13 +76,23 @@ class TensorPlan:
         """Dtype and shape of the result."""
         return TensorInfo(self.dtype, self.shape)
 
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """The tensor in every input, the base first."""
+        return self.models if self.base is None else (self.base, *self.models)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Everything about a merge but the arithmetic.
 
-    tensors: in the order in which they are written. layers: for each block of the result, the model and block there
-    that it stands for (of its first source). notes: what the user should know, such as settings without effect.
+    Attributes:
+        recipe: what was planned.
+        tensors: in the order in which they are written.
+        layers: for each block of the result, the model and the block there that it stands for (of its first source).
+        dtype: that of most of the result's bytes.
+        config: the result's config.json.
+        notes: what the user should know, such as settings without effect.
     """
 
     recipe: Recipe
