@@ -31,9 +31,7 @@ class MethodRunner:
         self.device, self.block = device, block or methods.block_size(device)
         self._scratch: dict[torch.dtype, Scratch] = {}
 
-    def merge(
-        self, plan: TensorPlan, inputs: Inputs, statistics: Statistics, out: torch.Tensor
-    ) -> bool | torch.Tensor:
+    def merge(self, plan: TensorPlan, inputs: Inputs, statistics: Statistics, out: torch.Tensor) -> bool | torch.Tensor:
         """Write the merge of `inputs` as a plan describes it into `out`.
 
         Returns:
@@ -79,6 +77,7 @@ class Builder:
     Attributes:
         parents: the opened models.
         device: where tensors are merged.
+        keep_statistics: whether whole-tensor reductions stay in memory between calls.
         residency: where the parents' weights come from.
     """
 
@@ -104,10 +103,11 @@ class Builder:
             cache: where statistics are kept beyond this process; None = nowhere.
         """
         self.parents, self.device = parents, torch.device(device)
+        self.keep_statistics = keep_statistics
         self.residency = residency or Residency("mapped", self.device)
         self._cache = cache
         self._runner = MethodRunner(self.device, block)
-        self._statistics: OrderedDict[_StatisticsKey, Statistics] | None = OrderedDict() if keep_statistics else None
+        self._statistics: OrderedDict[_StatisticsKey, Statistics] = OrderedDict()
         self._prepared: dict[str, _PreparedMerge] = {}  # by the tensor's name in the result
         self._computed: dict[Origin, torch.Tensor] = {}  # tensors of the current merge that are in no file
         self._memory: list[torch.Tensor] = []  # for those, used again for the next merge
@@ -191,7 +191,7 @@ class Builder:
         )
         prepared = _PreparedMerge(plan, inputs, self._statistics_of(plan, inputs))
         self._prepared.pop(plan.name, None)
-        if self._statistics is not None and self.residency.keeps and plan.rows is None and not self._computed:
+        if self.keep_statistics and self.residency.keeps and plan.rows is None and not self._computed:
             self._prepared[plan.name] = prepared
         return prepared
 
@@ -219,7 +219,7 @@ class Builder:
             raise DegenerateModel(self._reason(plan))
 
     def _statistics_of(self, plan: TensorPlan, inputs: Inputs) -> Statistics:
-        if self._statistics is None:
+        if not self.keep_statistics:
             return Statistics(inputs.models, inputs.base)
         key = (plan.base, plan.models, plan.rows)
         if key in self._statistics:

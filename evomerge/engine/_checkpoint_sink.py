@@ -15,9 +15,9 @@ from evomerge.checkpoint import (
     write_json,
 )
 from evomerge.engine._build import Builder
-from evomerge.engine._tokenizer import output_tokenizer, template_of
-from evomerge.engine._residency import device_of
 from evomerge.engine._plan_records import Plan
+from evomerge.engine._residency import device_of
+from evomerge.engine._tokenizer import output_tokenizer, template_of
 
 Progress = Callable[[int, int], None]
 """Called with (bytes written so far, bytes in all)."""

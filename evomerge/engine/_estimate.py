@@ -171,4 +171,3 @@ def _least_seconds(action: Callable[[], object], device: torch.device, repeats: 
 
 def _elements(plan: TensorPlan) -> int:
     return plan.info.size_bytes // plan.dtype.itemsize
-

@@ -16,7 +16,7 @@ from evomerge.engine import (
     make_plan,
     write_folder,
 )
-from evomerge.engine._residency import needed
+from evomerge.engine._residency import memory_need
 from evomerge.recipe import ModelRef, parse_recipe
 from evomerge.testing.pico import write_pico
 
@@ -88,7 +88,7 @@ def test_adapters_stay_low_rank_and_share_their_base(crowd: dict[str, list[Any]]
     parents = Parents(refs)
     adapted = [parents[ref] for ref in refs[1:]]
     assert all(isinstance(model, AdaptedModel) and model.inner is adapted[0].inner for model in adapted)
-    base, need = parents[refs[0]], needed(parents)
+    base, need = parents[refs[0]], memory_need(parents)
     factors = sum((Path(ref.lora.path) / "adapter_model.safetensors").stat().st_size for ref in refs[1:])
     assert isinstance(base, Checkpoint) and base.size_bytes < need.parents < base.size_bytes + factors
     assert need.live == base.size_bytes
@@ -101,21 +101,22 @@ def test_each_stored_tensor_is_fetched_once_for_a_merge(
     parents = Parents(recipe.models)
     plan = next(t for t in make_plan(recipe, parents).tensors if t.name == "model.layers.1.mlp.up_proj.weight")
     builder, fetched, computed = Builder(parents, keep_statistics=True), Counter[str](), Counter[str]()
-    builder.residence.keeps = False  # as on a GPU, to which every tensor has to be copied
-    assemble, home = AdaptedModel.assemble, builder.residence._home
+    builder.residency.keeps = False  # as on a GPU, to which every tensor has to be copied
+    assemble, load = AdaptedModel.assemble, builder.residency._load
     monkeypatch.setattr(
         AdaptedModel, "assemble", lambda self, *rest: computed.update([self.name]) or assemble(self, *rest)
     )
     monkeypatch.setattr(
-        builder.residence, "_home", lambda stored: fetched.update([f"{stored.file} {stored.key}"]) or home(stored)
+        builder.residency, "_load", lambda stored: fetched.update([f"{stored.file} {stored.key}"]) or load(stored)
     )
     out = torch.empty(plan.shape, dtype=plan.dtype)
     builder.build(plan, out)
     assert set(computed.values()) == {1} and len(computed) == COUNT
     assert set(fetched.values()) == {1} and len(fetched) == 1 + 2 * COUNT  # the base's tensor and the factors
-    rooms = [room.data_ptr() for room in builder._room]
+    addresses = [memory.data_ptr() for memory in builder._memory]
     builder.build(plan, out)
-    assert [room.data_ptr() for room in builder._room] == rooms and len(rooms) == COUNT  # memory is used again
+    assert [memory.data_ptr() for memory in builder._memory] == addresses  # memory is used again
+    assert len(addresses) == COUNT
 
 
 def test_a_computed_tensor_that_is_taken_as_it_is_is_no_shared_memory(crowd: dict[str, list[Any]]) -> None:

@@ -10,25 +10,26 @@ from evomerge.checkpoint import Parents
 from evomerge.engine import (
     LiveModel,
     MemoryShare,
+    _residency,
     estimate,
     make_plan,
     tier_of,
 )
-from evomerge.engine import _residency as _residence
 from evomerge.engine._residency import (
     GIB,
-    Free,
-    Need,
+    FreeMemory,
+    MemoryNeed,
     Residency,
-    choose,
-    enough,
+    choose_tier,
+    container_bytes_left,
     free_memory,
-    needed,
+    gpu_count,
+    memory_need,
 )
 from evomerge.recipe import ModelRef, parse_recipe
 
 CPU = torch.device("cpu")
-SEVEN_B = Need(parents=56 * GIB, pinned=64 * GIB, live=14 * GIB, work=4 * GIB)
+SEVEN_B = MemoryNeed(parents=56 * GIB, pinned=64 * GIB, live=14 * GIB, work=4 * GIB)
 
 
 @pytest.mark.parametrize(
@@ -44,23 +45,23 @@ SEVEN_B = Need(parents=56 * GIB, pinned=64 * GIB, live=14 * GIB, work=4 * GIB)
     ],
 )
 def test_the_fastest_tier_that_fits_is_chosen(device: int | None, host: int, tier: str) -> None:
-    assert choose(SEVEN_B, Free(None if device is None else device * GIB, host * GIB)) == tier
+    assert choose_tier(SEVEN_B, FreeMemory(None if device is None else device * GIB, host * GIB)) == tier
 
 
 def test_small_gpus_keep_room_for_evaluation() -> None:
-    need = Need(parents=4 * GIB, pinned=4 * GIB, live=1 * GIB, work=0)
-    assert choose(need, Free(7 * GIB, 99 * GIB)) == "device"
-    assert choose(need, Free(7 * GIB - 1, 99 * GIB)) == "pinned"
+    need = MemoryNeed(parents=4 * GIB, pinned=4 * GIB, live=1 * GIB, work=0)
+    assert choose_tier(need, FreeMemory(7 * GIB, 99 * GIB)) == "device"
+    assert choose_tier(need, FreeMemory(7 * GIB - 1, 99 * GIB)) == "pinned"
 
 
 @pytest.mark.parametrize(("free", "count"), [([90], 1), ([90, 90], 1), ([50, 50, 50], 2), ([24, 24], 2), ([80, 1], 2)])
 def test_as_many_gpus_as_it_takes(free: list[int], count: int) -> None:
-    assert enough(SEVEN_B, [each * GIB for each in free]) == count
+    assert gpu_count(SEVEN_B, [each * GIB for each in free]) == count
 
 
 def test_bytes_are_counted_once(pico: dict[str, Path]) -> None:
-    one = needed(Parents([ModelRef(str(pico["one"]))]))
-    three = needed(Parents([ModelRef(str(pico[name])) for name in ("base", "one", "two")]))
+    one = memory_need(Parents([ModelRef(str(pico["one"]))]))
+    three = memory_need(Parents([ModelRef(str(pico[name])) for name in ("base", "one", "two")]))
     model = Parents([ModelRef(str(pico["one"]))])[ModelRef(str(pico["one"]))]
     assert one.parents == one.live == model.size_bytes
     assert three.parents == 3 * one.parents and three.live == one.live and three.work == 3 * one.work
@@ -75,12 +76,12 @@ def test_this_machine_is_measured(pico: dict[str, Path]) -> None:
 
 def test_a_container_has_less(tmp_path: Path) -> None:
     (tmp_path / "memory.max").write_text("max\n")
-    assert _residence._left_of_container(tmp_path) > 1 << 50
+    assert container_bytes_left(tmp_path) > 1 << 50
     (tmp_path / "memory.max").write_text("8000\n")
     (tmp_path / "memory.current").write_text("5000\n")
     (tmp_path / "memory.stat").write_text("anon 3000\nfile 2000\n")
-    assert _residence._left_of_container(tmp_path) == 5000
-    assert _residence._left_of_container(tmp_path / "absent") > 1 << 50
+    assert container_bytes_left(tmp_path) == 5000
+    assert container_bytes_left(tmp_path / "absent") > 1 << 50
 
 
 def document(pico: dict[str, Path], weight: float = 0.4) -> dict[str, Any]:
@@ -95,12 +96,12 @@ def document(pico: dict[str, Path], weight: float = 0.4) -> dict[str, Any]:
 
 def test_streaming_changes_no_bit(pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    advise = _residence._read_pages
-    monkeypatch.setattr(_residence, "_read_pages", lambda view: asked.append(view.numel()) or advise(view))
+    advise = _residency._read_pages
+    monkeypatch.setattr(_residency, "_read_pages", lambda view: asked.append(view.numel()) or advise(view))
     recipes = [parse_recipe(document(pico, weight)) for weight in (0.4, 0.6)]
     states = []
-    for free in (Free(None, 1 << 40), Free(None, 1000)):
-        monkeypatch.setattr(_residence, "free_memory", lambda *_, free=free: free)
+    for free in (FreeMemory(None, 1 << 40), FreeMemory(None, 1000)):
+        monkeypatch.setattr(_residency, "free_memory", lambda *_, free=free: free)
         parents = Parents(recipes[0].models)
         live = LiveModel(parents)
         assert live.tier == ("mapped" if free.host > 1000 else "streamed")
@@ -108,7 +109,7 @@ def test_streaming_changes_no_bit(pico: dict[str, Path], monkeypatch: pytest.Mon
             live.apply(make_plan(recipe, parents))
         states.append({name: tensor.clone() for name, tensor in live.model.state_dict().items()})
     assert all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
-    reader = live._builders[CPU].residence._reader
+    reader = live._builders[CPU].residency._reader
     assert reader is not None
     reader.shutdown()  # it has read all it was asked for
     plan = make_plan(recipes[0], parents)
@@ -116,7 +117,7 @@ def test_streaming_changes_no_bit(pico: dict[str, Path], monkeypatch: pytest.Mon
 
 
 class FakeGpu:
-    """Stands in for torch.cuda where there is none: streams that do nothing, memory that is the processor's."""
+    """Stands in for torch.cuda where there is none: streams that do nothing, memory that is the CPU's."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         self.waited: list[Any] = []
@@ -145,20 +146,20 @@ class FakeGpu:
         monkeypatch.setattr(torch.Tensor, "record_stream", lambda tensor, stream: None)
 
 
-def test_pinned_tensors_travel_ahead_and_are_let_go(pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pinned_tensors_are_prefetched_and_released(pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = FakeGpu(monkeypatch)
     model = Parents([ModelRef(str(pico["one"]))])[ModelRef(str(pico["one"]))]
     first, second, *_ = (model.stored(name)[0] for name in model.tensors)
-    residence = Residency("pinned", CPU)
-    residence.keeps = False  # as on a GPU
-    residence.ahead([first])
-    residence.ahead([first])
-    assert torch.equal(residence.tensor(first), first.read()) and gpu.waited == ["arrival"]
-    assert residence.tensor(first) is residence.tensor(first)  # one copy a merge
-    assert torch.equal(residence.tensor(second), second.read()) and gpu.waited == ["arrival"]
-    pinned = residence._kept[first]
-    residence.release()
-    assert not residence._here and not residence._coming and residence._kept[first] is pinned
+    residency = Residency("pinned", CPU)
+    residency.keeps = False  # as on a GPU
+    residency.prefetch([first])
+    residency.prefetch([first])
+    assert torch.equal(residency.tensor(first), first.read()) and gpu.waited == ["arrival"]
+    assert residency.tensor(first) is residency.tensor(first)  # one copy a merge
+    assert torch.equal(residency.tensor(second), second.read()) and gpu.waited == ["arrival"]
+    pinned = residency._resident[first]
+    residency.release()
+    assert not residency._copies and not residency._arriving and residency._resident[first] is pinned
 
 
 def test_the_estimate_is_of_the_right_size(pico: dict[str, Path]) -> None:
@@ -185,10 +186,10 @@ def test_streaming_is_estimated_at_the_pace_of_the_disk(pico: dict[str, Path], m
     recipe = parse_recipe(document(pico))
     parents = Parents(recipe.models)
     plan = make_plan(recipe, parents)
-    monkeypatch.setattr(_residence, "free_memory", lambda *_: Free(None, 1000))
-    monkeypatch.setattr(_estimate, "_disk_rate", lambda file: 1000.0)
+    monkeypatch.setattr(_residency, "free_memory", lambda *_: FreeMemory(None, 1000))
+    monkeypatch.setattr(_estimate, "disk_bytes_per_second", lambda file: 1000.0)
     found = estimate(parents, plan)
-    assert found == ("streamed", pytest.approx(needed(parents).parents / 1000, rel=0.01))
+    assert found == ("streamed", pytest.approx(memory_need(parents).parents / 1000, rel=0.01))
 
 
 def test_nothing_to_merge_takes_no_time(pico: dict[str, Path]) -> None:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan, self_check
 from evomerge.engine import _statistics_cache as stores
-from evomerge.engine.live._self_check import differing
+from evomerge.engine.live._self_check import count_mismatches
 from evomerge.errors import EvomergeError, SelfCheckFailed
 from evomerge.recipe import parse_recipe
 from evomerge.testing.pico import write_pico
@@ -61,7 +61,7 @@ def test_wrong_statistics_are_found(pico: dict[str, Path], tmp_path: Path) -> No
         known = load_file(path)
         for name in known:
             known[name][0] *= 1.5  # thresholds
-        stores._write(path, known)
+        stores.write_statistics(path, known)
     assert paths and self_check(live, plan, "worker")  # what was made before is sound
     live, plan = applied(document(pico), tmp_path)
     with pytest.raises(SelfCheckFailed, match=f"delete {tmp_path} and start again"):
@@ -100,12 +100,12 @@ def test_experts_are_compared_where_they_are_fused(tmp_path: Path) -> None:
 def test_a_gpu_may_be_off_by_a_unit() -> None:
     expected = torch.linspace(0.5, 2, 20_000).bfloat16()
     bits = expected.view(torch.int16)
-    assert differing((bits + 1).view(torch.bfloat16), expected, exactly=False) == 0
-    assert differing((bits + 1).view(torch.bfloat16), expected, exactly=True) == 20_000
-    assert differing((bits + 3).view(torch.bfloat16), expected, exactly=False) > 10_000
+    assert count_mismatches((bits + 1).view(torch.bfloat16), expected, exactly=False) == 0
+    assert count_mismatches((bits + 1).view(torch.bfloat16), expected, exactly=True) == 20_000
+    assert count_mismatches((bits + 3).view(torch.bfloat16), expected, exactly=False) > 10_000
     stray = expected.clone()
     stray[7] = 40.0
-    assert differing(stray, expected, exactly=False) == 0
+    assert count_mismatches(stray, expected, exactly=False) == 0
     stray[:5] = float("nan")
-    assert differing(stray, expected, exactly=False) == 6
-    assert differing(expected[:5], expected, exactly=False) == 20_000
+    assert count_mismatches(stray, expected, exactly=False) == 6
+    assert count_mismatches(expected[:5], expected, exactly=False) == 20_000

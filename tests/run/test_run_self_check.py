@@ -1,6 +1,5 @@
 """A worker whose models are wrong ends the run; a sound one stores statistics that later runs find."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ def test_wrong_models_end_the_run(
 
     def wrong(self: Builder, plan: Any, out: torch.Tensor) -> None:
         build(self, plan, out)
-        if self._known is not None:
+        if self.keep_statistics:
             out.view(-1)[0] += 1
 
     monkeypatch.setattr(Builder, "build", wrong)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import nn
 
 from evomerge.checkpoint import Parents, Tokenizer
 from evomerge.engine._build import Builder

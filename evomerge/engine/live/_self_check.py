@@ -5,9 +5,9 @@ import hashlib
 import torch
 
 from evomerge.engine._build import Builder
+from evomerge.engine._plan_records import Plan
 from evomerge.engine.live._model import LiveModel
 from evomerge.engine.plan._planner import make_plan
-from evomerge.engine._plan_records import Plan
 from evomerge.errors import SelfCheckFailed
 
 MAX_MISMATCH_SHARE = 1e-4  # of a tensor's elements; where a sign depends on a last bit, a GPU may decide otherwise

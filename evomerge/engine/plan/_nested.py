@@ -14,8 +14,8 @@ from evomerge.checkpoint import (
     Tokenizer,
 )
 from evomerge.engine._build import Builder
-from evomerge.engine._tokenizer import output_tokenizer
 from evomerge.engine._plan_records import Plan
+from evomerge.engine._tokenizer import output_tokenizer
 
 
 class PlannedModel(Model):

@@ -9,11 +9,11 @@ from evomerge.checkpoint import (
     set_vocabulary,
     untie,
 )
+from evomerge.engine._plan_records import Plan, TensorPlan
 from evomerge.engine._tokenizer import Vocabulary, vocabulary
 from evomerge.engine.plan._config_checks import check_order
 from evomerge.engine.plan._nested import PlannedModel
 from evomerge.engine.plan._output_order import OutputOrder
-from evomerge.engine._plan_records import Plan, TensorPlan
 from evomerge.engine.plan._tensor import TensorPlanner
 from evomerge.engine.plan._unused_settings import without_effect
 from evomerge.errors import MergeFailed

@@ -12,9 +12,9 @@ from evomerge.checkpoint import (
     is_vocabulary,
 )
 from evomerge.engine._alignment import Alignment
+from evomerge.engine._plan_records import Origin, Rows, TensorPlan
 from evomerge.engine.plan._absent import without_absent
 from evomerge.engine.plan._output_order import OutputSite
-from evomerge.engine._plan_records import Origin, Rows, TensorPlan
 from evomerge.engine.plan._settings import settings_at
 from evomerge.errors import MergeFailed
 from evomerge.methods import Method, Settings
