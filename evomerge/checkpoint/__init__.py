@@ -1,26 +1,28 @@
-"""Models on disk: reading by mapped safetensors, streaming writes, names <-> blocks, configs, tokenizers, the hub.
+"""Models on disk: reading mapped safetensors, streaming writes, names <-> blocks, configs, tokenizers, adapters, hub.
 
-This room knows files, tensor names and architectures' conventions; it refuses to know what a merge computes.
+This package knows files, tensor names and architectures' conventions. It must not import `engine` or anything above
+it: what a merge computes is not decided here. Every file is read without trust: what a foreign folder holds is
+data, refused in one sentence where it makes no sense, and never run.
 """
 
-from evomerge.checkpoint._atomic_folder import SafetensorsWriter, atomic_folder
+from evomerge.checkpoint._adapter import AdaptedModel, Adapter
+from evomerge.checkpoint._async_writer import STAGE_BYTES, STAGE_COUNT, SYNC_BYTES, AsyncWriter
+from evomerge.checkpoint._atomic_folder import atomic_folder, refuse_existing
 from evomerge.checkpoint._card import CardParent, card_parents, derived_card, model_card
-from evomerge.checkpoint._chat import chat_template, write_chat_template
-from evomerge.checkpoint._config import (
-    config_object,
-    merged_config,
-    set_vocabulary,
-    untie,
-)
-from evomerge.checkpoint._folder import CODES, DTYPES, Checkpoint
+from evomerge.checkpoint._config import config_object, merged_config, set_vocabulary, untie
+from evomerge.checkpoint._folder import Checkpoint
 from evomerge.checkpoint._hub import Upload, plan_upload, push
+from evomerge.checkpoint._json import write_json
 from evomerge.checkpoint._layout import (
+    NORMED_OUTPUTS,
+    PLAIN_OUTPUT_FAMILIES,
     SHIFTED_NORM_FAMILIES,
     Layout,
     TensorSite,
     is_block_output,
+    module_names,
 )
-from evomerge.checkpoint._model import Model, StoredTensor, TensorInfo
+from evomerge.checkpoint._model import Model, Outline, StoredTensor, TensorInfo
 from evomerge.checkpoint._names import is_optional, is_tied_copy, is_vocabulary
 from evomerge.checkpoint._resolve import (
     MODEL_FILES,
@@ -29,27 +31,28 @@ from evomerge.checkpoint._resolve import (
     open_model,
     resolve_model,
 )
-from evomerge.checkpoint._tokenizer import Tokenizer
-from evomerge.checkpoint._union import NewToken
-from evomerge.checkpoint._writer import (
-    SHARD_BYTES,
-    CheckpointWriter,
-    refuse_existing,
-    write_json,
-)
+from evomerge.checkpoint._writer import SHARD_BYTES, CheckpointWriter, SafetensorsWriter
+from evomerge.checkpoint.tokenizer import NewToken, Tokenizer, chat_template, write_chat_template
 
 __all__ = [
-    "CODES",
-    "DTYPES",
     "MODEL_FILES",
+    "NORMED_OUTPUTS",
+    "PLAIN_OUTPUT_FAMILIES",
     "SHARD_BYTES",
     "SHIFTED_NORM_FAMILIES",
+    "STAGE_BYTES",
+    "STAGE_COUNT",
+    "SYNC_BYTES",
+    "AdaptedModel",
+    "Adapter",
+    "AsyncWriter",
     "CardParent",
     "Checkpoint",
     "CheckpointWriter",
     "Layout",
     "Model",
     "NewToken",
+    "Outline",
     "Parents",
     "ResolvedModel",
     "SafetensorsWriter",
@@ -69,6 +72,7 @@ __all__ = [
     "is_vocabulary",
     "merged_config",
     "model_card",
+    "module_names",
     "open_model",
     "plan_upload",
     "push",

@@ -5,18 +5,18 @@ embeddings alone rounds twice).
 """
 
 import hashlib
-import json
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
-from evomerge.checkpoint._folder import DTYPES, Checkpoint
+from evomerge.checkpoint._folder import Checkpoint, open_safetensors, tensor_info
+from evomerge.checkpoint._json import read_json_object
 from evomerge.checkpoint._model import Model, StoredTensor, TensorInfo
 from evomerge.checkpoint._names import is_head
 from evomerge.errors import InvalidInput, RefusedForSafety
@@ -24,12 +24,12 @@ from evomerge.errors import InvalidInput, RefusedForSafety
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PART = re.compile(r"^(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?$")
 _PREFIX = "base_model.model."
-_BLOCK = (
-    1 << 19
-)  # elements of a product worked on at a time on a CPU: fresh memory for all of it takes eight times longer
+# Elements of a product computed at a time on a CPU: fresh memory for all of it takes eight times longer.
+_BLOCK_ELEMENTS = 1 << 19
+_DEFAULT_ALPHA = 8.0  # of PEFT's LoraConfig
 
-# Settings under which W + scale * B A is not the fine-tuned weight, and what to call them in a message.
-_REFUSED = {
+# Settings under which W + scale * B A is not the fine-tuned weight -> their names in a message.
+_REFUSED_SETTINGS = {
     "use_dora": "DoRA",
     "use_qalora": "QA-LoRA",
     "lora_bias": "a bias inside LoRA",
@@ -44,20 +44,40 @@ _CHANGES_BASE = re.compile(r"pissa|olora|corda|loftq|lora_ga", re.IGNORECASE)  #
 
 @dataclass
 class _Pair:
-    """Names of the two factors of one weight. transposed: the weight is stored input by output."""
+    """The two factors of one weight.
 
-    scale: float
+    Attributes:
+        transposed: whether the weight is stored (inputs, outputs).
+        scale: factor on the product B A.
+        a: stored name of A, (rank, columns).
+        b: stored name of B, (rows, rank).
+    """
+
     transposed: bool
+    scale: float = 0.0
     a: str = ""
     b: str = ""
-    embedding: bool = field(default=False)
 
 
 class Adapter:
-    """An opened PEFT folder: which modules it changes and by what."""
+    """An opened PEFT folder: which modules it changes and by what.
+
+    Attributes:
+        folder: where it is.
+        name: as the user calls it.
+        commit: of the Hugging Face Hub, if it came from there.
+        config: what adapter_config.json says.
+        modules: names of the modules whose weights get a delta.
+        replaced: name of a weight -> stored name of what replaces it.
+    """
 
     def __init__(self, folder: Path, name: str, commit: str | None = None):
-        """Open the folder; `commit` of the hub, if it came from there.
+        """Open the folder.
+
+        Args:
+            folder: of a PEFT adapter.
+            name: as the user calls it, for messages.
+            commit: of the Hugging Face Hub, if it came from there.
 
         Raises:
             InvalidInput: not a LoRA, a kind of it that is no sum of weights, or damaged.
@@ -66,15 +86,20 @@ class Adapter:
         self.folder, self.name, self.commit = folder, name, commit
         self.config = _read_config(folder, name)
         self._file = _open_weights(folder, name)
-        self.pairs: dict[str, _Pair] = {}
+        self._pairs: dict[str, _Pair] = {}
         self.replaced: dict[str, str] = {}
         for key in self._file.keys():  # noqa: SIM118
-            self._sort(key)
-        broken = [module for module, pair in self.pairs.items() if not (pair.a and pair.b)]
-        if broken:
-            raise InvalidInput(f"{name}: {broken[0]} has only one of its two LoRA factors; copy the adapter again")
+            self._add_tensor(key)
+        for module, pair in self._pairs.items():
+            self._check_pair(module, pair)
+            pair.scale = self._scale(module, rank=self._shape(pair.a)[0])
 
-    def _sort(self, key: str) -> None:
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Names of the modules whose weights get a delta."""
+        return tuple(self._pairs)
+
+    def _add_tensor(self, key: str) -> None:
         """Note one stored tensor: a factor, or a weight that replaces the model's own."""
         plain = key.removeprefix(_PREFIX).replace(".default.", ".")
         if "lora_magnitude_vector" in key:
@@ -86,51 +111,79 @@ class Adapter:
                 raise InvalidInput(f"{self.name}: {key} is a kind of LoRA tensor that is not known here")
             self.replaced[target] = key
             return
-        module, embedding = match["module"], bool(match["embedding"])
-        pair = self.pairs.setdefault(module, _Pair(0.0, embedding or bool(self.config.get("fan_in_fan_out"))))
-        pair.embedding = embedding
+        transposed = bool(match["embedding"]) or bool(self.config.get("fan_in_fan_out"))
+        pair = self._pairs.setdefault(match["module"], _Pair(transposed))
         if match["side"] == "A":
-            pair.a, pair.scale = key, self._scale(module, self._file.get_slice(key).get_shape()[0])
+            pair.a = key
         else:
             pair.b = key
 
+    def _check_pair(self, module: str, pair: _Pair) -> None:
+        if not (pair.a and pair.b):
+            raise InvalidInput(f"{self.name}: {module} has only one of its two LoRA factors; copy the adapter again")
+        a, b = self._shape(pair.a), self._shape(pair.b)
+        if max(len(a), len(b)) > 2:
+            raise InvalidInput(f"{self.name}: {module} is a convolution, whose LoRA is not supported")
+        if len(a) != 2 or len(b) != 2 or a[0] != b[1] or not a[0]:
+            raise InvalidInput(
+                f"{self.name}: the LoRA factors of {module} are {list(a)} and {list(b)}, expected [rank, columns] and "
+                "[rows, rank]; copy the adapter again"
+            )
+
     def _scale(self, module: str, rank: int) -> float:
         """Return alpha / r, or alpha / sqrt(r) for rank-stabilized LoRA (Kalajdzievski 2023)."""
-        alpha = float(self.config.get("lora_alpha", 8))
-        for pattern, own in (self.config.get("alpha_pattern") or {}).items():
-            if re.match(rf"(.*\.)?({pattern})$", module):
-                alpha = float(own)
+        alpha = self.config.get("lora_alpha", _DEFAULT_ALPHA)
+        for pattern, own in self._alpha_patterns:
+            if pattern.match(module):
+                alpha = own
                 break
-        return alpha / (rank**0.5 if self.config.get("use_rslora") else rank)
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+            raise InvalidInput(f"{self.folder / CONFIG}: the alpha of {module} is {alpha!r}, expected a finite number")
+        return float(alpha) / (rank**0.5 if self.config.get("use_rslora") else rank)
+
+    @cached_property
+    def _alpha_patterns(self) -> list[tuple[re.Pattern[str], Any]]:
+        """Patterns of modules with an alpha of their own, as PEFT reads them."""
+        patterns = self.config.get("alpha_pattern") or {}
+        try:
+            return [(re.compile(rf"(.*\.)?({pattern})$"), own) for pattern, own in patterns.items()]
+        except (re.error, AttributeError, RecursionError, OverflowError) as error:
+            raise InvalidInput(
+                f"{self.folder / CONFIG}: alpha_pattern is no mapping of patterns to numbers ({error})"
+            ) from None
+
+    def _shape(self, key: str) -> tuple[int, ...]:
+        return tuple(self._file.get_slice(key).get_shape())
 
     def factors(self, module: str) -> tuple[StoredTensor, StoredTensor]:
         """Return the two factors, A (rank, columns) and B (rows, rank), of a module's delta.
 
-        Raises:
-            InvalidInput: they are those of a convolution.
+        Args:
+            module: one of `modules`.
         """
-        pair = self.pairs[module]
-        return self._factor(module, pair.a), self._factor(module, pair.b)
+        pair = self._pairs[module]
+        return self._stored(pair.a), self._stored(pair.b)
 
-    def _factor(self, module: str, key: str) -> StoredTensor:
-        if len(self._file.get_slice(key).get_shape()) != 2:
-            raise InvalidInput(f"{self.name}: {module} is a convolution, whose LoRA is not supported")
-        return self._stored(key)
+    def _info(self, key: str) -> TensorInfo:
+        return tensor_info(self._file.get_slice(key), key, self.folder / WEIGHTS)
 
     def _stored(self, key: str) -> StoredTensor:
-        piece = self._file.get_slice(key)
-        info = TensorInfo(DTYPES[piece.get_dtype()], tuple(piece.get_shape()))
-        return StoredTensor(self.folder / WEIGHTS, key, info.size_bytes, partial(self._file.get_tensor, key))
+        read = partial(self._file.get_tensor, key)
+        return StoredTensor(self.folder / WEIGHTS, key, self._info(key).size_bytes, read)
 
     def add(self, module: str, a: torch.Tensor, b: torch.Tensor, own: torch.Tensor, out: torch.Tensor) -> None:
         """Write own + scale * B A, laid out as the weight is stored, into `out`.
 
         Args:
-            a, b: the factors. own: (rows, columns) the weight. out: of its shape and dtype.
+            module: one of `modules`.
+            a: (rank, columns), the first factor.
+            b: (rows, rank), the second factor.
+            own: (rows, columns), the weight; (columns, rows) where it is stored transposed.
+            out: of the weight's shape and dtype; is overwritten.
         """
-        pair = self.pairs[module]
+        pair = self._pairs[module]
         left, right = (a.float().T, b.float().T) if pair.transposed else (b.float(), a.float())
-        rows = max(16, _BLOCK // max(1, right.shape[1])) if own.is_cpu else own.shape[0]
+        rows = max(16, _BLOCK_ELEMENTS // max(1, right.shape[1])) if own.is_cpu else own.shape[0]
         work = torch.empty(min(rows, own.shape[0]), right.shape[1], device=own.device)
         for start in range(0, own.shape[0], rows):
             end = min(start + rows, own.shape[0])
@@ -138,19 +191,30 @@ class Adapter:
             out[start:end].copy_(product.mul_(pair.scale).add_(own[start:end]))
 
     def shape(self, module: str) -> tuple[int, ...]:
-        """Return the shape of a module's delta."""
-        pair = self.pairs[module]
-        rows, columns = self._file.get_slice(pair.b).get_shape()[0], self._file.get_slice(pair.a).get_shape()[-1]
+        """Return the shape of a module's delta, laid out as the weight is stored.
+
+        Args:
+            module: one of `modules`.
+        """
+        pair = self._pairs[module]
+        rows, columns = self._shape(pair.b)[0], self._shape(pair.a)[1]
         return (columns, rows) if pair.transposed else (rows, columns)
 
     def replacement(self, target: str) -> StoredTensor:
-        """Return the weight that replaces the model's own."""
+        """Return the weight that replaces the model's own.
+
+        Args:
+            target: one of `replaced`.
+        """
         return self._stored(self.replaced[target])
 
     def replacement_info(self, target: str) -> TensorInfo:
-        """Return dtype and shape of a replacement."""
-        piece = self._file.get_slice(self.replaced[target])
-        return TensorInfo(DTYPES[piece.get_dtype()], tuple(piece.get_shape()))
+        """Return dtype and shape of a replacement.
+
+        Args:
+            target: one of `replaced`.
+        """
+        return self._info(self.replaced[target])
 
     @cached_property
     def digest(self) -> str:
@@ -161,10 +225,20 @@ class Adapter:
 
 
 class AdaptedModel(Model):
-    """A model whose tensors are read through a LoRA adapter. Only the tensor that is asked for is ever computed."""
+    """A model whose tensors are read through a LoRA adapter. Only the tensors that are read are computed.
+
+    Attributes:
+        inner: the model without the adapter.
+        adapter: what changes it.
+    """
 
     def __init__(self, inner: Checkpoint, adapter: Adapter, name: str):
         """Match the adapter's modules to the model's tensors.
+
+        Args:
+            inner: the model.
+            adapter: its adapter.
+            name: of both together, as the user calls them.
 
         Raises:
             InvalidInput: the adapter is for another model: a name or a shape does not fit.
@@ -172,7 +246,7 @@ class AdaptedModel(Model):
         self.inner, self.adapter, self.name = inner, adapter, name
         self.folder, self.config, self.commit = inner.folder, dict(inner.config), inner.commit
         self._stored_of: dict[str, tuple[StoredTensor, ...]] = {}
-        self._deltas = {self._own_name(f"{module}.weight", module): module for module in adapter.pairs}
+        self._deltas = {self._own_name(f"{module}.weight", module): module for module in adapter.modules}
         self._replaced = {self._replaced_name(target): target for target in adapter.replaced}
         for tensor, module in self._deltas.items():
             found, expected = adapter.shape(module), self.tensors[tensor].shape
@@ -198,7 +272,7 @@ class AdaptedModel(Model):
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
-        """The model's, with the shapes of what the adapter replaces."""
+        """The model's tensors, with the shapes of what the adapter replaces."""
         found = dict(self.inner.tensors)
         for name, target in self._replaced.items():
             info = self.adapter.replacement_info(target)
@@ -221,7 +295,7 @@ class AdaptedModel(Model):
         return self._stored_of[name]
 
     def assemble(self, name: str, parts: Sequence[torch.Tensor], out: torch.Tensor | None = None) -> torch.Tensor:
-        """Return a tensor with the adapter applied, in the model's dtype."""
+        """Return a tensor with the adapter applied, in the model's dtype (see `Model.assemble`)."""
         own = parts[0]
         if name in self._replaced:
             own = own.to(self.tensors[name].dtype)
@@ -242,14 +316,12 @@ class AdaptedModel(Model):
 
 def _read_config(folder: Path, name: str) -> dict[str, Any]:
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        config = read_json_object(folder / CONFIG)
     except FileNotFoundError:
         raise InvalidInput(f"{name}: no {CONFIG} in {folder}; expected a PEFT adapter") from None
-    except (OSError, ValueError) as error:
-        raise InvalidInput(f"{folder / CONFIG}: is not valid JSON ({error})") from None
     if config.get("peft_type") != "LORA":
         raise InvalidInput(f"{name}: is a {config.get('peft_type')} adapter, expected LORA")
-    for key, what in _REFUSED.items():
+    for key, what in _REFUSED_SETTINGS.items():
         if config.get(key):
             raise InvalidInput(f"{name}: uses {what}, which cannot be applied here; merge it into its model with PEFT")
     if _CHANGES_BASE.search(str(config.get("init_lora_weights", ""))):
@@ -257,15 +329,11 @@ def _read_config(folder: Path, name: str) -> dict[str, Any]:
             f"{name}: was initialized by {config['init_lora_weights']}, which changes the base as well; convert it to "
             "a plain LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion) first"
         )
-    found: dict[str, Any] = config
-    return found
+    return config
 
 
 def _open_weights(folder: Path, name: str) -> Any:
     path = folder / WEIGHTS
     if not path.exists() and (folder / "adapter_model.bin").exists():
         raise RefusedForSafety(f"{name}: holds adapter_model.bin, a pickle that can run code; save it as safetensors")
-    try:
-        return safe_open(path, framework="pt", device="cpu")
-    except (SafetensorError, OSError) as error:
-        raise InvalidInput(f"{path}: is missing or damaged ({error}); copy the adapter again") from None
+    return open_safetensors(path, name)

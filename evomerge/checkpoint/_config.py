@@ -1,4 +1,4 @@
-"""The config and tokenizer files of a merged model, taken from its donor."""
+"""The config of a merged model, taken from its config source and made true for its blocks."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,81 +9,112 @@ from typing import Any
 
 import torch
 
-from evomerge.checkpoint._model import Model
-from evomerge.errors import MergeFailed
+from evomerge.checkpoint._model import DEPTH_KEYS, Model
+from evomerge.errors import MergeFailed, first_line
 
-_LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # Lists of the numbers of some blocks, not one entry a block.
-_LAYER_NUMBERS = ("mlp_only_layers", "moe_layers", "full_attn_idxs", "attn_layer_indices")
-_LEADING = ("first_k_dense_replace",)  # how many of the first blocks are of another kind
-_BY_RULE = ("layer_types", "no_rope_layers")  # lists that a config may leave to a rule by the block's number
-_EXTRA = "num_nextn_predict_layers"  # blocks behind the stack that predict further tokens (DeepSeek-V3, GLM-4.5)
+_LAYER_NUMBER_KEYS = ("mlp_only_layers", "moe_layers", "full_attn_idxs", "attn_layer_indices")
+_LEADING_KEYS = ("first_k_dense_replace",)  # how many of the first blocks are of another kind
+_RULE_KEYS = ("layer_types", "no_rope_layers")  # lists that a config may leave to a rule by the block's number
+EXTRA_KEY = "num_nextn_predict_layers"  # blocks after the stack that predict further tokens (DeepSeek-V3, GLM-4.5)
 
 
-def merged_config(donor: Model, layers: Sequence[tuple[Model, int]], dtype: torch.dtype) -> dict[str, Any]:
-    """Return the donor's config for a model of these blocks.
+def merged_config(source: Model, layers: Sequence[tuple[Model, int]], dtype: torch.dtype) -> dict[str, Any]:
+    """Return the config of a model of these blocks.
 
     Args:
-        layers: for each block of the result, a model and the number of the block there that it stands for.
+        source: whose config it is, but for what follows from the blocks.
+        layers: for each block of the result, a model and the number of the block there that it corresponds to.
         dtype: of the weights.
     """
-    config = deepcopy(donor.config)
+    config = deepcopy(source.config)
     config.pop("auto_map", None)  # it names code, which is never copied
     text = config.get("text_config", config)
     stack = [(model, index) for model, index in layers if index < _stated_depth(model)]
-    _set_depth(text, donor, stack, len(layers))
-    if [index for _, index in stack] == list(range(_stated_depth(donor))):
-        said = {id(model): model.text_config for model, _ in stack}
+    _set_depth(text, source, stack, len(layers))
+    if [index for _, index in stack] == list(range(_stated_depth(source))):
+        stated = {id(model): model.text_config for model, _ in stack}
     else:
-        text.update(_unsaid(donor))
-        said = {id(model): {**_unsaid(model), **model.text_config} for model, _ in stack}
+        text.update(_implied_lists(source))
+        stated = {id(model): {**_implied_lists(model), **model.text_config} for model, _ in stack}
     for key, value in list(text.items()):
-        if key in _LAYER_NUMBERS and isinstance(value, list):
-            text[key] = [i for i, (model, index) in enumerate(stack) if index in said[id(model)].get(key, value)]
-        elif key in _LEADING and isinstance(value, int):
-            text[key] = sum(index < said[id(model)].get(key, value) for model, index in stack)
-        elif isinstance(value, list) and value and len(value) == _stated_depth(donor) and key != "architectures":
+        if key == "architectures" or not stack:
+            continue
+        own = [(index, model, stated[id(model)].get(key, value)) for model, index in stack]
+        if key in _LAYER_NUMBER_KEYS and isinstance(value, list):
+            _check_kind(key, own, list)
+            text[key] = [i for i, (index, _, numbers) in enumerate(own) if index in numbers]
+        elif key in _LEADING_KEYS and isinstance(value, int):
+            _check_kind(key, own, int)
+            text[key] = sum(index < count for index, _, count in own)
+        elif isinstance(value, list) and value and len(value) == _stated_depth(source):
             # One entry a block, such as layer_types: each block brings its own along.
-            text[key] = [said[id(model)].get(key, value)[index] for model, index in stack]
+            _check_kind(key, own, list)
+            text[key] = [entries[index] for index, _, entries in own]
     name = str(dtype).removeprefix("torch.")
     config["torch_dtype" if "torch_dtype" in config else "dtype"] = name
     return config
 
 
-def _set_depth(text: dict[str, Any], donor: Model, stack: Sequence[tuple[Model, int]], blocks: int) -> None:
-    depth = _stated_depth(donor)
-    for key in _LAYER_KEYS:
+def _check_kind(key: str, own: Sequence[tuple[int, Model, Any]], kind: type) -> None:
+    """Raise MergeFailed unless all models state a value of one kind, and lists with an entry for each block.
+
+    Args:
+        key: of the config.
+        own: for each block of the result, its number in its model, the model and the value that its config states.
+        kind: that the value of the config source has.
+    """
+    for index, model, value in own:
+        if not isinstance(value, kind):
+            raise MergeFailed(
+                f"{model.folder / 'config.json'}: {key}: found {type(value).__name__}, expected {kind.__name__} as in "
+                "the model that gives the config"
+            )
+        if isinstance(value, list) and key not in _LAYER_NUMBER_KEYS and index >= len(value):
+            raise MergeFailed(
+                f"{model.folder / 'config.json'}: {key}: found {len(value)} entries, expected one for each block"
+            )
+
+
+def _set_depth(text: dict[str, Any], source: Model, stack: Sequence[tuple[Model, int]], blocks: int) -> None:
+    depth = _stated_depth(source)
+    for key in DEPTH_KEYS:
         if text.get(key) == depth:  # an encoder's depth is another number
             text[key] = len(stack)
-    if _EXTRA in text and donor.layout.num_layers > depth:
-        text[_EXTRA] = blocks - len(stack)
+    if EXTRA_KEY in text and source.layout.num_layers > depth:
+        text[EXTRA_KEY] = blocks - len(stack)
 
 
 def _stated_depth(model: Model) -> int:
-    """Return the number of blocks that the config speaks of: the files may hold more behind them, for other uses."""
+    """Return the number of blocks that the config states: the files may hold more after them, for other uses."""
     stored = model.layout.num_layers
-    extra = model.text_config.get(_EXTRA) or 0
-    stated = next((model.text_config[key] for key in _LAYER_KEYS if key in model.text_config), stored)
+    extra = model.text_config.get(EXTRA_KEY) or 0
+    stated = next((model.text_config[key] for key in DEPTH_KEYS if model.text_config.get(key) is not None), stored)
     return int(stated) if stored - extra <= stated < stored else stored
 
 
-def _unsaid(model: Model) -> dict[str, list[Any]]:
+def _implied_lists(model: Model) -> dict[str, list[Any]]:
     """Return the lists with one entry a block that config.json leaves to its family's rule, such as "every second"."""
     try:
         described = config_object(model.config).get_text_config().to_dict()
     except MergeFailed:
         return {}
-    return {key: described[key] for key in _BY_RULE if isinstance(described.get(key), list)}
+    return {key: described[key] for key in _RULE_KEYS if isinstance(described.get(key), list)}
 
 
 def config_object(config: Mapping[str, Any]) -> Any:
-    """Return transformers' object for what config.json says; it reads some values only from a file.
+    """Return transformers' object for a config, which reads some values only from a file.
+
+    Args:
+        config: what config.json says. Code that it names (`auto_map`) is never run.
 
     Raises:
         MergeFailed: transformers does not know the family, or the values make no sense to it.
     """
     from transformers import AutoConfig
+
+    config = {key: value for key, value in config.items() if key != "auto_map"}
 
     with TemporaryDirectory(prefix="evomerge-config-") as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -91,23 +122,33 @@ def config_object(config: Mapping[str, Any]) -> Any:
             return AutoConfig.from_pretrained(folder)
         except Exception as error:  # each family's config class raises what it likes
             family = config.get("model_type")
-            raise MergeFailed(f"transformers makes nothing of this config of a {family} ({error})") from None
+            raise MergeFailed(f"transformers cannot read this config of a {family} ({first_line(error)})") from None
 
 
 def set_vocabulary(config: dict[str, Any], rows: int, source: Mapping[str, Any]) -> None:
-    """Change a config for another vocabulary: its number of rows, and the special tokens as the `source` config has."""
+    """Change a config for another vocabulary.
+
+    Args:
+        config: is changed in place.
+        rows: of the embedding.
+        source: config whose special tokens are taken.
+    """
     text = config.get("text_config", config)
     text["vocab_size"] = rows
     inner = source.get("text_config", source)
     for key in _SPECIAL_TOKENS:
-        stated = inner.get(key, source.get(key))
-        for place in (config, text):
-            if key in place or (place is text and stated is not None):
-                place[key] = stated
+        token = inner.get(key, source.get(key))
+        for part in (config, text):
+            if key in part or (part is text and token is not None):
+                part[key] = token
 
 
 def untie(config: dict[str, Any]) -> None:
-    """State that the output head has weights of its own."""
+    """State in a config that the output head has weights of its own.
+
+    Args:
+        config: is changed in place.
+    """
     config["tie_word_embeddings"] = False
     if "tie_word_embeddings" in config.get("text_config", {}):
         config["text_config"]["tie_word_embeddings"] = False

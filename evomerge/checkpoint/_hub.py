@@ -8,7 +8,13 @@ from evomerge.errors import EvomergeError, InvalidInput, first_line
 
 
 class Upload(NamedTuple):
-    """What goes to the hub, or went there. url: None before the upload."""
+    """What is uploaded to the Hugging Face Hub.
+
+    Attributes:
+        repo: name of the repository there.
+        files: name and size in bytes of each.
+        url: of the repository; None before the upload.
+    """
 
     repo: str
     files: tuple[tuple[str, int], ...]
@@ -16,10 +22,14 @@ class Upload(NamedTuple):
 
 
 def plan_upload(folder: Path, repo: str) -> Upload:
-    """Check a folder and list what would be uploaded, with sizes in bytes.
+    """Check a folder and list what would be uploaded.
+
+    Args:
+        folder: a finished model folder.
+        repo: name of the repository on the hub.
 
     Raises:
-        InvalidInput: not a model folder, or not a name that the hub takes.
+        InvalidInput: not a model folder, or not a name that the hub accepts.
     """
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
@@ -34,10 +44,16 @@ def plan_upload(folder: Path, repo: str) -> Upload:
 
 
 def push(folder: Path, repo: str, *, private: bool = False) -> Upload:
-    """Create the repository if need be and upload the folder in one commit.
+    """Create the repository if necessary and upload the folder in one commit.
+
+    Args:
+        folder: a finished model folder.
+        repo: name of the repository on the hub.
+        private: whether a new repository is private.
 
     Raises:
-        InvalidInput: see `plan_upload`. EvomergeError: the hub refused or could not be reached.
+        InvalidInput: see `plan_upload`.
+        EvomergeError: the hub refused or could not be reached.
     """
     from huggingface_hub import HfApi
 

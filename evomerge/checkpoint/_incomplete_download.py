@@ -8,25 +8,28 @@ from pathlib import Path
 
 from evomerge.checkpoint._names import embedding_name, is_head
 
-_ENOUGH = 1 << 16  # bytes (or half a tensor) that are no accident of where the file system's blocks begin
+MIN_HOLE_BYTES = 1 << 16  # (or half a matrix): fewer may be an accident of where the file system's blocks begin
 
 
-def unwritten(path: Path) -> str | None:
-    """Return a matrix of a safetensors file of which a part was never written although other matrices were, or None.
+def unwritten_matrix(path: Path) -> str | None:
+    """Return a matrix of which a part was never written although other matrices were, or None.
 
     Embedding and head are left out: their padding rows are zeros, which some file systems and `cp --sparse` do not
-    store. A file without any matrix is a stand-in of the right size, as benchmarks use them, and no damaged model.
+    store. A file without any written matrix is a placeholder of the right size, as benchmarks use them.
+
+    Args:
+        path: of a valid safetensors file.
     """
     holes = list(_holes(path))
     if not holes:
         return None
-    written, missing = False, None
+    written, unwritten = False, None
     for name, start, end in _matrices(path):
-        gone = sum(max(0, min(end, last) - max(start, first)) for first, last in holes)
-        enough = min(_ENOUGH, (end - start) // 2)
-        written = written or end - start - gone >= enough
-        missing = missing or (name if gone >= enough else None)
-    return missing if written else None
+        missing_bytes = sum(max(0, min(end, last) - max(start, first)) for first, last in holes)
+        enough_bytes = min(MIN_HOLE_BYTES, (end - start) // 2)
+        written = written or end - start - missing_bytes >= enough_bytes
+        unwritten = unwritten or (name if missing_bytes >= enough_bytes else None)
+    return unwritten if written else None
 
 
 def _holes(path: Path) -> Iterator[tuple[int, int]]:
@@ -47,7 +50,7 @@ def _holes(path: Path) -> Iterator[tuple[int, int]]:
 
 
 def _matrices(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield (name, start, end) of each tensor of two or more dimensions, as bytes of the file."""
+    """Yield (name, start, end) of each tensor of two or more dimensions, in bytes of the file."""
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         header = {name: info for name, info in json.loads(file.read(length)).items() if name != "__metadata__"}

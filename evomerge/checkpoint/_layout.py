@@ -6,21 +6,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-_BLOCK = re.compile(r"^(.*?\.)?(\d+)\.")
+MAX_BLOCKS = 99_999  # a tensor whose name has a larger number belongs to no block
 
-# Loose tensors that come after the blocks; all other loose tensors come before them.
+_BLOCK = re.compile(r"^(.*?\.)?([0-9]{1,5})\.")
+
+# Tensors outside the blocks that come after them; all others come before them.
 _AFTER = re.compile(
     r"(^|\.)(lm_head|embed_out|score|norm|norm_f|ln_f|ln_out|final_norm|final_layernorm|final_layer_norm|embedding_norm"
     r"|project_out|cls|pooler|classifier)(\.|$)|^(head|decoder|vocab_\w+|generator_\w+)\."
 )
-_EMBEDDINGS = re.compile(r"(^|\.)embeddings\.")  # what belongs to them stands before the blocks, whatever its name
+_EMBEDDINGS = re.compile(r"(^|\.)embeddings\.")  # what belongs to them comes before the blocks, whatever its name
 
 # What a block adds to the residual stream leaves it through these tensors (scaling them scales the block's output).
 _OUTPUTS = re.compile(
     r"(^|\.)(o_proj|out_proj|dense|c_proj|down_proj|fc2|fc_out|w2|dense_4h_to_h|output_linear)(\.weight|\.bias|_bias)?$"
 )
 
-# Families whose block normalizes its output before adding it: there the norms' weights are the way out.
+# Families whose blocks normalize their output before adding it: there the norms' weights scale it.
 NORMED_OUTPUTS = {
     "olmo2": ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"),
     "olmo3": ("post_attention_layernorm.weight", "post_feedforward_layernorm.weight"),
@@ -29,8 +31,8 @@ NORMED_OUTPUTS = {
 }
 # Gemma multiplies by (1 + weight), so its norms cannot be scaled by a factor on the stored tensor.
 SHIFTED_NORM_FAMILIES = {"gemma2", "gemma3", "gemma3_text"}
-# Families whose blocks have no way out but these tensors, and nothing after them; a test tries each.
-KNOWN_OUTPUTS = {
+# Families whose blocks add to the residual stream through these tensors alone; a test tries each.
+PLAIN_OUTPUT_FAMILIES = {
     *("apertus", "arcee", "bitnet", "bloom", "codegen", "cohere", "cohere2", "deepseek_v2", "deepseek_v3"),
     *("diffllama", "dots1", "ernie4_5", "falcon", "gemma", "glm", "glm4_moe", "gpt2", "gpt_bigcode"),
     *("gpt_neo", "gpt_neox", "gpt_oss", "gptj", "granite", "granitemoe", "helium", "hunyuan_v1_dense"),
@@ -41,7 +43,13 @@ KNOWN_OUTPUTS = {
 
 
 class TensorSite(NamedTuple):
-    """Where a tensor sits: before the blocks, in block `layer`, or after them; `suffix` is its name inside."""
+    """Where a tensor sits in a model.
+
+    Attributes:
+        part: before the blocks, in one of them, or after them.
+        layer: number of its block, -1 outside the blocks.
+        suffix: its name inside the block; outside the blocks its whole name.
+    """
 
     part: Literal["before", "block", "after"]
     layer: int
@@ -52,8 +60,10 @@ class TensorSite(NamedTuple):
 class Layout:
     """The block structure of a set of tensor names.
 
-    block_prefix: what stands before a block's number, such as "model.layers."; "" if there are no blocks.
-    others: prefix -> number of blocks of further stacks, such as an encoder's; they are never cut or re-ordered.
+    Attributes:
+        block_prefix: what stands before a block's number, such as "model.layers."; "" if there are no blocks.
+        num_layers: the number of blocks.
+        others: prefix -> number of blocks of further stacks, such as an encoder's; they are never cut or re-ordered.
     """
 
     block_prefix: str
@@ -62,7 +72,11 @@ class Layout:
 
     @classmethod
     def of(cls, names: Iterable[str]) -> "Layout":
-        """Infer the layout: the prefix that the most tensors share before their first number is the stack of blocks."""
+        """Infer the layout: the prefix that the most tensors share before their first number is the stack of blocks.
+
+        Args:
+            names: of all tensors of a model.
+        """
         found: Counter[str] = Counter()
         layers: dict[str, int] = {}
         for name in names:
@@ -80,13 +94,17 @@ class Layout:
         """Return where a tensor sits."""
         if self.num_layers and name.startswith(self.block_prefix):
             number, dot, suffix = name[len(self.block_prefix) :].partition(".")
-            if dot and number.isdigit():
+            if dot and number.isascii() and number.isdigit() and int(number) < self.num_layers:
                 return TensorSite("block", int(number), suffix)
         after = _AFTER.search(name) and not _EMBEDDINGS.search(name)
         return TensorSite("after" if after else "before", -1, name)
 
     def depth(self, name: str) -> float:
-        """Return how deep a tensor outside the blocks is in its own stack, 0 to 1; 0 for one in no stack."""
+        """Return how deep a tensor outside the blocks is in a stack of its own, such as an encoder's.
+
+        Returns:
+            0 (first block, or no stack) to 1 (last block).
+        """
         match = _BLOCK.match(name)
         blocks = self.others.get(match.group(1) or "", 0) if match else 0
         if match is None or not blocks:
@@ -102,6 +120,9 @@ def module_names(suffixes: Iterable[str]) -> tuple[str, str]:
     """Return how the names of attention and mlp tensors begin inside a block, such as ("self_attn.", "mlp.").
 
     A family that keeps its mlp's layers directly in the block (OPT: fc1, fc2) gets their common beginning.
+
+    Args:
+        suffixes: names of tensors inside their blocks.
     """
     heads = list(dict.fromkeys(suffix.partition(".")[0] for suffix in suffixes))
     modules = [head for head in heads if "norm" not in head]
@@ -115,8 +136,12 @@ def module_names(suffixes: Iterable[str]) -> tuple[str, str]:
 def is_block_output(suffix: str, model_type: str) -> bool:
     """Tell whether a block's contribution to the residual stream is proportional to this tensor of the block.
 
-    Of a family that is in no table nothing is claimed: a way out that was overlooked would be scaled by half.
+    False for families that are in no table: a contribution that was overlooked would be scaled by half.
+
+    Args:
+        suffix: name of the tensor inside its block.
+        model_type: the family, as config.json names it.
     """
     if model_type in NORMED_OUTPUTS:
         return suffix in NORMED_OUTPUTS[model_type]
-    return model_type in KNOWN_OUTPUTS and _OUTPUTS.search(suffix) is not None
+    return model_type in PLAIN_OUTPUT_FAMILIES and _OUTPUTS.search(suffix) is not None

@@ -1,9 +1,10 @@
-"""What the engine asks of a model, wherever its tensors come from: a folder, an adapter, a merge to be."""
+"""What the engine needs of a model, wherever its tensors come from: a folder, an adapter, a merge not yet built."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,15 +15,25 @@ from evomerge.checkpoint._names import (
     TIED_FAMILIES,
     embedding_name,
     is_head,
-    is_leftover,
-    tied_twin,
+    is_old_buffer,
+    tied_original,
 )
-from evomerge.checkpoint._tokenizer import Tokenizer
+from evomerge.checkpoint.tokenizer import Tokenizer
 from evomerge.records import ParentSummary
+
+DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")  # of a config: the number of blocks
+HIDDEN_SIZE_KEYS = ("hidden_size", "n_embd", "d_model", "dim")  # of a config
+
+_LICENSE_CARD_BYTES = 1 << 20  # read of a model card, whose header comes first
 
 
 class TensorInfo(NamedTuple):
-    """What a file's header says of a tensor."""
+    """What a file's header says of a tensor.
+
+    Attributes:
+        dtype: of its elements.
+        shape: extents, outermost first.
+    """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
@@ -30,18 +41,18 @@ class TensorInfo(NamedTuple):
     @property
     def size_bytes(self) -> int:
         """Bytes of the tensor's content."""
-        count = 1
-        for extent in self.shape:
-            count *= extent
-        return count * self.dtype.itemsize
+        return prod(self.shape) * self.dtype.itemsize
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor in a file. What can be shared and kept by whoever reads models: two adapters of one base have its in
-    common.
+    """A tensor in a file. Equal for models that share it, as two adapters share their base's, so it can be cached.
 
-    file, key: where it stands. size_bytes: of its content. read: returns it as a view of the mapped file.
+    Attributes:
+        file: path of the file.
+        key: its name there.
+        size_bytes: of its content.
+        read: returns it as a view of the mapped file.
     """
 
     file: Path
@@ -51,7 +62,13 @@ class StoredTensor:
 
 
 class Outline(NamedTuple):
-    """Tensor names in their stored order: before the blocks, of each block (without its prefix), after them."""
+    """Tensor names in their stored order.
+
+    Attributes:
+        before: outside the blocks, before them.
+        blocks: number of a block -> names inside it.
+        after: outside the blocks, after them.
+    """
 
     before: tuple[str, ...]
     blocks: Mapping[int, tuple[str, ...]]
@@ -61,7 +78,11 @@ class Outline(NamedTuple):
 class Model(ABC):
     """A config and named tensors.
 
-    name: as the user calls it. folder: where its tokenizer and card are. commit: of the hub, if it came from there.
+    Attributes:
+        name: as the user calls it.
+        folder: where its tokenizer and card are.
+        config: what config.json says.
+        commit: of the Hugging Face Hub, if it came from there.
     """
 
     name: str
@@ -76,32 +97,44 @@ class Model(ABC):
 
     @abstractmethod
     def stored(self, name: str) -> tuple[StoredTensor, ...]:
-        """Return the stored tensors that a tensor is made of. Raises MergeFailed if there is none of that name."""
+        """Return the stored tensors that a tensor is made of.
+
+        Args:
+            name: of the tensor.
+
+        Raises:
+            MergeFailed: there is no such tensor.
+        """
 
     @abstractmethod
     def assemble(self, name: str, parts: Sequence[torch.Tensor], out: torch.Tensor | None = None) -> torch.Tensor:
         """Make a tensor from its stored ones, on the device where they are.
 
         Args:
-            parts: the content of `stored(name)`. out: contiguous memory of the tensor's shape and dtype, which a
-                computed tensor is written to.
+            name: of the tensor.
+            parts: the content of `stored(name)`.
+            out: contiguous memory of the tensor's shape and dtype, which a computed tensor is written to.
         """
 
     def tensor(self, name: str) -> torch.Tensor:
-        """Return one tensor. Raises MergeFailed if there is none of that name."""
+        """Return one tensor.
+
+        Raises:
+            MergeFailed: there is no such tensor.
+        """
         return self.assemble(name, [stored.read() for stored in self.stored(name)])
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything the tensors depend on: the identity that scores hang on. Reads every byte."""
+        """SHA-256 of everything the tensors depend on: the identity that scores refer to. Reads every byte."""
         return self._digest()
 
     @abstractmethod
     def _digest(self) -> str:
-        """Work out `digest`."""
+        """Compute `digest`."""
 
     def is_computed(self, name: str) -> bool:
-        """Tell whether `assemble` computes this one each time, so that a caller who needs it again should keep it."""
+        """Tell whether `assemble` computes a tensor each time, so that a caller who needs it again should keep it."""
         return False
 
     @cached_property
@@ -111,19 +144,19 @@ class Model(ABC):
 
     @cached_property
     def outline(self) -> Outline:
-        """Which tensors stand where, without buffers that no model reads any more."""
-        loose: dict[str, list[str]] = {"before": [], "after": []}
+        """Which tensors are where, without buffers that no model reads any more."""
+        outside: dict[str, list[str]] = {"before": [], "after": []}
         blocks: dict[int, list[str]] = {}
         for name in self.tensors:
-            place = self.layout.site(name)
-            if is_leftover(name, self.model_type):
+            site = self.layout.site(name)
+            if is_old_buffer(name, self.model_type):
                 continue
-            if place.part == "block":
-                blocks.setdefault(place.layer, []).append(place.suffix)
+            if site.part == "block":
+                blocks.setdefault(site.layer, []).append(site.suffix)
             else:
-                loose[place.part].append(name)
+                outside[site.part].append(name)
         return Outline(
-            tuple(loose["before"]), {layer: tuple(names) for layer, names in blocks.items()}, tuple(loose["after"])
+            tuple(outside["before"]), {layer: tuple(names) for layer, names in blocks.items()}, tuple(outside["after"])
         )
 
     @cached_property
@@ -151,9 +184,12 @@ class Model(ABC):
         return self.model_type in TIED_FAMILIES or not any(is_head(name) for name in self.tensors)
 
     def local_name(self, name: str) -> str | None:
-        """Return how this model spells another model's tensor name, or None if it has no such tensor.
+        """Return the name here of another model's tensor, or None if it has no such tensor.
 
         Files of one family differ in a leading "model." or "transformer.", which saved base models lack.
+
+        Args:
+            name: of the tensor there.
         """
         root, _, rest = self.layout.block_prefix.partition(".")
         shorter = name.partition(".")[2]
@@ -163,13 +199,16 @@ class Model(ABC):
         return None
 
     def stored_name(self, name: str) -> str | None:
-        """Return the name under which the content of a tensor is stored here, or None.
+        """Return the name under which the content of another model's tensor is stored here, or None.
 
         The head of a tied model is its embedding, stored or not.
+
+        Args:
+            name: of the tensor there.
         """
         if self.tied and is_head(name):
             return embedding_name(self.tensors)
-        return self.local_name(name) or (self.local_name(tied_twin(name)) if self.tied else None)
+        return self.local_name(name) or (self.local_name(tied_original(name)) if self.tied else None)
 
     @property
     def size_bytes(self) -> int:
@@ -185,34 +224,39 @@ class Model(ABC):
         return max(sizes, key=lambda dtype: sizes[dtype])
 
     def summary(self, *, digest: bool = True) -> ParentSummary:
-        """Return what rooms without file access may know; `digest` reads every byte of the weights."""
+        """Return what packages without file access may know of the model.
+
+        Args:
+            digest: whether to state the digest of the weights, which reads every byte of them.
+        """
         text = self.text_config
-        hidden = next((text[key] for key in ("hidden_size", "n_embd", "d_model", "dim") if key in text), 0)
-        places = (self.layout.site(tensor) for tensor in self.tensors)
-        attention, mlp = module_names(place.suffix for place in places if place.part == "block")
+        hidden = next((text[key] for key in HIDDEN_SIZE_KEYS if key in text), 0)
+        sites = (self.layout.site(tensor) for tensor in self.tensors)
+        attention, mlp = module_names(site.suffix for site in sites if site.part == "block")
         return ParentSummary(
             name=self.name,
             architecture=next(iter(self.config.get("architectures") or [self.model_type]), ""),
             block_prefix=self.layout.block_prefix,
             num_layers=self.layout.num_layers,
-            hidden_size=int(hidden),
-            vocab_size=int(text.get("vocab_size", 0)),
+            hidden_size=int(hidden or 0),
+            vocab_size=int(text.get("vocab_size") or 0),
             dtype=str(self.dtype).removeprefix("torch."),
             size_bytes=self.size_bytes,
             attention=attention,
             mlp=mlp,
             digest=self.digest if digest else "",
-            license=license_of(self.folder),
+            license=_license_of(self.folder),
             commit=self.commit,
         )
 
 
-def license_of(folder: Path) -> str | None:
+def _license_of(folder: Path) -> str | None:
     """Return the license that the model card's header names, or None."""
     card = folder / "README.md"
-    if not card.exists():
+    if not card.is_file():
         return None
-    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    with card.open(encoding="utf-8", errors="replace") as file:
+        lines = file.read(_LICENSE_CARD_BYTES).splitlines()
     if not lines or lines[0].strip() != "---":
         return None
     for line in lines[1:]:

@@ -19,7 +19,7 @@ TIED_FAMILIES = {
 }
 
 # Buffers that old versions of transformers stored beside the weights; every version computes them itself.
-_LEFTOVERS = re.compile(
+_OLD_BUFFERS = re.compile(
     r"(^|\.)(rotary_emb\.inv_freq|rotary_pos_emb\.inv_freq|attn\.masked_bias|attention\.masked_bias"
     r"|embeddings\.position_ids|embeddings\.token_type_ids)$"
 )
@@ -28,7 +28,7 @@ _MASKED_FAMILIES = {"gpt2", "gpt_neo", "gpt_neox", "gptj", "gpt_bigcode", "codeg
 
 
 def is_vocabulary(name: str) -> bool:
-    """Tell whether the rows of a tensor stand for the tokens of the vocabulary."""
+    """Tell whether the rows of a tensor belong to the tokens of the vocabulary."""
     return any(pattern.search(name) for pattern in (_EMBEDDING, _HEAD, _HEAD_BIAS))
 
 
@@ -39,7 +39,7 @@ def is_head(name: str) -> bool:
 
 def is_tied_copy(name: str) -> bool:
     """Tell whether a tied model holds this only as a second copy of something else."""
-    return is_head(name) or tied_twin(name) != name
+    return is_head(name) or tied_original(name) != name
 
 
 def embedding_name(names: Iterable[str]) -> str | None:
@@ -47,8 +47,11 @@ def embedding_name(names: Iterable[str]) -> str | None:
     return next((name for name in names if _EMBEDDING.search(name)), None)
 
 
-def tied_twin(name: str) -> str:
-    """Return the name under which some files store a tied model's second copy of a head's bias, or the name itself."""
+def tied_original(name: str) -> str:
+    """Return the tensor that this one is a second copy of in a tied model, or the name itself.
+
+    Some families store the bias of the head twice.
+    """
     return name.replace("cls.predictions.decoder.bias", "cls.predictions.bias").replace(
         "lm_head.decoder.bias", "lm_head.bias"
     )
@@ -59,8 +62,13 @@ def is_optional(name: str) -> bool:
     return name.endswith(".bias")
 
 
-def is_leftover(name: str, model_type: str) -> bool:
-    """Tell whether a stored tensor is a buffer that no model reads any more."""
+def is_old_buffer(name: str, model_type: str) -> bool:
+    """Tell whether a stored tensor is a buffer that no model reads any more.
+
+    Args:
+        name: of the tensor.
+        model_type: the family, as config.json names it.
+    """
     if model_type in _MASKED_FAMILIES and _CAUSAL_MASK.search(name):
         return True
-    return _LEFTOVERS.search(name) is not None
+    return _OLD_BUFFERS.search(name) is not None

@@ -7,12 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from evomerge.checkpoint import CheckpointWriter, TensorInfo
-from evomerge.checkpoint._async_writer import (
-    DIRTY,
-    STAGE,
-    STAGES,
+from evomerge.checkpoint import (
+    STAGE_BYTES,
+    STAGE_COUNT,
+    SYNC_BYTES,
     AsyncWriter,
+    CheckpointWriter,
+    TensorInfo,
 )
 from evomerge.errors import EvomergeError
 
@@ -25,7 +26,10 @@ def pattern(size: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("size", [0, 1, STAGE - 1, STAGE, STAGE + 1, 3 * STAGE, (STAGES + 2) * STAGE + 5])
+SIZES = [0, 1, *(STAGE_BYTES + i for i in (-1, 0, 1)), 3 * STAGE_BYTES, (STAGE_COUNT + 2) * STAGE_BYTES + 5]
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_holds_what_was_written(size: int, tmp_path: Path) -> None:
     content = pattern(size)
     stream = AsyncWriter(tmp_path / "file")
@@ -36,7 +40,7 @@ def test_holds_what_was_written(size: int, tmp_path: Path) -> None:
 
 
 def test_the_caller_may_change_its_memory_at_once(tmp_path: Path) -> None:
-    memory = bytearray(STAGE // 2 + 3)
+    memory = bytearray(STAGE_BYTES // 2 + 3)
     stream = AsyncWriter(tmp_path / "file")
     for number in range(30):
         memory[:] = bytes([number]) * len(memory)
@@ -50,17 +54,17 @@ def test_waits_for_the_disk_now_and_then(tmp_path: Path, monkeypatch: pytest.Mon
     waits: list[int] = []
     monkeypatch.setattr("os.fsync", waits.append)
     stream = AsyncWriter(tmp_path / "file")
-    for _ in range(2 * DIRTY // STAGE):
-        stream.write(bytes(STAGE))
+    for _ in range(2 * SYNC_BYTES // STAGE_BYTES):
+        stream.write(bytes(STAGE_BYTES))
     stream.close()
     assert len(waits) == 3
 
 
 def test_a_full_disk_is_reported_in_one_sentence() -> None:
     stream = AsyncWriter(Path("/dev/full"))
-    with pytest.raises(EvomergeError, match=r"/dev/full: cannot be written \(No space left on device\); make room"):
-        for _ in range(3 * STAGES):  # more than fits behind a thread that has given up
-            stream.write(bytes(STAGE))
+    with pytest.raises(EvomergeError, match=r"/dev/full: cannot be written \(No space left on device\); free space"):
+        for _ in range(3 * STAGE_COUNT):  # more than fits behind a thread that has given up
+            stream.write(bytes(STAGE_BYTES))
     stream.abandon()
 
 
@@ -82,9 +86,9 @@ def test_a_failed_merge_leaves_neither_folder_nor_thread(tmp_path: Path) -> None
 
 
 def test_shards_of_many_pieces(tmp_path: Path) -> None:
-    tensors = {f"t{i}": torch.randn(STAGE // 4 + i) for i in range(5)}
+    tensors = {f"t{i}": torch.randn(STAGE_BYTES // 4 + i) for i in range(5)}
     infos = {name: TensorInfo(tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()}
-    with CheckpointWriter(tmp_path / "out", infos, shard_bytes=2 * STAGE + 100) as writer:
+    with CheckpointWriter(tmp_path / "out", infos, shard_bytes=2 * STAGE_BYTES + 100) as writer:
         for name, tensor in tensors.items():
             writer.write(name, tensor)
     files = sorted((tmp_path / "out").glob("*.safetensors"))

@@ -143,7 +143,7 @@ DAMAGE = {
     "missing shard": (
         lambda m: index(m, {"a": "model-00001-of-00002.safetensors"}),
         InvalidInput,
-        "names model-00001-of-00002.safetensors, which is missing",
+        "says a is in model-00001-of-00002.safetensors, which is missing",
     ),
     "shard outside": (lambda m: index(m, {"a": "../model.safetensors"}), RefusedForSafety, "../model.safetensors"),
     "absolute shard": (lambda m: index(m, {"a": "/etc/passwd.safetensors"}), RefusedForSafety, "/etc/passwd"),

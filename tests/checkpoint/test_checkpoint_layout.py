@@ -2,8 +2,7 @@
 
 import pytest
 
-from evomerge.checkpoint import Layout, is_block_output
-from evomerge.checkpoint._layout import module_names
+from evomerge.checkpoint import Layout, is_block_output, module_names
 
 LLAMA = ["self_attn.q_proj.weight", "self_attn.o_proj.weight", "mlp.down_proj.weight", "input_layernorm.weight"]
 # family -> (prefix, suffixes of a block, before the blocks, after the blocks, (attention, mlp), outputs)
@@ -101,13 +100,13 @@ def test_the_general_rule_finds_the_blocks(family: str, depth: int) -> None:
         assert not any(is_block_output(each, family) for each in suffixes if "norm" in each or "ln_" in each)
 
 
-def test_a_norm_inside_a_block_is_no_loose_norm() -> None:
+def test_a_norm_inside_a_block_is_not_outside() -> None:
     """OPT calls a norm of its blocks like the one after them."""
     layout = Layout.of(["model.decoder.layers.0.final_layer_norm.weight", "model.decoder.layers.1.fc1.weight"])
     assert layout.site("model.decoder.layers.0.final_layer_norm.weight").part == "block"
 
 
-def test_without_blocks_everything_is_loose() -> None:
+def test_without_blocks_everything_is_outside() -> None:
     layout = Layout.of(["weight", "bias", "lm_head.weight"])
     assert (layout.block_prefix, layout.num_layers) == ("", 0)
     assert layout.site("weight").part == "before"

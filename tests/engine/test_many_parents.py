@@ -8,8 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from evomerge.checkpoint import Checkpoint, Parents
-from evomerge.checkpoint._adapter import AdaptedModel
+from evomerge.checkpoint import AdaptedModel, Checkpoint, Parents
 from evomerge.engine import (
     Builder,
     LiveModel,

@@ -10,12 +10,13 @@ from safetensors.torch import load_file, save_file
 
 from evomerge.api.merge import merge, plan_merge
 from evomerge.checkpoint import (
+    NORMED_OUTPUTS,
+    PLAIN_OUTPUT_FAMILIES,
     Checkpoint,
     Layout,
     Parents,
     is_vocabulary,
 )
-from evomerge.checkpoint._layout import KNOWN_OUTPUTS, NORMED_OUTPUTS
 from evomerge.engine import LiveModel, make_plan
 from evomerge.errors import InvalidInput, MergeFailed
 from evomerge.recipe import parse_recipe
@@ -87,7 +88,7 @@ def test_merged_and_stacked(family: str, tmp_path: Path) -> None:
             live(ties(base, one, two))
 
 
-@pytest.mark.parametrize("family", sorted({*KNOWN_OUTPUTS, *NORMED_OUTPUTS}))
+@pytest.mark.parametrize("family", sorted({*PLAIN_OUTPUT_FAMILIES, *NORMED_OUTPUTS}))
 def test_a_gain_scales_all_that_a_block_adds(family: str, tmp_path: Path) -> None:
     """x + g f(x): with a hundredth of it, the residual stream moves about a hundredth as far."""
     folder = write_pico(tmp_path / "model", 0, family=family, **{**CONFIGS, **FURTHER}.get(family, {}))

@@ -9,7 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from evomerge.checkpoint._union import (
+from evomerge.checkpoint._json import read_json_object, write_json
+from evomerge.checkpoint.tokenizer._union import (
     Merge,
     NewToken,
     extended,
@@ -21,6 +22,7 @@ from evomerge.checkpoint._union import (
 from evomerge.errors import MergeFailed, first_line
 
 _SELF_CONTAINED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+MAX_TOKEN_ID = 2**31 - 1
 TOKENIZER_FILES = (*_SELF_CONTAINED, "tokenizer.model", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt")
 
 
@@ -28,8 +30,11 @@ TOKENIZER_FILES = (*_SELF_CONTAINED, "tokenizer.model", "added_tokens.json", "vo
 class Tokenizer:
     """The tokenizer files of a folder, and tokens to append to them. Equal tokenizers write equal files.
 
-    name: of the model, for messages. added: new tokens, which get the ids after the last one in use. merges: of other
-    tokenizers, for those of them that are BPE tokens.
+    Attributes:
+        folder: where the files are.
+        name: of the model, for messages.
+        added: new tokens, which get the ids after the last one in use.
+        merges: of other tokenizers, for those new tokens that are BPE tokens.
     """
 
     folder: Path
@@ -54,24 +59,24 @@ class Tokenizer:
         path = self.folder / "tokenizer.json"
         try:
             if path.exists():
-                content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                content = read_json_object(path)
             else:
                 from transformers import AutoTokenizer
 
                 content = json.loads(AutoTokenizer.from_pretrained(self.folder).backend_tokenizer.to_str())
-            vocabulary_of(content)
+            _check_ids(vocabulary_of(content))
             merges_of(content)
         except Exception as error:  # transformers raises whatever its many tokenizer classes raise
             raise MergeFailed(f"{self.name}: its tokenizer cannot be read ({first_line(error)})") from None
         return content
 
     def token(self, content: str) -> NewToken:
-        """Return how this tokenizer has one of its tokens."""
+        """Return one of this tokenizer's tokens with its flags and score, as far as it has them."""
         return self._tokens.get(content, NewToken(content))
 
     @cached_property
     def _tokens(self) -> Mapping[str, NewToken]:
-        """The tokens of which more is known than what they are."""
+        """Token -> the same with flags or score, for those that have them."""
         model = self._content["model"]
         scores = model["vocab"] if isinstance(model["vocab"], list) else ()
         found = {token: NewToken(token, score=score) for token, score in scores}
@@ -83,7 +88,9 @@ class Tokenizer:
     def joined_with(self, other: "Tokenizer", rows: int) -> "Tokenizer":
         """Return this tokenizer with the tokens appended that another has beyond it, in the order of their ids.
 
-        rows: of the other model's embedding; tokens beyond them mean nothing.
+        Args:
+            other: the other tokenizer.
+            rows: of the other model's embedding; tokens with larger ids mean nothing.
         """
         ids = sorted(other.vocabulary.items(), key=lambda item: item[1])
         beyond = [other.token(token) for token, number in ids if token not in self.vocabulary and number < rows]
@@ -95,23 +102,35 @@ class Tokenizer:
         return replace(self.with_tokens(beyond), merges=(*self.merges, *new))
 
     def with_tokens(self, added: Sequence[NewToken]) -> "Tokenizer":
-        """Return this tokenizer with tokens appended."""
+        """Return this tokenizer with tokens appended.
+
+        Args:
+            added: tokens that it does not have.
+        """
         return replace(self, added=(*self.added, *added))
 
     @property
     def unreachable(self) -> list[str]:
-        """The added tokens that no text is turned into (see `_union`)."""
+        """The added tokens that no text is encoded to (see `_union`)."""
         return unreachable(self._content, self.added, self.merges)
 
     def write(self, out: Path) -> None:
-        """Write the tokenizer into a folder, with the generation settings beside it."""
+        """Write the tokenizer into a folder, with the generation settings beside it.
+
+        Args:
+            out: an existing folder.
+
+        Raises:
+            MergeFailed: there are no tokenizer files, or they make no sense.
+            InvalidInput: its tokenizer_config.json cannot be read.
+        """
         for file in (*TOKENIZER_FILES, "generation_config.json"):
             if (self.folder / file).exists():
                 shutil.copyfile(self.folder / file, out / file)
         if not self.added:
             return
         for file in set(TOKENIZER_FILES) - set(_SELF_CONTAINED):
-            (out / file).unlink(missing_ok=True)  # they know nothing of the new tokens
+            (out / file).unlink(missing_ok=True)  # they lack the new tokens
         content = extended(self._content, self.vocabulary, self.added, self.merges)
         (out / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         _extend_config(out / "tokenizer_config.json", self.vocabulary, self.added)
@@ -132,10 +151,17 @@ def _extend_config(path: Path, vocabulary: Mapping[str, int], added: Sequence[Ne
     """Add the new tokens that have flags to tokenizer_config.json's list, where it keeps one."""
     if not path.exists():
         return
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json_object(path)
     listed = config.get("added_tokens_decoder")
     if isinstance(listed, dict):
         for token in added:
             if token.flags:
                 listed[str(vocabulary[token.content])] = {"content": token.content, **dict(token.flags)}
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(path, config)
+
+
+def _check_ids(vocabulary: Mapping[str, Any]) -> None:
+    """Raise ValueError for ids that are no numbers of rows."""
+    for token, number in vocabulary.items():
+        if type(number) is not int or not 0 <= number <= MAX_TOKEN_ID:
+            raise ValueError(f"token {token[:40]!r} has the id {str(number)[:40]}, expected 0 to {MAX_TOKEN_ID}")

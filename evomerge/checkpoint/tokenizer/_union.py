@@ -1,10 +1,10 @@
 """A tokenizer.json with the tokens of other models in it.
 
-The base goes on reading its own text as before, because every parent knows the base's tokens better than the base
-knows the others': of another BPE tokenizer's merges only those are taken that begin from a symbol which the base does
+The base encodes its own text as before, because every parent was trained more on the base's tokens than the base was
+on the others': of another BPE tokenizer's merges only those are taken that begin from a symbol which the base does
 not have, and a Unigram token that the base can spell gets a score that never wins. So text in the base's alphabet is
-read the base's way, and what the base could only spell in bytes or as unknown is read the other model's way. Added
-tokens (<|im_start|>) are found before any of this; word lists (WordLevel, WordPiece) simply grow.
+encoded as the base does, and what the base could only encode in bytes or as unknown is encoded as the other model does.
+Added tokens (<|im_start|>) are found before any of this; word lists (WordLevel, WordPiece) are extended.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 
 Merge = tuple[str, str]
 
-_UNKNOWN_COSTS = 1.0  # less than what the library takes off for an unknown character
+_SPELLED_PENALTY = 1.0  # of a score; less than what the library takes off for an unknown character
 
 
 class NewToken(NamedTuple):
     """A token that another model's tokenizer has.
 
-    flags: how an added token is matched (special, lstrip, ...) as tokenizer.json says it; None = an ordinary token.
-    score: of a Unigram token.
+    Attributes:
+        content: its text.
+        flags: how an added token is matched (special, lstrip, ...), as in tokenizer.json; None = an ordinary token.
+        score: of a Unigram token.
     """
 
     content: str
@@ -28,20 +30,40 @@ class NewToken(NamedTuple):
 
 
 def vocabulary_of(content: Mapping[str, Any]) -> dict[str, int]:
-    """Return token -> id of a tokenizer.json, added tokens included."""
+    """Return token -> id, added tokens included.
+
+    Args:
+        content: what tokenizer.json holds.
+    """
     vocab = content["model"]["vocab"]
     known = {token: i for i, (token, _) in enumerate(vocab)} if isinstance(vocab, list) else dict(vocab)
     return {**known, **{token["content"]: token["id"] for token in content.get("added_tokens", [])}}
 
 
 def merges_of(content: Mapping[str, Any]) -> list[Merge]:
-    """Return the merges of a BPE tokenizer, first the first; none for other kinds."""
-    found = [each.split(" ") if isinstance(each, str) else each for each in content["model"].get("merges") or ()]
+    """Return the merges of a BPE tokenizer in their order; none for other kinds.
+
+    Args:
+        content: what tokenizer.json holds.
+
+    Raises:
+        ValueError: they are no pairs of texts.
+    """
+    merges = content["model"].get("merges") or ()
+    found = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+    if not all(isinstance(part, str) for merge in found for part in merge):
+        raise ValueError("its merges hold something other than text")
     return [(left, right) for left, right in found]
 
 
 def usable_merges(content: Mapping[str, Any], added: Sequence[NewToken], merges: Iterable[Merge]) -> list[Merge]:
-    """Return those of other tokenizers' merges that can happen and change nothing of how the base reads its text."""
+    """Return those of other tokenizers' merges that can happen and do not change how the base encodes its text.
+
+    Args:
+        content: the base's tokenizer.json.
+        added: the tokens that it gets.
+        merges: of the other tokenizers, in their order.
+    """
     if content["model"].get("type") != "BPE":
         return []
     prefix = content["model"].get("continuing_subword_prefix") or ""
@@ -58,7 +80,13 @@ def usable_merges(content: Mapping[str, Any], added: Sequence[NewToken], merges:
 
 
 def unreachable(content: Mapping[str, Any], added: Sequence[NewToken], merges: Iterable[Merge]) -> list[str]:
-    """Return the ordinary new tokens that no text is turned into."""
+    """Return the ordinary new tokens that no text is encoded to.
+
+    Args:
+        content: the base's tokenizer.json.
+        added: the tokens that it gets.
+        merges: of the other tokenizers, in their order.
+    """
     model = content["model"]
     ordinary = [token.content for token in added if token.flags is None]
     if model.get("type") == "BPE" and not model.get("ignore_merges"):
@@ -78,6 +106,12 @@ def extended(
 
     Every token, the added ones too, goes into the model's own vocabulary: the library numbers added tokens that it
     does not find there by itself.
+
+    Args:
+        content: the base's tokenizer.json.
+        vocabulary: token -> id of the result.
+        added: the new tokens.
+        merges: of the other tokenizers, in their order.
     """
     model = dict(content["model"])
     by_id = sorted(vocabulary.items(), key=lambda item: item[1])
@@ -89,7 +123,7 @@ def extended(
     if extra:
         old = model.get("merges") or []
         as_text = bool(old) and isinstance(old[0], str)
-        model["merges"] = [*old, *(" ".join(each) if as_text else list(each) for each in extra)]
+        model["merges"] = [*old, *(" ".join(merge) if as_text else list(merge) for merge in extra)]
     entries = list(content.get("added_tokens", []))
     entries += [{"id": vocabulary[t.content], "content": t.content, **dict(t.flags)} for t in added if t.flags]
     return {**content, "model": model, "added_tokens": sorted(entries, key=lambda entry: entry["id"])}
@@ -98,7 +132,7 @@ def extended(
 def _unigram(
     vocab: Sequence[Sequence[Any]], by_id: Sequence[tuple[str, int]], added: Sequence[NewToken]
 ) -> list[list[Any]]:
-    """Return a Unigram vocabulary, in which a token's place is its id; unused ids get a name that no text has."""
+    """Return a Unigram vocabulary, in which a token's position is its id; unused ids get a name that no text has."""
     lowest = min((float(score) for _, score in vocab), default=0.0)
     letters = _letters(vocab)
     scores = {token.content: token.score for token in added}
@@ -107,7 +141,7 @@ def _unigram(
         if number < len(vocab):
             score = float(vocab[number][1])
         elif letters.issuperset(token):
-            score = min(lowest, 0.0) * len(token) - _UNKNOWN_COSTS  # below its letters one by one
+            score = min(lowest, 0.0) * len(token) - _SPELLED_PENALTY  # below its letters one by one
         else:
             own = scores.get(token)
             score = lowest if own is None else own

@@ -1,11 +1,12 @@
 """Chat templates that a recipe can name: the published formats, as short Jinja texts of our own."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from evomerge.checkpoint._tokenizer import Tokenizer
+from evomerge.checkpoint._json import read_json_object, write_json
+from evomerge.checkpoint.tokenizer._tokenizer import Tokenizer
+from evomerge.errors import InvalidInput
 
 _ALPACA = """\
 {%- for message in messages -%}
@@ -50,19 +51,22 @@ _MISTRAL = """\
 TEMPLATES = {"alpaca": _ALPACA, "chatml": _CHATML, "exaone": _EXAONE, "llama3": _LLAMA3, "mistral": _MISTRAL}
 
 
-def chat_template(asked: str, tokenizers: Sequence[Tokenizer]) -> str | None:
+def chat_template(requested: str, tokenizers: Sequence[Tokenizer]) -> str | None:
     """Return the Jinja text for what a recipe says.
 
     Args:
-        asked: the name of a template, "auto" or a Jinja text. "auto" is the one that most of the models share, the
-            first of them where as many share another.
+        requested: the name of a template, "auto" or a Jinja text. "auto" is the one that most of the models share,
+            the first of them where as many share another.
         tokenizers: of the recipe's models, in its order.
 
     Returns:
-        None: "auto" and no model has one.
+        The text, or None for "auto" where no model has one.
+
+    Raises:
+        InvalidInput: a model's own template cannot be read.
     """
-    if asked != "auto":
-        return TEMPLATES.get(asked, asked)
+    if requested != "auto":
+        return TEMPLATES.get(requested, requested)
     found = Counter(text for text in map(_own_template, tokenizers) if text)
     return found.most_common(1)[0][0] if found else None
 
@@ -70,16 +74,27 @@ def chat_template(asked: str, tokenizers: Sequence[Tokenizer]) -> str | None:
 def _own_template(tokenizer: Tokenizer) -> str | None:
     file, config = tokenizer.folder / "chat_template.jinja", tokenizer.folder / "tokenizer_config.json"
     if file.exists():
-        return file.read_text(encoding="utf-8")
-    stated = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.exists() else None
-    return stated if isinstance(stated, str) else None
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{file}: cannot be read as text ({error})") from None
+    template = read_json_object(config).get("chat_template") if config.exists() else None
+    return template if isinstance(template, str) else None
 
 
 def write_chat_template(text: str, out: Path) -> None:
-    """Make `text` the chat template of the tokenizer in a folder."""
+    """Give the tokenizer in a folder a chat template.
+
+    Args:
+        text: the Jinja text.
+        out: the folder.
+
+    Raises:
+        InvalidInput: its tokenizer_config.json cannot be read.
+    """
     (out / "chat_template.jinja").write_text(text, encoding="utf-8")
     config = out / "tokenizer_config.json"
     if config.exists():
-        stated = json.loads(config.read_text(encoding="utf-8"))
-        if stated.pop("chat_template", None) is not None:  # two templates would compete
-            config.write_text(json.dumps(stated, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        settings = read_json_object(config)
+        if settings.pop("chat_template", None) is not None:  # two templates would compete
+            write_json(config, settings)
