@@ -97,20 +97,18 @@ def _vocabulary(models: list[Any]) -> list[str]:
 
 
 def _cost(cost: Any) -> str:
-    """Say what a candidate and the whole budget cost; cost: a `run.Cost`, or None."""
+    """Return what a candidate and the whole budget cost; cost: a `run.Cost`, or None."""
     from evomerge.results import format_duration
 
     if cost is None:
         return "unknown: there is no GPU here to measure on"
-    whole = (
-        ""
-        if cost.hours is None
-        else f"; about {format_duration(cost.hours * 3600)} for the budget, references and proof "
-    )
-    return (
+    candidate = (
         f"about {cost.merging + cost.scoring:.2g} s a candidate: {cost.merging:.2g} s to merge (parents {cost.tier}), "
-        f"{cost.scoring:.2g} s to score{whole and whole + 'not counted'}"
+        f"{cost.scoring:.2g} s to score"
     )
+    if cost.hours is None:
+        return candidate
+    return f"{candidate}; about {format_duration(cost.hours * 3600)} for the budget, references and proof not counted"
 
 
 def _search_facts(file: Path) -> dict[str, Any]:
