@@ -58,7 +58,7 @@ GRID: tuple[dict[str, int], ...] = (
 
 
 def in_turn(calls: Sequence[Callable[[], Any]], repeats: int) -> list[tuple[float, float]]:
-    """Return the median (seconds, processor seconds) of each call, made in turn: a noisy machine is unfair to none."""
+    """Return the median (seconds, CPU seconds) of each call, made in turn: a noisy machine treats all alike."""
     taken: list[list[tuple[float, float]]] = [[] for _ in calls]
     for _ in range(repeats):
         for call, found in zip(calls, taken, strict=True):
@@ -126,7 +126,7 @@ def versus_simple_evaluate(
             rows: {
                 "seconds": other[0],
                 "times_faster": other[0] / mine[0],
-                "times_less_processor": other[1] / mine[1],
+                "times_less_cpu": other[1] / mine[1],
                 **differences(found["ours"], found[f"rows {rows}"]),
             }
             for rows, other in zip(peers, others, strict=True)
@@ -240,7 +240,7 @@ def main() -> None:
     for rows, other in peer["simple_evaluate"].items():
         print(
             f"simple_evaluate with batch_size {rows}: {other['seconds']:.2f} s, {other['times_faster']:.1f} times as "
-            f"long (goal {LEAST_SPEED_UP:g}; {other['times_less_processor']:.1f} by processor time); other answers: "
+            f"long (goal {LEAST_SPEED_UP:g}; {other['times_less_cpu']:.1f} by CPU time); other answers: "
             f"{other['other_answers']}; margins differ by {other['largest_margin_difference']:.1e} at most"
         )
     print(

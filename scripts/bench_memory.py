@@ -3,7 +3,7 @@
 Usage: python scripts/bench_memory.py [--methods slerp ties] [--layers 32] [--folder FOLDER] [--limit 8G]
 
 Runs `evomerge merge` as whole processes and prints the largest anonymous memory seen (mapped files do not count: the
-system drops their pages whenever it needs room). With --limit each runs in a memory cgroup of that size, which mapped
+system drops their pages whenever it needs memory). With --limit each runs in a memory cgroup of that size, which mapped
 files and what is written count toward. The result takes 13.5 GB of disk in FOLDER while it is there.
 """
 
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--methods", nargs="*", default=METHODS, choices=METHODS)
     parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--folder", type=Path, default=None, help="where there is room for the result")
+    parser.add_argument("--folder", type=Path, default=None, help="where the result fits")
     parser.add_argument("--limit", help="size of a memory cgroup for each merge, such as 8G")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as temporary:

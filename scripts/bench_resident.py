@@ -82,11 +82,11 @@ def materialize(
         parents = Parents(list(recipe.models), folder)
         live = LiveModel(parents)
         tensors = [parents[ref].tensor(name) for ref in recipe.models for name in parents[ref].tensors]
-        room = [torch.empty_like(tensor) for tensor in tensors]
+        buffers = [torch.empty_like(tensor) for tensor in tensors]
 
-        def copy(tensors: list[torch.Tensor] = tensors, room: list[torch.Tensor] = room) -> None:
-            for there, tensor in zip(room, tensors, strict=True):
-                there.copy_(tensor)
+        def copy(tensors: list[torch.Tensor] = tensors, buffers: list[torch.Tensor] = buffers) -> None:
+            for buffer, tensor in zip(buffers, tensors, strict=True):
+                buffer.copy_(tensor)
 
         def make(number: int, method: str = method, live: LiveModel = live) -> float:
             plan = make_plan(parse_recipe(document(method, number), root=folder), live.parents)

@@ -46,7 +46,7 @@ def prepared_tasks(
 
 @contextmanager
 def torch_threads_restored() -> Iterator[None]:
-    """Give the caller back its own number of torch threads: a scorer sets the one that it was told."""
+    """Give the caller back its own number of torch threads: a scorer sets the number it is given."""
     before = torch.get_num_threads()
     try:
         yield

@@ -1,4 +1,5 @@
-"""For tests, ours and others': tiny models, fakes that misbehave, and contract test classes.
+"""For tests, ours and others': tiny models (`pico`) and one contract test class for each kind of extension.
 
-This room is never imported by the rest of the package.
+Each contract class says what evomerge relies on. Subclass it in your own tests, say how to create your object, and
+pytest runs the rest. Nothing else in the package imports this one, and it needs pytest.
 """
