@@ -85,3 +85,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ' Did you mean "x"?' for the closest known word, or ''."""
     close = get_close_matches(str(word), list(known), n=1, cutoff=0.6)
     return f' Did you mean "{close[0]}"?' if close else ""
+
+
+def first_few(problems: Iterable[str], limit: int = 5) -> str:
+    """Return the first different problems, one a line, and how many more there are."""
+    different = list(dict.fromkeys(problems))
+    more = len(different) - limit
+    return "\n".join([*different[:limit], *([f"and {more} more like these"] if more > 0 else [])])

@@ -1,4 +1,4 @@
-"""Which row of which parent every token of the output's vocabulary takes: a view that is applied before the merge.
+"""Which row of which parent every token of the output's vocabulary takes: applied before the merge.
 
 A token that a parent has keeps that parent's row. One that it lacks gets the row of the only model that has it, else
 the base's, else the mean of those that have it, else zeros: mergekit's rule. A row of the output without a token
@@ -12,84 +12,99 @@ from dataclasses import dataclass
 
 import torch
 
-from evomerge.checkpoint import Parents, Tokenizer
+from evomerge.checkpoint import Model, Parents, Tokenizer, is_vocabulary
 from evomerge.errors import MergeFailed, did_you_mean
 from evomerge.recipe import ModelRef, TokenRule
 
-MEAN, ZERO, PADDING = -1, -2, -3
-Fetch = Callable[[ModelRef], torch.Tensor | None]
+MEAN, ZERO, PADDING = -1, -2, -3  # where a row comes from if from no single model; see `Alignment.source`
+FetchTensor = Callable[[ModelRef], torch.Tensor | None]
 
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """Where each of the output's `size` rows comes from.
+    """Where each row of the output comes from.
 
-    own: model -> (size,) its row for each token, -1 where it lacks the token.
-    donor: (size,) for tokens that a model lacks: a position in `models`, MEAN, ZERO or PADDING. donor_row: (size,) the
-    row. forced: (size,) whether the donor's row is for the models that have the token as well.
-    tokenless: (size,) whether the row stands for no token.
+    Attributes:
+        size: number of the output's rows.
+        models: those that are merged, then those that only give rows to single tokens.
+        own_rows: model -> (size,) its row for each token, -1 where it lacks the token.
+        source: (size,) where the row of a token comes from for models that lack it: a position in `models`, MEAN of
+            the models that have it, ZERO, or PADDING, the mean of the model's own rows.
+        source_row: (size,) the row there.
+        forced: (size,) whether the source's row is for the models that have the token as well.
+        tokenless: (size,) whether the row stands for no token.
     """
 
     size: int
     models: tuple[ModelRef, ...]
-    own: Mapping[ModelRef, torch.Tensor]
-    donor: torch.Tensor
-    donor_row: torch.Tensor
+    own_rows: Mapping[ModelRef, torch.Tensor]
+    source: torch.Tensor
+    source_row: torch.Tensor
     forced: torch.Tensor
     tokenless: torch.Tensor
 
     def digest(self, merged: Sequence[ModelRef]) -> str:
         """Return a digest of all that `gather` does to these models."""
         total = hashlib.sha256(repr([*map(self.models.index, merged)]).encode())
-        rest = (self.donor, self.donor_row, self.forced, self.tokenless)
-        for tensor in (*(self.own[ref] for ref in self.models), *rest):
+        rest = (self.source, self.source_row, self.forced, self.tokenless)
+        for tensor in (*(self.own_rows[ref] for ref in self.models), *rest):
             total.update(tensor.numpy().tobytes())
         return total.hexdigest()
 
     def leaves_alone(self, model: ModelRef, rows: int) -> bool:
         """Tell whether a model's tensor of so many rows is already as the output wants it."""
-        own = self.own[model]
+        own = self.own_rows[model]
         return rows == self.size and not bool(self.forced.any()) and torch.equal(own, torch.arange(self.size))
 
-    def gather(self, model: ModelRef, fetch: Fetch) -> torch.Tensor:
+    def gather(self, model: ModelRef, fetch: FetchTensor) -> torch.Tensor:
         """Return a model's tensor with the output's rows.
 
         Args:
-            model: whose tensor, of shape (its rows, ...). fetch: returns this tensor of any of `models`, or None.
+            model: whose tensor, of shape (its rows, ...).
+            fetch: returns this tensor of any of `models`, or None.
 
         Returns:
             (size, ...); a view where the model's rows are the output's first ones.
         """
         tensor = fetch(model)
         assert tensor is not None
-        own = torch.where((self.own[model] < tensor.shape[0]) & ~self.forced, self.own[model], -1)
+        own = torch.where((self.own_rows[model] < tensor.shape[0]) & ~self.forced, self.own_rows[model], -1)
         if bool((own >= 0).all()) and torch.equal(own, torch.arange(self.size)):
             return tensor[: self.size]
         out = tensor.new_zeros((self.size, *tensor.shape[1:]))
         _copy_rows(out, tensor, own >= 0, own)
         missing = own < 0
-        for number in self.donor[missing].unique().tolist():
-            wanted = missing & (self.donor == number)
+        for number in self.source[missing].unique().tolist():
+            wanted = missing & (self.source == number)
             if number == MEAN:
                 out[wanted.to(out.device)] = self._mean(wanted, out, fetch)
             elif number >= 0:
-                lender = fetch(self.models[number])
-                if lender is not None:
-                    _copy_rows(out, lender, wanted, self.donor_row)
-        padding = missing & (self.donor == PADDING)
+                other = fetch(self.models[number])
+                if other is not None:
+                    _copy_rows(out, other, wanted, self.source_row)
+        padding = missing & (self.source == PADDING)
         if bool(padding.any()):
             out[padding.to(out.device)] = out[~self.tokenless.to(out.device)].mean(0, dtype=torch.float32).to(out.dtype)
         return out
 
-    def _mean(self, wanted: torch.Tensor, like: torch.Tensor, fetch: Fetch) -> torch.Tensor:
-        """Return the mean over the models that have each wanted token, in float32, rounded once."""
+    def _mean(self, wanted: torch.Tensor, like: torch.Tensor, fetch: FetchTensor) -> torch.Tensor:
+        """Return the mean over the models that have each wanted token, in float32, rounded once.
+
+        Args:
+            wanted: (size,) which rows.
+            like: says dtype, device and row shape.
+            fetch: as for `gather`.
+
+        Returns:
+            (number of wanted rows, ...).
+        """
         total = torch.zeros((int(wanted.sum()), *like.shape[1:]), dtype=torch.float32, device=like.device)
         count = torch.zeros(len(total), device=like.device)
         for model in self.models:
             tensor = fetch(model)
             if tensor is None:
                 continue
-            rows = self.own[model][wanted].to(tensor.device)
+            rows = self.own_rows[model][wanted].to(tensor.device)
             has = (rows >= 0) & (rows < tensor.shape[0])
             total[has] += tensor[rows[has]].float()
             count += has
@@ -97,6 +112,14 @@ class Alignment:
 
 
 def _copy_rows(out: torch.Tensor, source: torch.Tensor, where: torch.Tensor, rows: torch.Tensor) -> None:
+    """Copy rows of `source` into the rows of `out` that are marked in `where`.
+
+    Args:
+        out: (size, ...).
+        source: (its rows, ...).
+        where: (size,) bool.
+        rows: (size,) which row of the source.
+    """
     places, numbers = where.nonzero().squeeze(1).to(out.device), rows[where].to(source.device)
     out.index_copy_(0, places, source.index_select(0, numbers).to(out.dtype))
 
@@ -104,55 +127,81 @@ def _copy_rows(out: torch.Tensor, source: torch.Tensor, where: torch.Tensor, row
 def align(
     parents: Parents,
     models: Sequence[ModelRef],
-    lenders: Sequence[ModelRef],
     base: ModelRef | None,
     output: Tokenizer,
     size: int,
-    heights: Mapping[ModelRef, int],
     rules: Mapping[str, TokenRule],
 ) -> Alignment:
-    """Work out the alignment of `models` (which are merged) and further `lenders` to an output tokenizer.
+    """Compute the alignment of models to an output tokenizer.
 
     Args:
-        size: rows of the output. heights: rows of each model's embedding.
+        parents: the opened models.
+        models: those that are merged.
+        base: the merge's base, whose rows go first; None = none.
+        output: the result's tokenizer.
+        size: rows of the output.
+        rules: token -> where its row comes from, which may be a further model.
 
     Raises:
         MergeFailed: a tokenizer cannot be read, or a rule names a token that does not exist.
     """
-    known = {ref: parents[ref].tokenizer.vocabulary for ref in (*models, *lenders)}
-    own = {ref: _own_rows(output.vocabulary, known[ref], size, heights[ref]) for ref in known}
+    everyone = tuple(dict.fromkeys([*models, *(rule.model for rule in rules.values() if rule.model)]))
+    heights = {ref: embedding_rows(parents[ref]) for ref in everyone}
+    own = {ref: _own_rows(output.vocabulary, parents[ref].tokenizer.vocabulary, size, heights[ref]) for ref in everyone}
     stacked = torch.stack([own[ref] for ref in models])  # (models, size)
     has = stacked >= 0
     count = has.sum(0)
-    donor = torch.where(count == 0, ZERO, torch.where(count == 1, has.int().argmax(0), MEAN))
+    source = torch.where(count == 0, ZERO, torch.where(count == 1, has.int().argmax(0), MEAN))
     if base is not None and base in models:
         number = list(models).index(base)
-        donor = torch.where(has[number], number, donor)
-    row = stacked.gather(0, donor.clamp(min=0).unsqueeze(0)).squeeze(0)
+        source = torch.where(has[number], number, source)
+    row = stacked.gather(0, source.clamp(min=0).unsqueeze(0)).squeeze(0)
     forced, tokenless = torch.zeros(size, dtype=torch.bool), torch.ones(size, dtype=torch.bool)
     tokenless[[number for number in output.vocabulary.values() if number < size]] = False
-    donor[tokenless & (count == 0)] = PADDING
-    everyone = tuple(dict.fromkeys([*models, *lenders]))
+    source[tokenless & (count == 0)] = PADDING
     for token, rule in rules.items():
         place = output.vocabulary[token]
         forced[place] = rule.force
-        donor[place] = ZERO if rule.model is None else everyone.index(rule.model)
+        source[place] = ZERO if rule.model is None else everyone.index(rule.model)
         if rule.model is not None:
             row[place] = _row_of(rule, token, parents[rule.model].tokenizer, heights[rule.model])
-    lent = {ref: own[ref] for ref in models}
-    lent.update({ref: torch.full((size,), -1) for ref in everyone if ref not in lent})  # lenders count in no mean
-    return Alignment(size, everyone, lent, donor, row, forced, tokenless)
+    no_rows = torch.full((size,), -1)  # models that are not merged count in no mean
+    rows = {ref: own[ref] if ref in models else no_rows for ref in everyone}
+    return Alignment(size, everyone, rows, source, row, forced, tokenless)
 
 
-def orphans(alignment: Alignment, tokens: Iterable[tuple[str, int]]) -> list[str]:
-    """Return the tokens that get zeros because no model has a row for them."""
-    return [token for token, number in tokens if number < alignment.size and int(alignment.donor[number]) == ZERO]
+def embedding_rows(model: Model) -> int:
+    """Return the number of rows of a model's token embedding.
+
+    Raises:
+        MergeFailed: it has none.
+    """
+    heights = [info.shape[0] for name, info in model.tensors.items() if is_vocabulary(name) and len(info.shape) == 2]
+    if not heights:
+        raise MergeFailed(f"{model.name}: no token embedding was found, which tokenizer: needs")
+    return heights[0]
+
+
+def uncovered_tokens(alignment: Alignment, tokens: Iterable[tuple[str, int]]) -> list[str]:
+    """Return the tokens that get zeros because no model has a row for them.
+
+    Args:
+        alignment: to the output's vocabulary.
+        tokens: the output's tokens and their ids.
+    """
+    return [token for token, number in tokens if number < alignment.size and int(alignment.source[number]) == ZERO]
 
 
 def _own_rows(output: Mapping[str, int], mine: Mapping[str, int], size: int, height: int) -> torch.Tensor:
     """Return (size,) a model's row for each row of the output, -1 for none.
 
     Rows beyond the tokenizer (padding, as Qwen has it) stay where they are if the model has such rows too.
+
+    Args:
+        output: the output's token -> id.
+        mine: the model's token -> id.
+        size: rows of the output.
+        height: rows of the model's embedding.
     """
     used = set(mine.values())
     rows = torch.tensor([i if i < height and i not in used else -1 for i in range(size)])
@@ -164,6 +213,11 @@ def _own_rows(output: Mapping[str, int], mine: Mapping[str, int], size: int, hei
 
 
 def _row_of(rule: TokenRule, token: str, tokenizer: Tokenizer, height: int) -> int:
+    """Return the row of its model that a token's rule names.
+
+    Raises:
+        MergeFailed: there is no such token, or no such row.
+    """
     asked = token if rule.token is None else rule.token
     if isinstance(asked, str) and asked not in tokenizer.vocabulary:
         hint = did_you_mean(asked, tokenizer.vocabulary)

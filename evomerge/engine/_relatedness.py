@@ -1,4 +1,4 @@
-"""Whether models belong together, from a cheap sample of their weights: what `check` says before anything is merged."""
+"""Whether models belong together, from a cheap sample of their weights: reported before anything is merged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,17 +8,24 @@ import torch
 from evomerge.checkpoint import Model
 from evomerge.errors import MergeFailed
 
-TENSORS, ELEMENTS = 16, 1 << 16  # sampled of each model, and of each tensor; 7 B models take a moment
-RELATED = 0.9  # cosine; fine-tunes are above 0.99, models of another origin near 0
-WEIGHT = 0.5  # the share of a task vector that the resolution is judged by
+SAMPLE_TENSORS = 16  # of each model; 7 B models take a moment
+SAMPLE_ELEMENTS = 1 << 16  # of each of them
+MIN_COSINE = 0.9  # of related models; fine-tunes are above 0.99, models of another origin near 0
+TRIAL_WEIGHT = 0.5  # the share of a task vector that the resolution is judged by
+MAX_LOST_SHARE = 0.5  # of that, before there is a warning
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relatedness:
     """How a model relates to its base.
 
-    size: norm of its task vector, as a share of the base's. cosine: between the model's weights and the base's.
-    lost: share of half the task vector that rounding to the result's dtype swallows.
+    Attributes:
+        name: of the model.
+        base: name of the base.
+        dtype: of the result, such as "bfloat16".
+        size: norm of the model's task vector, as a share of the base's norm.
+        cosine: between the model's weights and the base's, -1 to 1.
+        lost: share of half the task vector that is lost by rounding to the result's dtype, 0 to 1.
     """
 
     name: str
@@ -38,15 +45,15 @@ class Relatedness:
 
     @property
     def warning(self) -> str | None:
-        """What a person should think about, or None."""
+        """What the user should know before merging these, or None."""
         if self.size == 0:
             return f"{self.name} and {self.base} have the same weights"
-        if self.cosine < RELATED:
+        if self.cosine < MIN_COSINE:
             return (
                 f"{self.name} does not descend from {self.base}: its task vector is {self.size:.0%} of the base's "
                 f"size and the cosine of their weights is {self.cosine:.2f}; merges of unrelated models rarely work"
             )
-        if self.lost > 0.5:
+        if self.lost > MAX_LOST_SHARE:
             return (
                 f"{self.name}'s task vector is so small that {self.lost:.0%} of it is below the resolution of "
                 f"{self.dtype}; set dtype: float32, or expect rounding to decide"
@@ -57,7 +64,13 @@ class Relatedness:
 def relatedness(base: Model, models: Sequence[Model], dtype: torch.dtype | str | None) -> list[Relatedness]:
     """Return how each model relates to the base; models that share no weight of one shape with it are left out.
 
-    dtype: of the result; None = the base's.
+    Args:
+        base: the common ancestor.
+        models: to compare with it.
+        dtype: of the result; None = the base's.
+
+    Raises:
+        MergeFailed: a sampled weight is not finite.
     """
     final: torch.dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype or base.dtype
     found = []
@@ -79,13 +92,13 @@ def _shape_in(model: Model, name: str) -> tuple[int, ...] | None:
 
 def _measure(base: Model, model: Model, names: Sequence[str], dtype: torch.dtype) -> Relatedness:
     squares = {"base": 0.0, "model": 0.0, "delta": 0.0, "product": 0.0, "wanted": 0.0, "missed": 0.0}
-    for name in names[:: max(1, len(names) // TENSORS)][:TENSORS]:
+    for name in names[:: max(1, len(names) // SAMPLE_TENSORS)][:SAMPLE_TENSORS]:
         stored = model.local_name(name)
         assert stored is not None
         a, b = _middle(base.tensor(name)), _middle(model.tensor(stored))
         if not bool(torch.isfinite(a).all() and torch.isfinite(b).all()):
             raise MergeFailed(f"{name} holds NaN or infinity in {base.name} or {model.name}")
-        wanted = (b - a) * WEIGHT
+        wanted = (b - a) * TRIAL_WEIGHT
         moved = (a + wanted).to(dtype).float() - a.to(dtype).float()
         for key, value in (
             ("base", a @ a),
@@ -110,5 +123,5 @@ def _measure(base: Model, model: Model, names: Sequence[str], dtype: torch.dtype
 def _middle(tensor: torch.Tensor) -> torch.Tensor:
     """Return a stretch from the middle of a tensor in float32; of a mapped file only its pages are read."""
     flat = tensor.reshape(-1)
-    start = max(0, (flat.numel() - ELEMENTS) // 2)
-    return flat[start : start + ELEMENTS].float()
+    start = max(0, (flat.numel() - SAMPLE_ELEMENTS) // 2)
+    return flat[start : start + SAMPLE_ELEMENTS].float()

@@ -9,20 +9,23 @@ from evomerge.checkpoint import (
     Parents,
     Tokenizer,
     chat_template,
-    is_vocabulary,
 )
-from evomerge.engine._alignment import Alignment, align, orphans
+from evomerge.engine._alignment import Alignment, align, embedding_rows, uncovered_tokens
 from evomerge.errors import MergeFailed
 from evomerge.recipe import ModelRef, Recipe, VocabularyRule
 
-SHOWN = 5  # tokens that one note lists
-PLAIN = (("lstrip", False), ("normalized", True), ("rstrip", False), ("single_word", False), ("special", False))
+MAX_TOKENS_IN_NOTE = 5
+PLAIN_FLAGS = (("lstrip", False), ("normalized", True), ("rstrip", False), ("single_word", False), ("special", False))
 
 
 class Vocabulary(NamedTuple):
     """What a recipe's tokenizer: means for its parents.
 
-    source: the model whose special tokens hold. alignment: None = every parent fits as it is.
+    Attributes:
+        source: the model whose special tokens the result has.
+        tokenizer: the result's.
+        alignment: of the parents' rows; None = every parent fits as it is.
+        notes: what the user should know.
     """
 
     source: Model
@@ -32,7 +35,7 @@ class Vocabulary(NamedTuple):
 
 
 def output_tokenizer(recipe: Recipe, parents: Parents) -> Tokenizer:
-    """Return the tokenizer that the result takes.
+    """Return the result's tokenizer.
 
     Raises:
         MergeFailed: the recipe asks for a model that it does not merge, or a tokenizer cannot be read.
@@ -42,26 +45,26 @@ def output_tokenizer(recipe: Recipe, parents: Parents) -> Tokenizer:
         return result
     if rule.source == "union":
         for ref in recipe.merged:
-            result = result.joined_with(parents[ref].tokenizer, _height(parents[ref]))
-    return result.with_tokens(_asked_for(rule, result, parents))
+            result = result.joined_with(parents[ref].tokenizer, embedding_rows(parents[ref]))
+    return result.with_tokens(_new_tokens(rule, result, parents))
 
 
-def _asked_for(rule: VocabularyRule, known: Tokenizer, parents: Parents) -> list[NewToken]:
+def _new_tokens(rule: VocabularyRule, known: Tokenizer, parents: Parents) -> list[NewToken]:
     """Return the tokens that the recipe has rules for and that are not there yet, matched as their model matches them.
 
     A token that is new to its model too is matched as it stands.
     """
     found = []
-    for token, each in rule.tokens.items():
+    for token, token_rule in rule.tokens.items():
         if token not in known.vocabulary:
-            donor = None if each.model is None else parents[each.model].tokenizer
-            own = donor.token(token) if donor and token in donor.vocabulary else NewToken(token)
-            found.append(own if own.flags else NewToken(token, PLAIN))
+            source = None if token_rule.model is None else parents[token_rule.model].tokenizer
+            own = source.token(token) if source and token in source.vocabulary else NewToken(token)
+            found.append(own if own.flags else NewToken(token, PLAIN_FLAGS))
     return found
 
 
 def vocabulary(recipe: Recipe, parents: Parents) -> Vocabulary:
-    """Return tokenizer and alignment of a recipe; worked out once for the same models.
+    """Return tokenizer and alignment of a recipe; computed once for the same models.
 
     Raises:
         MergeFailed: see `output_tokenizer`; or a rule for a token names one that does not exist.
@@ -80,7 +83,7 @@ def vocabulary(recipe: Recipe, parents: Parents) -> Vocabulary:
 def vocabulary_notes(models: Sequence[Model]) -> list[str]:
     """Return a line for each model whose tokens have other ids than the first's; none where a tokenizer is unreadable.
 
-    What merging them row by row means is for a recipe's tokenizer: to say.
+    A recipe's `tokenizer:` says how such rows are merged.
     """
     notes = []
     for model in models[1:]:
@@ -110,21 +113,27 @@ def _vocabulary(recipe: Recipe, parents: Parents) -> Vocabulary:
     assert rule is not None
     source, output = _source(recipe, parents), output_tokenizer(recipe, parents)
     merged = recipe.merged
-    lenders = [r.model for r in rule.tokens.values() if r.model]
-    heights = {ref: _height(parents[ref]) for ref in (*merged, *lenders)}
     top = max(output.vocabulary.values(), default=-1) + 1
-    size = -(-top // rule.multiple) * rule.multiple if rule.multiple else max(top, _height(source))
+    size = -(-top // rule.multiple) * rule.multiple if rule.multiple else max(top, embedding_rows(source))
     same = all(parents[ref].tokenizer.vocabulary == output.vocabulary for ref in merged)
-    if same and not rule.tokens and all(heights[ref] == size for ref in merged):
+    if same and not rule.tokens and all(embedding_rows(parents[ref]) == size for ref in merged):
         return Vocabulary(source, output, None, ())
-    alignment = align(parents, merged, lenders, recipe.base, output, size, heights, rule.tokens)
+    alignment = align(parents, merged, recipe.base, output, size, rule.tokens)
     notes = _notes(output, alignment, rule, known=frozenset().union(*(parents[r].tokenizer.vocabulary for r in merged)))
     return Vocabulary(source, output, alignment, tuple(notes))
 
 
 def _notes(output: Tokenizer, alignment: Alignment, rule: VocabularyRule, known: frozenset[str]) -> Iterator[str]:
-    """Yield a line for tokens that a person may not expect. known: the tokens of the merged models."""
-    empty = [t for t in orphans(alignment, output.vocabulary.items()) if t not in rule.tokens]
+    """Yield a line for tokens that the user may not expect.
+
+    Args:
+        output: the result's tokenizer.
+        alignment: of the parents' rows to it.
+        rule: the recipe's.
+        known: the tokens of the merged models.
+    """
+    uncovered = uncovered_tokens(alignment, output.vocabulary.items())
+    empty = [token for token in uncovered if token not in rule.tokens]
     if empty:
         yield f"tokenizer: {len(empty)} tokens have a row in no model and get zeros ({_some(empty)})"
     new = [token for token in rule.tokens if token not in known]
@@ -139,21 +148,15 @@ def _notes(output: Tokenizer, alignment: Alignment, rule: VocabularyRule, known:
 
 
 def _some(tokens: Sequence[str]) -> str:
-    return ", ".join(repr(token) for token in tokens[:SHOWN]) + (", ..." if len(tokens) > SHOWN else "")
+    """Return the first few tokens as text."""
+    listed = ", ".join(repr(token) for token in tokens[:MAX_TOKENS_IN_NOTE])
+    return listed + (", ..." if len(tokens) > MAX_TOKENS_IN_NOTE else "")
 
 
 def _source(recipe: Recipe, parents: Parents) -> Model:
-    """Return the model that the tokenizer is, or starts from."""
-    asked = None if recipe.vocabulary is None else recipe.vocabulary.source
-    ref = asked if isinstance(asked, ModelRef) else recipe.config_source
+    """Return the model whose tokenizer the result has, or extends."""
+    named = None if recipe.vocabulary is None else recipe.vocabulary.source
+    ref = named if isinstance(named, ModelRef) else recipe.config_source
     if ref not in parents:
         raise MergeFailed(f"tokenizer: {ref} is not one of the recipe's models")
     return parents[ref]
-
-
-def _height(model: Model) -> int:
-    """Return the number of rows of a model's embedding."""
-    heights = [info.shape[0] for name, info in model.tensors.items() if is_vocabulary(name) and len(info.shape) == 2]
-    if not heights:
-        raise MergeFailed(f"{model.name}: no token embedding was found, which tokenizer: needs")
-    return heights[0]

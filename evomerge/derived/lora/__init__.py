@@ -1,6 +1,6 @@
 """LoRA adapters extracted from a fine-tune and its base.
 
-Must not import `run`, `results`, `api` or `cli`.
+Must not import the other packages of `derived`, nor `evaluation`, `run`, `results`, `api` or `cli`.
 """
 
 from evomerge.derived.lora._extract import extract_lora

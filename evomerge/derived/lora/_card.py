@@ -5,7 +5,15 @@ from evomerge.derived.lora._records import LoraOptions, LoraReport
 
 
 def lora_card(title: str, model: Model, base: Model, options: LoraOptions, report: LoraReport) -> str:
-    """Return README.md: what the adapter holds, what it lost, how to use and rebuild it."""
+    """Return README.md: what the adapter holds, what it lost, how to use and rebuild it.
+
+    Args:
+        title: of the card.
+        model: the fine-tune.
+        base: its base.
+        options: what was extracted.
+        report: on the adapter.
+    """
     first = (
         f"A LoRA adapter that turns `{base.name}` into an approximation of `{model.name}`, made with evomerge. No "
         "weight was trained: the difference of each linear weight was cut to a low rank (singular value decomposition)."

@@ -3,7 +3,6 @@
 delta = W_model - W_base ~ B A  (Hu 2021, https://arxiv.org/abs/2106.09685, with alpha = rank, so B A counts once)
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from evomerge.checkpoint import (
@@ -16,6 +15,7 @@ from evomerge.derived.lora._card import lora_card
 from evomerge.derived.lora._extractor import Extractor
 from evomerge.derived.lora._modules import map_modules
 from evomerge.derived.lora._records import LoraOptions, LoraReport
+from evomerge.engine import Progress
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -28,17 +28,23 @@ def extract_lora(
     *,
     base_name: tuple[str, str | None],
     device: str = "cpu",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> LoraReport:
-    """Write the adapter folder that turns `base` into `model`; memory: one weight and its decomposition.
+    """Write the adapter folder that turns `base` into `model`. Memory: one weight and its decomposition.
 
     Args:
+        model: the fine-tune.
+        base: its base.
+        out: the new folder.
+        options: what to extract.
         base_name: path or hub id, and revision, under which PEFT will look for the base.
-        progress: called with (bytes looked at, bytes in all).
+        device: where matrices are decomposed.
+        progress: called with (bytes read, bytes in all).
 
     Raises:
-        InvalidInput: the models or the options do not fit, they hold the same weights, or `out` exists.
-        DegenerateModel: a weight is not finite. In every case nothing is left behind.
+        InvalidInput: the models or the options do not fit, they hold the same weights, or `out` exists; nothing is
+            left behind.
+        DegenerateModel: a weight is not finite; nothing is left behind.
     """
     options.check()
     known = map_modules(model, [name for name, info in model.tensors.items() if info.dtype.is_floating_point])

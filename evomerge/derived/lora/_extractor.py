@@ -9,31 +9,44 @@ from evomerge.checkpoint import Model, SafetensorsWriter
 from evomerge.derived.lora._modules import Module, ModuleMap
 from evomerge.derived.lora._records import LoraModule, LoraOptions, LoraReport
 from evomerge.derived.lora._svd import Factors, factorize, squared_norm
-from evomerge.errors import DegenerateModel, InvalidInput
+from evomerge.errors import DegenerateModel, InvalidInput, first_few
 
-SHOWN = 5  # problems that one message lists
 _PREFIX = "base_model.model."  # of every name in a PEFT file
 
 
 class Extractor:
-    """Goes through the modules one at a time and remembers what the config and the report have to say."""
+    """Goes through the modules one at a time and collects what config and report need.
+
+    Attributes:
+        model: the fine-tune.
+        base: its base.
+        known: which tensors belong to which modules.
+        options: what to extract.
+        device: where matrices are decomposed.
+    """
 
     def __init__(self, model: Model, base: Model, known: ModuleMap, options: LoraOptions, device: str):
+        """Check the tensors of both models and account for those that no module has.
+
+        Raises:
+            InvalidInput: the models do not fit.
+            DegenerateModel: a weight is not finite.
+        """
         self.model, self.base, self.known, self.options, self.device = model, base, known, options, device
-        self._made: dict[str, LoraModule] = {}
+        self._decomposed: dict[str, LoraModule] = {}
         self._saved: list[str] = []
         self._left_out: list[str] = []
-        self._biases = False
-        self._transposed = False
-        self._lost = self._all = 0.0  # squared norms
+        self._has_biases = False  # in the adapter
+        self._has_transposed = False  # weights that are stored as (in, out)
+        self._lost_square = self._delta_square = 0.0  # squared norms of what is lost, and of all deltas
         self._check_tensors()
-        for name in known.loose:
-            self._loose(name)
+        for name in known.unmatched:
+            self._account_unmatched(name)
 
     def _check_tensors(self) -> None:
         problems = []
-        ours = {tensor: module for module in self.known.modules for tensor in module.tensors.values()}
-        for name in [*ours, *self.known.loose]:
+        of_modules = [tensor for module in self.known.modules for tensor in module.tensors.values()]
+        for name in [*of_modules, *self.known.unmatched]:
             mine, stored = self.model.tensors[name], self.base.stored_name(name)
             theirs = self.base.tensors[stored] if stored else None
             if theirs is None:
@@ -44,8 +57,7 @@ class Extractor:
                     "an adapter cannot change a shape, so the base must have the fine-tune's vocabulary and size"
                 )
         if problems:
-            more = len(problems) - SHOWN
-            raise InvalidInput("\n".join(problems[:SHOWN] + ([f"and {more} more like these"] if more > 0 else [])))
+            raise InvalidInput(first_few(problems))
 
     def possible_names(self) -> list[str]:
         """Return every tensor name that the adapter file may come to hold."""
@@ -61,10 +73,18 @@ class Extractor:
         return sum(self.model.tensors[name].size_bytes for name in module.tensors.values())
 
     def take(self, module: Module, stream: SafetensorsWriter) -> None:
-        """Decompose or save one module, or note that it is the base's or left out."""
+        """Decompose or save one module, or note that it is the base's or left out.
+
+        Args:
+            module: one of `known.modules`.
+            stream: the adapter file.
+
+        Raises:
+            DegenerateModel: a weight is not finite.
+        """
         deltas = {parameter: self._delta(name) for parameter, name in module.tensors.items()}
         changed = {parameter for parameter, delta in deltas.items() if bool(delta.any())}
-        self._all += sum(squared_norm(deltas[parameter]) for parameter in changed)
+        self._delta_square += sum(squared_norm(deltas[parameter]) for parameter in changed)
         if not changed:
             return
         if "weight" in changed and module.linear and self.options.wants(module.name):
@@ -73,14 +93,15 @@ class Extractor:
             if changed and self.options.save_rest:
                 bias = self.model.tensor(module.tensors["bias"])
                 stream.write(f"{_PREFIX}{module.name}.base_layer.bias", bias)
-                self._biases, changed = True, set()
+                self._has_biases, changed = True, set()
         elif self.options.save_rest:
             self._save(module, stream)
             changed = set()
-        self._lost += sum(squared_norm(deltas[parameter]) for parameter in changed)
+        self._lost_square += sum(squared_norm(deltas[parameter]) for parameter in changed)
         self._left_out += [module.tensors[parameter] for parameter in sorted(changed)]
 
     def _delta(self, name: str) -> torch.Tensor:
+        """Return a tensor's difference from the base in float32."""
         delta = self.model.tensor(name).to(self.device, torch.float32, copy=True)
         delta -= self.base.tensor(self.base.stored_name(name) or name).to(self.device)
         if not bool(torch.isfinite(delta).all()):
@@ -93,9 +114,9 @@ class Extractor:
         lost = squared_norm(delta - factors.b.float() @ factors.a.float())
         stream.write(f"{_PREFIX}{module.name}.lora_A.weight", factors.a)
         stream.write(f"{_PREFIX}{module.name}.lora_B.weight", factors.b)
-        self._lost += lost
-        self._transposed |= module.transposed
-        self._made[module.name] = LoraModule(
+        self._lost_square += lost
+        self._has_transposed |= module.transposed
+        self._decomposed[module.name] = LoraModule(
             name=module.name,
             shape=(int(delta.shape[0]), int(delta.shape[1])),
             rank=factors.rank,
@@ -111,10 +132,10 @@ class Extractor:
                 for parameter, name in module.tensors.items():
                     stream.write(f"{_PREFIX}{owner}.{parameter}", self.model.tensor(name))
 
-    def _loose(self, name: str) -> None:
-        """Note a tensor that the model's object holds under another name, such as fused experts."""
+    def _account_unmatched(self, name: str) -> None:
+        """Note the loss of a tensor that the model's object holds under another name, such as fused experts."""
         square = squared_norm(self._delta(name))
-        self._all += square
+        self._delta_square += square
         if square == 0:
             return
         if self.options.save_rest:
@@ -122,33 +143,37 @@ class Extractor:
                 f"{name} differs from the base, and transformers holds it under another name (fused experts?), where "
                 "an adapter cannot store it; leave out --save-rest to extract without it"
             )
-        self._lost += square
+        self._lost_square += square
         self._left_out.append(name)
 
     def report(self, size_bytes: int) -> LoraReport:
-        """Return what was made.
+        """Return what the adapter holds and what it lost.
 
         Raises:
             InvalidInput: there is nothing in the adapter.
         """
-        if not self._made and not self._saved:
-            if not self._all:
+        if not self._decomposed and not self._saved:
+            if not self._delta_square:
                 raise InvalidInput(f"{self.model.name} and {self.base.name} have the same weights; nothing to extract")
             raise InvalidInput("no linear weight that differs matches --include and --exclude; nothing to extract")
-        if not self._made:
+        if not self._decomposed:
             raise InvalidInput("no linear weight that differs was decomposed, so this would be no LoRA; see --exclude")
         return LoraReport(
-            modules=tuple(self._made.values()),
+            modules=tuple(self._decomposed.values()),
             saved=tuple(self._saved),
             left_out=tuple(self._left_out),
-            error=(self._lost / self._all) ** 0.5,
+            error=(self._lost_square / self._delta_square) ** 0.5,
             size_bytes=size_bytes,
         )
 
     def config(self, base_name: tuple[str, str | None]) -> dict[str, Any]:
-        """Return adapter_config.json as PEFT reads it."""
-        rank = max(module.rank for module in self._made.values())
-        fewer = {module.name: module.rank for module in self._made.values() if module.rank != rank}
+        """Return adapter_config.json as PEFT reads it.
+
+        Args:
+            base_name: path or hub id, and revision, of the base.
+        """
+        rank = max(module.rank for module in self._decomposed.values())
+        fewer = {module.name: module.rank for module in self._decomposed.values() if module.rank != rank}
         causal = re.search("CausalLM|LMHead", str(self.model.config.get("architectures", "")))
         return {
             "peft_type": "LORA",
@@ -159,21 +184,26 @@ class Extractor:
             "lora_alpha": rank,  # the scale alpha / r is 1
             "rank_pattern": fewer,
             "alpha_pattern": fewer,
-            "target_modules": _targets(set(self._made), self.known.names),
+            "target_modules": _targets(set(self._decomposed), self.known.names),
             "modules_to_save": self._saved or None,
-            "bias": "lora_only" if self._biases else "none",
-            "fan_in_fan_out": self._transposed,
+            "bias": "lora_only" if self._has_biases else "none",
+            "fan_in_fan_out": self._has_transposed,
             "lora_dropout": 0.0,
             "inference_mode": True,
         }
 
 
-def _targets(made: set[str], names: frozenset[str]) -> list[str]:
-    """Name the modules by their last words where these mean no other module, else in full."""
+def _targets(decomposed: set[str], names: frozenset[str]) -> list[str]:
+    """Return PEFT's target_modules: the modules' last words where these mean no other module, else their full names.
+
+    Args:
+        decomposed: names of the modules that are in the adapter.
+        names: of all modules.
+    """
     targets = set()
-    for name in made:
+    for name in decomposed:
         leaf = name.rpartition(".")[2]
-        alone = all(other in made for other in names if other.rpartition(".")[2] == leaf)
+        alone = all(other in decomposed for other in names if other.rpartition(".")[2] == leaf)
         targets.add(leaf if alone else name)
     return sorted(targets)
 

@@ -13,9 +13,12 @@ from evomerge.errors import InvalidInput, MergeFailed
 class Module:
     """A module with weights of its own.
 
-    name: in the model's object. tensors: parameter ("weight", "bias") -> tensor on disk.
-    linear: y = W x, W stored (out, in), or (in, out) where `transposed`.
-    tied: the name of another module that uses the same weight, or None.
+    Attributes:
+        name: in the model's object.
+        tensors: parameter ("weight", "bias") -> tensor on disk.
+        linear: whether it is y = W x.
+        transposed: whether W is stored as (in, out), not (out, in).
+        tied: the name of another module that uses the same weight, or None.
     """
 
     name: str
@@ -27,10 +30,16 @@ class Module:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleMap:
-    """Modules in the order of the files, the tensors that no module has under their name, and every module's name."""
+    """Which tensors belong to which modules.
+
+    Attributes:
+        modules: those with tensors, in the order of the files.
+        unmatched: tensors that no module has under their name.
+        names: of every module.
+    """
 
     modules: tuple[Module, ...]
-    loose: tuple[str, ...]
+    unmatched: tuple[str, ...]
     names: frozenset[str]
 
 
@@ -39,6 +48,10 @@ _RENAMED = {"embed_out.weight": "lm_head.weight"}  # tensors that transformers r
 
 def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
     """Assign tensors to modules by building the model's object without weights.
+
+    Args:
+        model: whose config describes the object.
+        tensors: names on disk.
 
     Raises:
         InvalidInput: transformers cannot build the model from its config.
@@ -50,11 +63,11 @@ def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
     objects = dict(skeleton.named_modules())
     tied = _tied_head(skeleton, objects)
     found: dict[str, dict[str, str]] = {}
-    loose = []
+    unmatched = []
     for name in tensors:
         full = _resolve(name, objects, str(getattr(skeleton, "base_model_prefix", "")))
         if full is None:
-            loose.append(name)
+            unmatched.append(name)
             continue
         owner, _, parameter = full.rpartition(".")
         if tied is None or owner != tied[1]:  # a tied head on disk is a copy that nobody reads
@@ -69,7 +82,7 @@ def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
         )
         for owner, parameters in found.items()
     )
-    return ModuleMap(modules=modules, loose=tuple(loose), names=frozenset(objects))
+    return ModuleMap(modules=modules, unmatched=tuple(unmatched), names=frozenset(objects))
 
 
 def _resolve(name: str, objects: Mapping[str, Any], prefix: str) -> str | None:

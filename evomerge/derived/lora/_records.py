@@ -1,4 +1,4 @@
-"""What a LoRA extraction is asked for, and what it says it did."""
+"""The options of a LoRA extraction and the report of what it did."""
 
 import re
 from collections.abc import Sequence
@@ -12,11 +12,14 @@ from evomerge.errors import InvalidInput
 class LoraOptions:
     """What to extract.
 
-    rank: at most so many directions for each linear weight. energy: keep only as many of them as hold this share of
-    the squared norm, in (0, 1]; None = all `rank`. include, exclude: regular expressions searched for in a module's
-    name; a module is decomposed if it matches one of `include` (or there is none) and none of `exclude`.
-    save_rest: store whatever else differs from the base as it is, so that nothing is lost but what the rank cuts.
-    dtype: of the factors on disk.
+    Attributes:
+        rank: at most so many directions for each linear weight, from 1.
+        energy: keep only as many of them as hold this share of the squared norm, in (0, 1]; None = all `rank`.
+        include: regular expressions searched for in a module's name; a module is decomposed if it matches one of
+            them, or there is none.
+        exclude: as `include`; a module that matches one of them is not decomposed.
+        save_rest: store whatever else differs from the base as it is, so that nothing is lost but what the rank cuts.
+        dtype: of the factors on disk, such as "bfloat16".
     """
 
     rank: int = 32
@@ -32,7 +35,11 @@ class LoraOptions:
         return included and not any(re.search(pattern, name) for pattern in self.exclude)
 
     def check(self) -> None:
-        """Raise InvalidInput where a value makes no sense."""
+        """Check the values.
+
+        Raises:
+            InvalidInput: one makes no sense.
+        """
         if self.rank < 1:
             raise InvalidInput(f"rank is {self.rank}, expected at least 1")
         if self.energy is not None and not 0 < self.energy <= 1:
@@ -46,9 +53,14 @@ class LoraOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoraModule:
-    """One decomposed weight. shape: (out, in). error: what is lost of its delta, ||delta - B A|| / ||delta||.
+    """One decomposed weight.
 
-    exact: a full decomposition was made, else a randomized one.
+    Attributes:
+        name: of the module.
+        shape: (out, in).
+        rank: number of directions kept.
+        error: what is lost of its delta, ||delta - B A|| / ||delta||.
+        exact: whether a full decomposition was made, else a randomized one.
     """
 
     name: str
@@ -62,9 +74,12 @@ class LoraModule:
 class LoraReport:
     """What an adapter holds, and what it lost.
 
-    saved: modules stored whole. left_out: tensors that differ from the base and are not in the adapter.
-    error: what is lost of the whole task vector, left-out tensors included, relative to its Frobenius norm.
-    size_bytes: of the adapter's tensors.
+    Attributes:
+        modules: the decomposed weights.
+        saved: modules stored whole.
+        left_out: tensors that differ from the base and are not in the adapter.
+        error: what is lost of the whole task vector, left-out tensors included, relative to its Frobenius norm.
+        size_bytes: of the adapter's tensors.
     """
 
     modules: tuple[LoraModule, ...]

@@ -4,13 +4,19 @@ from typing import NamedTuple
 
 import torch
 
-EXACT_UP_TO = 1024  # rows or columns, whichever are fewer: a full decomposition takes about a second on one core
-OVERSAMPLING = 32
+MAX_EXACT_SIZE = 1024  # rows or columns, whichever are fewer: a full decomposition takes about a second on one core
+OVERSAMPLING = 32  # directions computed beyond those that are wanted
 POWER_ITERATIONS = 4
 
 
 class Factors(NamedTuple):
-    """delta ~ b @ a. b: (rows, rank), a: (rank, columns). exact: whether a full decomposition was made."""
+    """delta ~ b @ a.
+
+    Attributes:
+        b: (rows, rank).
+        a: (rank, columns).
+        exact: whether a full decomposition was made.
+    """
 
     b: torch.Tensor
     a: torch.Tensor
@@ -25,7 +31,7 @@ class Factors(NamedTuple):
 def factorize(delta: torch.Tensor, rank: int, energy: float | None = None) -> Factors:
     """Return the best factors of at most `rank` (Eckart & Young 1936), the singular values shared between them evenly.
 
-    A matrix with more than EXACT_UP_TO rows and columns gets the randomized decomposition of Halko, Martinsson &
+    A matrix with more than MAX_EXACT_SIZE rows and columns gets the randomized decomposition of Halko, Martinsson &
     Tropp 2011 (https://arxiv.org/abs/0909.4061, algorithm 4.4) where `rank` is less than a quarter of its size.
 
     Args:
@@ -35,7 +41,7 @@ def factorize(delta: torch.Tensor, rank: int, energy: float | None = None) -> Fa
     """
     smaller = min(delta.shape)
     rank = min(rank, smaller)
-    exact = smaller <= EXACT_UP_TO or 4 * (rank + OVERSAMPLING) > smaller
+    exact = smaller <= MAX_EXACT_SIZE or 4 * (rank + OVERSAMPLING) > smaller
     if exact:
         u, s, vh = _exact(delta, rank)
     else:
@@ -46,9 +52,9 @@ def factorize(delta: torch.Tensor, rank: int, energy: float | None = None) -> Fa
 
 
 def _rank_for(s: torch.Tensor, wanted: float) -> int:
-    """Return how many of the falling values are needed for their squares to sum to `wanted`; all if they do not."""
+    """Return how many of the descending values are needed for their squares to sum to `wanted`; all if they do not."""
     held = s.double().square().cumsum(0)
-    # Rounding may leave the whole a hair short of what is wanted of it.
+    # Rounding may leave the sum of all a little below what is wanted.
     enough = (held >= wanted * (1 - 1e-6)).nonzero()
     return int(enough[0]) + 1 if len(enough) else len(s)
 

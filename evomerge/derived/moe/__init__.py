@@ -1,6 +1,6 @@
 """Mixtures of experts made of dense models.
 
-Must not import `run`, `results`, `api` or `cli`.
+Must not import the other packages of `derived`, nor `evaluation`, `run`, `results`, `api` or `cli`.
 """
 
 from evomerge.derived.moe._build import MoePlan, plan_moe, write_moe

@@ -1,6 +1,6 @@
 """Greedy soup: average checkpoints best first, keeping each that does not lower the held-out score.
 
-Must not import `results`, `api` or `cli`.
+Must not import the other packages of `derived`, nor `results`, `api` or `cli`.
 """
 
 from evomerge.derived.soup._card import soup_sections

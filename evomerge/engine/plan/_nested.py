@@ -19,7 +19,11 @@ from evomerge.engine._tokenizer import output_tokenizer
 
 
 class PlannedModel(Model):
-    """The result of a plan, as a model. Memory: the one tensor that was asked for."""
+    """The result of a plan, as a model. Memory: the one tensor that is read.
+
+    Attributes:
+        plan: of the merge.
+    """
 
     def __init__(self, name: str, plan: Plan, parents: Parents):
         self.name, self.plan, self._parents = name, plan, parents
@@ -29,18 +33,24 @@ class PlannedModel(Model):
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
-        """What the plan says of each tensor."""
+        """Dtype and shape of each planned tensor."""
         return {name: plan.info for name, plan in self._plans.items()}
 
     def stored(self, name: str) -> tuple[StoredTensor, ...]:
-        """Return nothing: what is read for it is this model's own affair."""
+        """Return nothing: no file holds any part of it."""
         return ()
 
     def assemble(self, name: str, parts: Sequence[torch.Tensor], out: torch.Tensor | None = None) -> torch.Tensor:
         """Build a tensor, in the dtype that a folder would hold it in.
 
+        Args:
+            name: of the tensor.
+            parts: nothing.
+            out: memory to build it in, if it is the CPU's.
+
         Raises:
-            DegenerateModel, MergeFailed: see `Builder.build`.
+            DegenerateModel: see `Builder.build`.
+            MergeFailed: see `Builder.build`.
         """
         plan = self._plans[name]
         if out is None or not out.is_cpu:
@@ -49,12 +59,12 @@ class PlannedModel(Model):
         return out
 
     def is_computed(self, name: str) -> bool:
-        """Always: even a copy is made anew."""
+        """Return True: even a copy is made anew."""
         return True
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that the result takes."""
+        """The result's tokenizer."""
         return output_tokenizer(self.plan.recipe, self._parents)
 
     def _digest(self) -> str:

@@ -18,14 +18,18 @@ def settings_at(
     """Resolve the parameters of one output tensor; the levels are source, slice, module, recipe, the method's default.
 
     Args:
+        method: says which parameters there are, and their defaults.
+        recipe: whose parameters they are.
+        part: the slice that the tensor belongs to.
         sources: each input and what it calls this tensor, which the filters of per-input parameters look at.
-        name: what the output calls it. t: depth in the slice, 0 to 1.
+        name: what the output calls it.
+        t: depth in the slice, 0 to 1.
 
     Raises:
         MergeFailed: a parameter without a default has no value here.
     """
     shared: dict[str, Value] = {}
-    each: list[dict[str, Value]] = [{} for _ in sources]
+    per_input: list[dict[str, Value]] = [{} for _ in sources]
     outer = [part.parameters, recipe.module_parameters, recipe.parameters]
     for parameter in method.parameters:
         targets: list[tuple[dict[str, Value], Sequence[Mapping[str, Value]], str, str]] = (
@@ -33,7 +37,7 @@ def settings_at(
             if parameter.per == "merge"
             else [
                 (values, [source.parameters, *outer], tensor, f" of {source.model}")
-                for values, (source, tensor) in zip(each, sources, strict=True)
+                for values, (source, tensor) in zip(per_input, sources, strict=True)
             ]
         )
         for values, levels, tensor, whose in targets:
@@ -42,4 +46,4 @@ def settings_at(
             if final is None:
                 raise MergeFailed(f"{parameter.name}{whose} has no value for {name}: no filter matches it")
             values[parameter.name] = final if parameter.kind == "flag" else float(final)
-    return Settings.of(shared, each, recipe.variants)
+    return Settings.of(shared, per_input, recipe.variants)

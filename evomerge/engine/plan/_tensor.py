@@ -14,7 +14,7 @@ from evomerge.checkpoint import (
 from evomerge.engine._alignment import Alignment
 from evomerge.engine._plan_records import Origin, Rows, TensorPlan
 from evomerge.engine.plan._absent import without_absent
-from evomerge.engine.plan._output_order import OutputSite
+from evomerge.engine.plan._output_order import OutputTensor
 from evomerge.engine.plan._settings import settings_at
 from evomerge.errors import MergeFailed
 from evomerge.methods import Method, Settings
@@ -33,7 +33,7 @@ class TensorPlanner:
         dtype = recipe.out_dtype or recipe.dtype
         self.dtype: torch.dtype | None = getattr(torch, dtype) if dtype else None
 
-    def plan(self, place: OutputSite) -> Iterator[TensorPlan]:
+    def plan(self, place: OutputTensor) -> Iterator[TensorPlan]:
         """Yield the plan of one tensor; nothing if it is dropped, or after noting a problem."""
         inputs = [(s, n) for s, n in place.inputs if place.base is None or s.model != place.base[0]]
         found = [self._find(source.model, name) for source, name in inputs]
@@ -67,7 +67,7 @@ class TensorPlanner:
         return self._found[model, name]
 
     def _merge(
-        self, place: OutputSite, inputs: Sequence[tuple[Source, str]], models: Sequence[Origin], base: Origin | None
+        self, place: OutputTensor, inputs: Sequence[tuple[Source, str]], models: Sequence[Origin], base: Origin | None
     ) -> Iterator[TensorPlan]:
         """Yield the plan of a tensor that all given inputs have."""
         origins = [*([base] if base else []), *models]
@@ -143,8 +143,8 @@ class TensorPlanner:
         pairs = zip(origins, infos, strict=True)
         if all(self.alignment.leaves_alone(origin.model, info.shape[0]) for origin, info in pairs):
             return None
-        lenders = (self._find(ref, name) for ref in self.alignment.models)
-        return Rows(self.alignment, tuple(origin for origin in lenders if origin))
+        sources = (self._find(ref, name) for ref in self.alignment.models)
+        return Rows(self.alignment, tuple(origin for origin in sources if origin))
 
     def _same_shape(self, name: str, origins: Sequence[Origin], infos: Sequence[TensorInfo]) -> bool:
         for origin, info in zip(origins, infos, strict=True):

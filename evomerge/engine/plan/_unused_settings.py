@@ -9,7 +9,12 @@ from evomerge.recipe import Recipe, Setting
 
 
 def without_effect(recipe: Recipe, tensors: Sequence[TensorPlan]) -> Iterator[str]:
-    """Yield a line for each parameter, filter and key of a recipe that has no effect on these tensors."""
+    """Yield a line for each parameter, filter and key of a recipe that has no effect.
+
+    Args:
+        recipe: what was planned.
+        tensors: its plan.
+    """
     method = methods.get(recipe.method)
     levels = list(_levels(recipe))
     for parameter in method.parameters:
@@ -22,7 +27,9 @@ def without_effect(recipe: Recipe, tensors: Sequence[TensorPlan]) -> Iterator[st
             if any(source.model == base and name in source.parameters for source in part.sources):
                 yield f"{name} of {base} has no effect: it is the base, and {method.name} weighs the others against it"
                 break
-    for pattern in dict.fromkeys(pattern for level in levels for each in level.values() for pattern in _filters(each)):
+    for pattern in dict.fromkeys(
+        pattern for level in levels for setting in level.values() for pattern in _filters(setting)
+    ):
         if not any(pattern in name for tensor in tensors for name in _names(tensor)):
             yield f'the filter "{pattern}" is part of no tensor\'s name, so its value is never used'
     if _has_residual_weight(recipe.document):
@@ -30,6 +37,7 @@ def without_effect(recipe: Recipe, tensors: Sequence[TensorPlan]) -> Iterator[st
 
 
 def _levels(recipe: Recipe) -> Iterator[Mapping[str, Setting]]:
+    """Yield the parameters of every place of a recipe that can have some."""
     yield recipe.parameters
     yield recipe.module_parameters
     for part in recipe.slices:
@@ -38,6 +46,7 @@ def _levels(recipe: Recipe) -> Iterator[Mapping[str, Setting]]:
 
 
 def _filters(setting: Setting) -> Iterator[str]:
+    """Yield the patterns that a parameter's values are conditional on."""
     for conditional in setting if isinstance(setting, list) else [setting]:
         if isinstance(conditional, Mapping) and conditional.get("filter") not in (None, "*"):
             yield conditional["filter"]
