@@ -1,7 +1,8 @@
 """The recipe: one complete merge as a YAML document, its schema, its meaning and its canonical form.
 
-Every mergekit file is a recipe; an optional `evomerge:` block says what mergekit cannot. This room knows names of
-models, layers and tensors as words; it refuses to open a model, to know a tensor's content or an architecture.
+Every mergekit file is a recipe; an optional `evomerge:` block says what mergekit has no keys for. This package knows
+the names of models, layers and tensors as words, and the parameters of methods. It must not import `checkpoint` or
+anything above it: no model is opened, no tensor read, no architecture known.
 """
 
 from evomerge.recipe._files import load_recipe, load_recipes

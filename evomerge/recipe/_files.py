@@ -12,31 +12,47 @@ from evomerge.recipe._yaml import read_documents
 def load_recipe(path: Path | str) -> Recipe:
     """Read a recipe file; of several documents, the one without a name (or else the last) is the result.
 
+    Args:
+        path: of the YAML file; relative paths of parents in it start at its folder.
+
     Raises:
-        InvalidInput: the file cannot be read. InvalidFile: every problem of its content at once.
+        InvalidInput: the file cannot be read.
+        InvalidFile: every problem of its content at once.
     """
     path = Path(path)
-    data = fold(read_documents(path), str(path))
+    data = join_documents(read_documents(path), str(path))
     if isinstance(data, Mapping) and "tasks" in data and "merge_method" not in data:
         raise InvalidInput(f"{path}: is a search file, not a recipe; run it with `evomerge search`")
     return parse_recipe(data, where=str(path), root=path.resolve().parent)
 
 
 def load_recipes(path: Path | str) -> dict[str, Recipe]:
-    """Read a file of several recipes and return each by its name, in the order of building; the result's name is "".
+    """Read a file of several recipes.
+
+    Args:
+        path: see `load_recipe`.
+
+    Returns:
+        Name -> recipe, in the order in which they are built; the result's name is "".
 
     Raises:
-        InvalidInput, InvalidFile: see `load_recipe`.
+        InvalidInput: see `load_recipe`.
+        InvalidFile: see `load_recipe`.
     """
     result = load_recipe(path)
     return {**result.merges, "": result}
 
 
-def fold(documents: Sequence[Any], where: str) -> Any:
-    """Return several YAML documents, in which later ones use earlier ones by name, as one.
+def join_documents(documents: Sequence[Any], where: str) -> Any:
+    """Return several YAML documents, in which later ones use earlier ones by name, as one with `evomerge.merges`.
+
+    Args:
+        documents: of one file, in its order.
+        where: the file's name, for messages.
 
     Raises:
-        InvalidInput: none or several could be the result, or a name stands twice.
+        InvalidInput: none or several could be the result, a name is given twice, or what would hold the others is no
+            mapping.
     """
     if len(documents) == 1:
         only = documents[0]
@@ -53,5 +69,7 @@ def fold(documents: Sequence[Any], where: str) -> Any:
     if twice:
         raise InvalidInput(f'{where}: two documents have the name "{twice[0]}"')
     extension = result.get("evomerge") or {}
+    if not isinstance(extension, Mapping) or not isinstance(extension.get("merges") or {}, Mapping):
+        raise InvalidInput(f"{where}: evomerge: and evomerge.merges: of the result must be mappings of keys to values")
     merges = {str(name): document for name, document in named}
-    return {**result, "evomerge": {**extension, "merges": {**extension.get("merges", {}), **merges}}}
+    return {**result, "evomerge": {**extension, "merges": {**(extension.get("merges") or {}), **merges}}}

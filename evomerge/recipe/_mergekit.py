@@ -1,4 +1,4 @@
-"""A recipe in mergekit's own words, for people who build with mergekit."""
+"""A recipe as mergekit reads it, for people who build with mergekit."""
 
 from typing import Any, NamedTuple
 
@@ -12,7 +12,12 @@ RANDOM = {name for name, method in methods.METHODS.items() if "dare" in name or 
 
 
 class MergekitText(NamedTuple):
-    """text: a file for mergekit-yaml. notes: what it cannot say and so differs."""
+    """A recipe for mergekit.
+
+    Attributes:
+        text: of a file for mergekit-yaml.
+        notes: what mergekit cannot express, so that its result differs.
+    """
 
     text: str
     notes: tuple[str, ...]
@@ -21,8 +26,11 @@ class MergekitText(NamedTuple):
 def to_mergekit(recipe: Recipe) -> MergekitText:
     """Write a recipe for mergekit.
 
+    Args:
+        recipe: any recipe.
+
     Raises:
-        InvalidInput: the recipe says something that mergekit has no words for and that changes the model.
+        InvalidInput: the recipe sets something that mergekit has no key for and that changes the model.
     """
     notes = [note for each in recipe.merges.values() for note in to_mergekit(each).notes]
     if recipe.variants:

@@ -18,33 +18,44 @@ FAMILIES = {"mixtral": "mixtral", "qwen2_moe": "qwen moe", "qwen3_moe": "qwen3 m
 PROMPTED_GATES: tuple[GateMode, ...] = ("hidden", "cheap_embed")
 
 
-def families_named(asked: str) -> tuple[str, ...]:
-    """Return the families that `architecture:` may mean: one by its name, or all whose mergekit-moe name begins so.
+def families_named(architecture: str) -> tuple[str, ...]:
+    """Return the families that `architecture:` may mean.
+
+    Args:
+        architecture: a family's name, or the beginning of mergekit-moe's name for it.
 
     Raises:
-        ValueError: none.
+        ValueError: it means none.
     """
-    found = tuple(name for name, label in FAMILIES.items() if asked == name or label.startswith(asked.lower()))
-    if not found or not asked:
-        advice = "; its outputs need code from the hub, mixtral takes the same models" if "deepseek" in asked else ""
-        raise ValueError(f'found "{asked}", expected one of {", ".join(FAMILIES)}{advice}')
+    found = tuple(
+        name for name, label in FAMILIES.items() if architecture == name or label.startswith(architecture.lower())
+    )
+    if not found or not architecture:
+        deepseek = "deepseek" in architecture
+        advice = "; its outputs need code from the hub, mixtral takes the same models" if deepseek else ""
+        raise ValueError(f'found "{architecture}", expected one of {", ".join(FAMILIES)}{advice}')
     return found
 
 
-def _checked(asked: str) -> str:
-    families_named(asked)
-    return asked
+def _checked(architecture: str) -> str:
+    families_named(architecture)
+    return architecture
 
 
+_none_as_empty = BeforeValidator(lambda given: [] if given is None else given)
 _Ref = Annotated[ModelRef, BeforeValidator(ModelRef.parse)]
-_Prompts = Annotated[list[str], BeforeValidator(lambda given: [] if given is None else given)]
+_Prompts = Annotated[list[str], _none_as_empty]
 
 
 class ExpertEntry(StrictModel):
-    """One expert: a model whose mlp it is.
+    """One expert.
 
-    noise_scale: standard deviation of Gaussian noise that is added to its weights. residual_scale: factor on its
-    output.
+    Attributes:
+        source_model: the model whose mlp it is.
+        positive_prompts: texts that it is to be chosen for.
+        negative_prompts: texts that it is not to be chosen for.
+        noise_scale: standard deviation of Gaussian noise that is added to its weights, at least 0.
+        residual_scale: factor on its output.
     """
 
     source_model: _Ref
@@ -55,13 +66,21 @@ class ExpertEntry(StrictModel):
 
 
 class MoeEntry(StrictModel):
-    """A whole mixture file."""
+    """A whole mixture file, with mergekit-moe's keys.
+
+    Attributes:
+        base_model: gives everything but the experts' mlps.
+        experts: at least 2 of them.
+        shared_experts: at most one, used for every token.
+        gate_mode: how the routers are made.
+        dtype: of the result; None = the base's.
+        experts_per_token: how many are chosen for each token.
+        architecture: a family's name or the beginning of one; None = the first that fits the models.
+    """
 
     base_model: _Ref
     experts: list[ExpertEntry] = Field(min_length=1)
-    shared_experts: Annotated[list[ExpertEntry], BeforeValidator(lambda given: [] if given is None else given)] = Field(
-        default_factory=list
-    )
+    shared_experts: Annotated[list[ExpertEntry], _none_as_empty] = Field(default_factory=list)
     gate_mode: GateMode = "hidden"
     dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
     experts_per_token: int = Field(2, ge=1)
@@ -75,7 +94,13 @@ class MoeEntry(StrictModel):
 
 @dataclass(frozen=True, slots=True)
 class MoeRecipe:
-    """A checked mixture. document: as plain data. root: where relative paths start, besides the working directory."""
+    """A checked mixture.
+
+    Attributes:
+        entry: what the file says.
+        document: the same as plain data.
+        root: where relative paths start, besides the working directory.
+    """
 
     entry: MoeEntry
     document: Mapping[str, Any]
@@ -95,8 +120,12 @@ class MoeRecipe:
 def load_moe(path: Path | str) -> MoeRecipe:
     """Read a mixture file.
 
+    Args:
+        path: of the YAML file; relative paths of models in it start at its folder.
+
     Raises:
-        InvalidInput: the file cannot be read. InvalidFile: every problem of its content at once.
+        InvalidInput: the file cannot be read.
+        InvalidFile: every problem of its content at once.
     """
     path = Path(path)
     return parse_moe(read_yaml(path), where=str(path), root=path.resolve().parent)
@@ -104,6 +133,11 @@ def load_moe(path: Path | str) -> MoeRecipe:
 
 def parse_moe(data: Any, *, where: str = "mixture", root: Path | None = None) -> MoeRecipe:
     """Check plain data (what YAML gives) and return the mixture it describes.
+
+    Args:
+        data: of a mixture file.
+        where: its name, for messages.
+        root: where relative paths of models start, besides the working directory.
 
     Raises:
         InvalidFile: every problem at once, each with its place.

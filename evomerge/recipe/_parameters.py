@@ -9,12 +9,16 @@ from typing import Any
 
 from evomerge.recipe._validation import short_repr
 
+Value = float | int | bool
 Setting = Any
-"""A number or flag, a list of them (gradient), a {filter, value} mapping, or a list of such mappings."""
+"""A `Value`, a list of them (gradient), a {filter, value} mapping, or a list of such mappings."""
 
 
 def read_setting(value: Any) -> Setting:
     """Check the form of a setting and return it as plain data.
+
+    Args:
+        value: what YAML gives.
 
     Raises:
         ValueError: it has none of the four forms.
@@ -22,7 +26,7 @@ def read_setting(value: Any) -> Setting:
     if isinstance(value, Mapping):
         return _read_conditional(value)
     if isinstance(value, list) and value and isinstance(value[0], Mapping):
-        return [_read_conditional(each) for each in value]
+        return [_read_conditional(conditional) for conditional in value]
     return _read_values(value)
 
 
@@ -41,11 +45,11 @@ def _read_values(value: Any) -> Any:
     if isinstance(value, list):
         if not value:
             raise ValueError("found an empty list, expected at least one number")
-        return [_read_scalar(each) for each in value]
+        return [_read_scalar(anchor) for anchor in value]
     return _read_scalar(value)
 
 
-def _read_scalar(value: Any) -> float | int | bool:
+def _read_scalar(value: Any) -> Value:
     if isinstance(value, bool | int | float):
         return value
     try:  # YAML 1.1 reads 1e-3 as text
@@ -56,8 +60,17 @@ def _read_scalar(value: Any) -> float | int | bool:
         ) from None
 
 
-def value_at(setting: Setting, tensor: str, t: float) -> float | int | bool | None:
-    """Return what a setting says for a tensor at depth t in [0, 1] of its slice, or None where no filter matches."""
+def value_at(setting: Setting, tensor: str, t: float) -> Value | None:
+    """Return the value of a setting for one tensor.
+
+    Args:
+        setting: as `read_setting` returns it.
+        tensor: its name.
+        t: its depth in its slice, 0 (first layer) to 1 (last layer).
+
+    Returns:
+        The value, or None where no filter matches.
+    """
     if isinstance(setting, Mapping):
         setting = [setting]
     if isinstance(setting, Sequence) and setting and isinstance(setting[0], Mapping):
@@ -69,8 +82,8 @@ def value_at(setting: Setting, tensor: str, t: float) -> float | int | bool | No
     return _gradient(setting, t)
 
 
-def _gradient(value: Any, t: float) -> float | int | bool:
-    """Interpolate a list at t: anchors are equally spaced; flags pick an anchor instead of interpolating."""
+def _gradient(value: Any, t: float) -> Value:
+    """Interpolate a list at t: anchors are equally spaced; of flags the lower anchor is taken."""
     if not isinstance(value, Sequence):
         return value
     position = t * (len(value) - 1)
@@ -85,8 +98,15 @@ def _gradient(value: Any, t: float) -> float | int | bool:
     return (1 - fraction) * value[low] + fraction * value[high]
 
 
-def lookup(levels: Sequence[Mapping[str, Setting]], name: str, tensor: str, t: float) -> float | int | bool | None:
-    """Return the value of a parameter from the first level that has one, or None."""
+def lookup(levels: Sequence[Mapping[str, Setting]], name: str, tensor: str, t: float) -> Value | None:
+    """Return the value of a parameter from the first level that has one, or None.
+
+    Args:
+        levels: parameter -> setting; the most specific level first.
+        name: of the parameter.
+        tensor: see `value_at`.
+        t: see `value_at`.
+    """
     for level in levels:
         if name in level:
             value = value_at(level[name], tensor, t)
@@ -95,10 +115,10 @@ def lookup(levels: Sequence[Mapping[str, Setting]], name: str, tensor: str, t: f
     return None
 
 
-def values_in(setting: Setting) -> list[Any]:
+def values_in(setting: Setting) -> list[Value]:
     """Return every plain value that a setting holds, for range checks."""
     if isinstance(setting, Mapping):
         return values_in(setting["value"])
     if isinstance(setting, Sequence) and not isinstance(setting, str):
-        return [value for each in setting for value in values_in(each)]
+        return [value for part in setting for value in values_in(part)]
     return [setting]

@@ -10,27 +10,32 @@ from evomerge.recipe._parameters import Setting, values_in
 from evomerge.recipe._reference import ModelRef, looks_local
 from evomerge.recipe._schema import ModuleEntry, RecipeEntry
 
-WHOLE = "default"  # mergekit's name for the only part of a language model
-LARGEST = 3.4e38  # of a parameter: what float32 holds
+WHOLE_MODEL = "default"  # mergekit's name for the only part of a language model
+MAX_MAGNITUDE = 3.4e38  # of a parameter: what float32 holds
 CHAT_TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
 
 
 def body_of(entry: RecipeEntry) -> RecipeEntry | ModuleEntry:
-    """Return what holds models: or slices:, the recipe itself or the one module it names."""
+    """Return what holds `models:` or `slices:`: the recipe itself or the one module that it names."""
     return next(iter(entry.modules.values())) if entry.modules else entry
 
 
 def problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
-    """Yield the problems of a document that fits the schema."""
+    """Yield the problems of a document that fits the schema.
+
+    Args:
+        entry: the document.
+        where: its name, for messages.
+    """
     given = [name for name in ("models", "slices", "modules") if getattr(entry, name) is not None]
     if len(given) != 1:
         yield Problem(where, "needs exactly one of models: and slices: (or modules: around them)")
         return
-    if entry.modules and [*entry.modules] != [WHOLE]:
+    if entry.modules and [*entry.modules] != [WHOLE_MODEL]:
         yield Problem(
             f"{where}: modules",
-            f"found {', '.join(entry.modules)}, expected only {WHOLE}, the whole of a language model; parts of a model "
-            "(vision and text, encoder and decoder) cannot be merged one by one, only together by models:",
+            f"found {', '.join(entry.modules)}, expected only {WHOLE_MODEL}, the whole of a language model; parts of a "
+            "model (vision and text, encoder and decoder) cannot be merged one by one, only together by models:",
         )
         return
     body, place = body_of(entry), f"{where}: "
@@ -57,7 +62,14 @@ def problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
 
 @dataclass(frozen=True)
 class _Input:
-    """One model of one slice. place: "file: key" of its entry."""
+    """One model of one slice.
+
+    Attributes:
+        place: "file: key" of its entry.
+        model: the model.
+        layers: its blocks [start, end); None = all.
+        parameters: of its entry.
+    """
 
     place: str
     model: ModelRef
@@ -67,7 +79,14 @@ class _Input:
 
 @dataclass(frozen=True)
 class _Group:
-    """What is merged together: all models, or the sources of one slice."""
+    """What is merged together: all models, or the sources of one slice.
+
+    Attributes:
+        place: "file: key" of its entry.
+        base: the base of the merge.
+        parameters: of the slice.
+        inputs: the models.
+    """
 
     place: str
     base: ModelRef | None
@@ -97,7 +116,7 @@ def _groups(entry: RecipeEntry, place: str) -> list[_Group]:
 def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str, place: str) -> Iterator[Problem]:
     """Yield problems of bases, numbers of inputs and layer ranges."""
     for group in _groups(entry, place):
-        models = [each.model for each in group.inputs]
+        models = [source.model for source in group.inputs]
         if method.base == "required" and group.base is None:
             yield Problem(f"{where}: base_model", f"is missing; {method.name} needs the model that the others share")
             return
@@ -107,9 +126,12 @@ def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str, plac
             expected = f"exactly {low}" if low == high else f"at least {low}"
             besides = " besides the base" if method.base == "required" else ""
             yield Problem(group.place, f"{method.name} takes {expected} model(s){besides}, found {len(others)}")
-        for i, each in enumerate(group.inputs):
-            if (each.model, each.layers) in [(other.model, other.layers) for other in group.inputs[:i]]:
-                yield Problem(each.place, f"{each.model} is listed twice; give it once, with the sum of the weights")
+        seen: set[tuple[ModelRef, tuple[int, int] | None]] = set()
+        for item in group.inputs:
+            if (item.model, item.layers) in seen:
+                text = f"{item.model} is listed twice; give it once, with the sum of the weights"
+                yield Problem(item.place, text)
+            seen.add((item.model, item.layers))
     for i, part in enumerate(body_of(entry).slices or []):
         lengths = {source.layer_range[1] - source.layer_range[0] for source in part.sources}
         for j, source in enumerate(part.sources):
@@ -130,8 +152,8 @@ def _levels(entry: RecipeEntry, where: str, place: str) -> Iterator[tuple[str, M
         yield f"{place}parameters", body_of(entry).parameters, False
     for group in _groups(entry, place):
         yield f"{group.place}.parameters", group.parameters, False
-        for each in group.inputs:
-            yield f"{each.place}.parameters", each.parameters, True
+        for source in group.inputs:
+            yield f"{source.place}.parameters", source.parameters, True
 
 
 def _missing_problems(entry: RecipeEntry, method: methods.Method, where: str, place: str) -> Iterator[Problem]:
@@ -144,11 +166,11 @@ def _missing_problems(entry: RecipeEntry, method: methods.Method, where: str, pl
                 yield Problem(f"{where}: parameters.{p.name}", f"is missing; {method.name} needs it ({p.doc})")
             continue
         for group in groups:
-            for each in group.inputs:
-                given = p.name in each.parameters or p.name in group.parameters
-                if not given and (p.per == "input" or each.model != group.base):
-                    text = f"is missing; {method.name} needs it for {each.model}"
-                    yield Problem(f"{each.place}.parameters.{p.name}", text)
+            for source in group.inputs:
+                given = p.name in source.parameters or p.name in group.parameters
+                if not given and (p.per == "input" or source.model != group.base):
+                    text = f"is missing; {method.name} needs it for {source.model}"
+                    yield Problem(f"{source.place}.parameters.{p.name}", text)
 
 
 def _extension_problems(entry: RecipeEntry, method: methods.Method, where: str) -> Iterator[Problem]:
@@ -162,7 +184,7 @@ def _extension_problems(entry: RecipeEntry, method: methods.Method, where: str) 
         elif chosen not in variant.options:
             hint = did_you_mean(chosen, variant.options)
             yield Problem(place, f'found "{chosen}", expected one of {", ".join(variant.options)}.{hint}')
-    refs = [ref for each in _refs(entry) for ref in (each, each.lora) if ref is not None]
+    refs = [ref for model in _refs(entry) for ref in (model, model.lora) if ref is not None]
     pinnable = {ref.pin for ref in refs if not looks_local(ref.path)}
     for name in entry.evomerge.commits:
         if name not in pinnable and not entry.evomerge.merges:
@@ -177,7 +199,7 @@ def _extension_problems(entry: RecipeEntry, method: methods.Method, where: str) 
 def _refs(entry: RecipeEntry) -> list[ModelRef]:
     groups = _groups(entry, "")
     bases = [entry.base_model, *(group.base for group in groups)]
-    return [*(ref for ref in bases if ref), *(each.model for group in groups for each in group.inputs)]
+    return [*(ref for ref in bases if ref), *(source.model for group in groups for source in group.inputs)]
 
 
 def _setting_problems(
@@ -199,8 +221,8 @@ def _setting_problems(
             yield Problem(place, f"found {value}, expected a number")
         elif not math.isfinite(value):
             yield Problem(place, f"found {value}, expected a finite number")
-        elif abs(value) > LARGEST:
-            yield Problem(place, f"found {value:g}, expected a number of at most {LARGEST:g}")
+        elif abs(value) > MAX_MAGNITUDE:
+            yield Problem(place, f"found {value:g}, expected a number of at most {MAX_MAGNITUDE:g}")
         elif parameter.kind == "flag" and not isinstance(value, bool) and (value not in (0, 1) or not plain):
             yield Problem(place, f"found {value}, expected true or false")
         elif parameter.kind == "integer" and value != int(value):

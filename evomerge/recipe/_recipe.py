@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from evomerge.errors import InvalidFile
+from evomerge.errors import InvalidFile, Problem
 from evomerge.recipe._parameters import Setting
 from evomerge.recipe._problems import body_of, problems
 from evomerge.recipe._reference import ModelRef
@@ -19,10 +19,19 @@ from evomerge.recipe._schema import RecipeEntry
 from evomerge.recipe._validation import check_document
 from evomerge.recipe._vocabulary import TokenRule, VocabularyRule
 
+MAX_MERGES = 1000  # recipes within a recipe, at any depth
+MAX_MERGE_DEPTH = 20
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One input of an output slice. layers: blocks [start, end) of the model; None = all of them."""
+    """One input of an output slice.
+
+    Attributes:
+        model: the model.
+        layers: its blocks [start, end); None = all of them.
+        parameters: of the method, for this model.
+    """
 
     model: ModelRef
     layers: tuple[int, int] | None = None
@@ -31,7 +40,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """A run of output blocks, merged from the same blocks of its sources."""
+    """A sequence of output blocks, merged from as many blocks of each of its sources.
+
+    Attributes:
+        sources: what is merged.
+        base: of this slice; None = the recipe's.
+        parameters: of the method, for this slice.
+    """
 
     sources: tuple[Source, ...]
     base: ModelRef | None = None
@@ -42,13 +57,24 @@ class Slice:
 class Recipe:
     """One complete merge.
 
-    slices: stacked in order; a merge of whole models is one slice whose sources have no layer range.
-    module_parameters: of the one module, where the recipe names it; between a slice's and the recipe's own.
-    vocabulary: what the recipe says of the tokenizer; None = nothing.
-    merges: name -> a recipe whose result is used as a model of that name, in the order in which they are built.
-    commits: hub id (as the recipe says it, with @revision where it does) -> commit.
-    root: the folder that relative parent paths start at, besides the working directory; no part of the fingerprint.
-    document: the recipe as plain data, as it would be written to a file.
+    Attributes:
+        method: name of the merge method.
+        slices: stacked in order; a merge of whole models is one slice whose sources have no layer range.
+        base: the common ancestor of the models, where the method needs one.
+        parameters: of the method, for the whole recipe.
+        module_parameters: of the one module, where the recipe names it; between a slice's and the recipe's own.
+        dtype: in which the merge is computed and, without `out_dtype`, stored; None = the models' own.
+        out_dtype: in which the result is stored; None = `dtype`.
+        vocabulary: the tokenizer of the result; None = not stated.
+        chat_template: name of a template, "auto" or a Jinja text; None = the tokenizer's own.
+        seed: of random masks.
+        gains: one factor on the output of each block of the result; None = all 1.
+        variants: of the method, where a paper and mergekit differ.
+        commits: hub id (as the recipe names it, with @revision where it does) -> commit.
+        merges: name -> a recipe whose result is used as a model of that name, in the order in which they are built.
+        document: the recipe as plain data, as it would be written to a file.
+        root: the folder that relative parent paths start at, besides the working directory; no part of the
+            fingerprint.
     """
 
     method: str
@@ -88,7 +114,7 @@ class Recipe:
 
     @property
     def merged(self) -> tuple[ModelRef, ...]:
-        """The inputs whose weights are merged; the others only lend a tokenizer or tokens."""
+        """The inputs whose weights are merged; of the others only a tokenizer or single tokens are taken."""
         found = [self.base] if self.base else []
         for part in self.slices:
             found += [part.base] if part.base else []
@@ -124,12 +150,20 @@ class Recipe:
         return any(not path.is_absolute() and (self.root / path).is_dir() for path in paths)
 
     def with_seed(self, seed: int) -> "Recipe":
-        """Return the same recipe with another seed for its random masks."""
+        """Return the same recipe with another seed.
+
+        Args:
+            seed: of random masks.
+        """
         extension = {**self.document.get("evomerge", {}), "seed": seed}
         return replace(self, seed=seed, document={**self.document, "evomerge": extension})
 
     def with_commits(self, commits: Mapping[str, str]) -> "Recipe":
-        """Return the same recipe with its hub ids pinned to these commits."""
+        """Return the same recipe with its hub ids pinned to commits.
+
+        Args:
+            commits: hub id -> commit; those that the recipe pins itself stay.
+        """
         pinned = {**commits, **self.commits}
         if pinned == self.commits:
             return self
@@ -140,10 +174,37 @@ class Recipe:
 def parse_recipe(data: Any, *, where: str = "recipe", root: Path | None = None) -> Recipe:
     """Check plain data (what YAML gives) and return the recipe it describes.
 
+    Args:
+        data: of a recipe file, or what `Recipe.document` holds.
+        where: its name, for messages.
+        root: the folder that relative parent paths start at, besides the working directory.
+
     Raises:
         InvalidFile: every problem at once, each with its place.
     """
+    _check_merges(data, where)
     return _parse(data, where, root, {})
+
+
+def _check_merges(data: Any, where: str) -> None:
+    """Raise InvalidFile if recipes within recipes are too many, as YAML aliases can make them with a few lines."""
+    level, count = [data], 0
+    for _ in range(MAX_MERGE_DEPTH):
+        level = [inner for outer in level for inner in _merges_of(outer)]
+        count += len(level)
+        if count > MAX_MERGES:
+            break
+        if not level:
+            return
+    text = f"holds more than {MAX_MERGES} recipes or {MAX_MERGE_DEPTH} levels of them, expected fewer"
+    raise InvalidFile([Problem(f"{where}: evomerge.merges", text)])
+
+
+def _merges_of(data: Any) -> Sequence[Any]:
+    """Return the recipes directly inside a recipe that is not checked yet."""
+    extension = data.get("evomerge") if isinstance(data, Mapping) else None
+    merges = extension.get("merges") if isinstance(extension, Mapping) else None
+    return list(merges.values())[: MAX_MERGES + 1] if isinstance(merges, Mapping) else []
 
 
 def _parse(data: Any, where: str, root: Path | None, known: Mapping[str, Recipe]) -> Recipe:
@@ -195,7 +256,7 @@ def _used(recipe: Recipe, merges: Mapping[str, Recipe]) -> dict[str, Recipe]:
     wanted = {str(ref) for ref in recipe.inputs}
     for name in wanted & set(merges):
         wanted |= set(merges[name].merges)
-    return {name: each for name, each in merges.items() if name in wanted}
+    return {name: inner for name, inner in merges.items() if name in wanted}
 
 
 def _slices(entry: RecipeEntry) -> tuple[Slice, ...]:
@@ -215,8 +276,8 @@ def _slices(entry: RecipeEntry) -> tuple[Slice, ...]:
 
 def _vocabulary(entry: RecipeEntry) -> VocabularyRule | None:
     if entry.tokenizer is not None:
-        asked = entry.tokenizer
-        return VocabularyRule(source=asked.source, tokens=asked.tokens, multiple=asked.pad_to_multiple_of)
+        rule = entry.tokenizer
+        return VocabularyRule(source=rule.source, tokens=rule.tokens, multiple=rule.pad_to_multiple_of)
     return None if entry.tokenizer_source is None else VocabularyRule(source=entry.tokenizer_source)
 
 
@@ -227,17 +288,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, TokenRule):
         return _plain_token(value)
     if isinstance(value, BaseModel):
-        given = ((name, getattr(value, name)) for name in type(value).model_fields if name in value.model_fields_set)
-        return {name: _plain(each) for name, each in given}
+        given = [name for name in type(value).model_fields if name in value.model_fields_set]
+        return {name: _plain(getattr(value, name)) for name in given}
     if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
+        return [_plain(inner) for inner in value]
     return value
 
 
 def _plain_token(rule: TokenRule) -> dict[str, Any]:
-    """Return a token's rule as a file says it."""
+    """Return a token's rule as it is written in a file."""
     source: Any = {"kind": "zero"} if rule.model is None else rule.model.plain()
     if rule.model is not None and rule.token is not None:
         key = "token" if isinstance(rule.token, str) else "token_id"
@@ -251,20 +312,24 @@ def _document(entry: RecipeEntry) -> dict[str, Any]:
 
 
 def fingerprint_of(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the canonical form: equal for recipes that say the same, whatever their layout."""
+    """Return the SHA-256 of the canonical form: equal for recipes that mean the same, whatever their layout.
+
+    Args:
+        document: a recipe as plain data.
+    """
     plain = json.dumps(_canonical(document), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
 def _canonical(value: Any) -> Any:
-    """Make values that mean the same look the same: 1 and 1.0 (but not 1 and true), nothing said and an empty entry."""
+    """Make equal what means the same: 1 and 1.0 (but not 1 and true), a missing key and one without a value."""
     if value.__class__ is float or value.__class__ is str:  # mostly, and this runs for every candidate
         return value
     if isinstance(value, Mapping):
-        said = ((str(key), _canonical(each)) for key, each in value.items() if key != "parents_in")
-        return {key: each for key, each in said if each is not None and each != {}}
+        entries = ((str(key), _canonical(inner)) for key, inner in value.items() if key != "parents_in")
+        return {key: inner for key, inner in entries if inner is not None and inner != {}}
     if isinstance(value, list | tuple):
-        return [_canonical(each) for each in value]
+        return [_canonical(inner) for inner in value]
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     return value

@@ -10,7 +10,13 @@ from evomerge.recipe._validation import short_repr
 
 @dataclass(frozen=True, slots=True, order=True)
 class ModelRef:
-    """A model as the user wrote it: a folder or hub id, an optional revision and an optional LoRA adapter."""
+    """A model as the user wrote it.
+
+    Attributes:
+        path: of a folder, or a hub id.
+        revision: of the hub: a branch, tag or commit.
+        lora: its LoRA adapter.
+    """
 
     path: str
     revision: str | None = None
@@ -19,6 +25,9 @@ class ModelRef:
     @classmethod
     def parse(cls, value: Any) -> "ModelRef":
         """Read the string or the mapping form.
+
+        Args:
+            value: what YAML gives.
 
         Raises:
             ValueError: neither form fits; the message says what was found.
@@ -47,19 +56,19 @@ class ModelRef:
 
     @classmethod
     def _from_mapping(cls, value: Mapping[str, Any]) -> "ModelRef":
-        """Read {model:, lora:}, whose parts are places, or a place alone."""
+        """Read {model:, lora:}, whose parts are without adapters, or such a part alone."""
         if "model" not in value:
-            return cls._from_place(value)
+            return cls._from_part(value)
         if value.get("override_architecture") is not None:
             raise ValueError("override_architecture has no use here: tensors are matched by their names; leave it out")
         unknown = sorted(map(str, set(value) - {"model", "lora", "override_architecture"}))
         if unknown:
             raise ValueError(f'unknown key "{unknown[0]}" in a model; known are model, lora; path, revision')
-        inner, lora = cls._from_place(value["model"]), value.get("lora")
-        return cls(inner.path, inner.revision, None if lora is None else cls._from_place(lora))
+        inner, lora = cls._from_part(value["model"]), value.get("lora")
+        return cls(inner.path, inner.revision, None if lora is None else cls._from_part(lora))
 
     @classmethod
-    def _from_place(cls, value: Any) -> "ModelRef":
+    def _from_part(cls, value: Any) -> "ModelRef":
         """Read path[@revision], in which "+" is part of the path, or {path:, revision:}."""
         if isinstance(value, str):
             if not value.strip() or value.count("@") > 1:
@@ -88,12 +97,12 @@ class ModelRef:
         return self.path + (f"@{self.revision}" if self.revision else "")
 
     def plain(self) -> Any:
-        """Return what a YAML file says for it: the string where that is unambiguous, else the mapping."""
+        """Return it as plain data for a YAML file: the string where that is unambiguous, else the mapping."""
         if ModelRef._parses_back(self):
             return str(self)
-        return {"model": self._place(), **({"lora": self.lora._place()} if self.lora else {})}
+        return {"model": self._as_mapping(), **({"lora": self.lora._as_mapping()} if self.lora else {})}
 
-    def _place(self) -> dict[str, str]:
+    def _as_mapping(self) -> dict[str, str]:
         return {"path": self.path, **({"revision": self.revision} if self.revision else {})}
 
     @staticmethod

@@ -16,14 +16,14 @@ _PATH = {
     "required": ["path"],
     "additionalProperties": False,
 }
-_PLACE: dict[str, Any] = {"anyOf": [_NAMED, _PATH]}
+_MODEL_PART: dict[str, Any] = {"anyOf": [_NAMED, _PATH]}
 _REF_SCHEMA: dict[str, Any] = {
     "description": "A model: path or hub id, with @revision and +adapter where they apply; or the same as a mapping.",
     "anyOf": [
-        *_PLACE["anyOf"],
+        *_MODEL_PART["anyOf"],
         {
             "type": "object",
-            "properties": {"model": _PLACE, "lora": _PLACE},
+            "properties": {"model": _MODEL_PART, "lora": _MODEL_PART},
             "required": ["model"],
             "additionalProperties": False,
         },
@@ -60,67 +60,101 @@ _TOKEN_SCHEMA: dict[str, Any] = {
 }
 
 ModelField = Annotated[ModelRef, BeforeValidator(ModelRef.parse), WithJsonSchema(_REF_SCHEMA)]
-Origin = Annotated[str | ModelRef, BeforeValidator(read_source), WithJsonSchema(_REF_SCHEMA)]
-Token = Annotated[TokenRule, BeforeValidator(read_token), WithJsonSchema(_TOKEN_SCHEMA)]
+TokenizerSourceField = Annotated[str | ModelRef, BeforeValidator(read_source), WithJsonSchema(_REF_SCHEMA)]
+TokenRuleField = Annotated[TokenRule, BeforeValidator(read_token), WithJsonSchema(_TOKEN_SCHEMA)]
 DTYPES = ("bfloat16", "float16", "float32", "float64")
-Dtype = Annotated[
+DtypeField = Annotated[
     Literal["bfloat16", "float16", "float32", "float64"],
     BeforeValidator(lambda given: given.removeprefix("torch.") if isinstance(given, str) else given),
 ]
-_or_nothing = BeforeValidator(lambda given: {} if given is None else given)  # a key with nothing behind it
+_none_as_empty = BeforeValidator(lambda given: {} if given is None else given)  # a key without a value
 
 
 SettingField = Annotated[Any, BeforeValidator(read_setting), WithJsonSchema(_SETTING_SCHEMA)]
-Parameters = Annotated[dict[str, SettingField], _or_nothing]
+ParametersField = Annotated[dict[str, SettingField], _none_as_empty]
 
 
 class ModelEntry(StrictModel):
-    """One input of a merge of whole models."""
+    """One input of a merge of whole models.
+
+    Attributes:
+        model: the model.
+        parameters: of the method, for this model.
+    """
 
     model: ModelField
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: ParametersField = Field(default_factory=dict)
 
 
 class SourceEntry(StrictModel):
-    """One input of an output slice: blocks [start, end) of a model."""
+    """One input of an output slice.
+
+    Attributes:
+        model: the model.
+        layer_range: its blocks [start, end).
+        parameters: of the method, for this model.
+    """
 
     model: ModelField
     layer_range: tuple[int, int]
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: ParametersField = Field(default_factory=dict)
 
 
 class SliceEntry(StrictModel):
-    """One output slice; slices are stacked in order. residual_weight: of old files; has no effect."""
+    """One output slice; slices are stacked in order.
+
+    Attributes:
+        sources: what is merged.
+        base_model: of this slice; None = the recipe's.
+        residual_weight: of old mergekit files; has no effect.
+        parameters: of the method, for this slice.
+    """
 
     sources: list[SourceEntry] = Field(min_length=1)
     base_model: ModelField | None = None
     residual_weight: float | None = None
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: ParametersField = Field(default_factory=dict)
 
 
 class ModuleEntry(StrictModel):
-    """The one part of a model that is merged, where mergekit names the parts of a model."""
+    """The one part of a model that is merged, in recipes that name the parts as mergekit does.
+
+    Attributes:
+        models: whole models; or
+        slices: output slices.
+        parameters: of the method, for all of it.
+    """
 
     models: list[ModelEntry] | None = Field(None, min_length=1)
     slices: list[SliceEntry] | None = Field(None, min_length=1)
-    parameters: Parameters = Field(default_factory=dict)
+    parameters: ParametersField = Field(default_factory=dict)
 
 
 class TokenizerEntry(StrictModel):
-    """Where the output's tokenizer comes from."""
+    """The tokenizer of the result.
 
-    source: Origin = "union"
-    tokens: Annotated[dict[str, Token], _or_nothing] = Field(default_factory=dict)
+    Attributes:
+        source: "union", "base" or a model.
+        tokens: exceptions for single tokens.
+        pad_to_multiple_of: the number of rows is padded to a multiple of it.
+    """
+
+    source: TokenizerSourceField = "union"
+    tokens: Annotated[dict[str, TokenRuleField], _none_as_empty] = Field(default_factory=dict)
     pad_to_multiple_of: int | None = Field(None, ge=1)
 
 
 class ExtensionEntry(StrictModel):
-    """What mergekit cannot say.
+    """What mergekit has no keys for.
 
-    seed: of random masks. gains: one factor on the output of each block of the result. variants: where a paper and
-    mergekit differ. commits: hub ids pinned to commits. merges: name -> a recipe whose result this one uses as a model
-    of that name (what further documents of a mergekit-multi file are). parents_in: the folder that relative parent
-    paths start at.
+    Attributes:
+        seed: of random masks.
+        gains: one factor on the output of each block of the result.
+        variants: of the method, where a paper and mergekit differ.
+        commits: hub id -> commit that it is pinned to.
+        merges: name -> a recipe whose result this one uses as a model of that name (what further documents of a
+            mergekit-multi file are).
+        parents_in: the folder that relative parent paths start at.
     """
 
     seed: int = 0
@@ -132,20 +166,20 @@ class ExtensionEntry(StrictModel):
 
 
 class RecipeEntry(StrictModel):
-    """A whole recipe file."""
+    """A whole recipe file, with mergekit's keys and `evomerge:`."""
 
     merge_method: str
     models: list[ModelEntry] | None = Field(None, min_length=1)
     slices: list[SliceEntry] | None = Field(None, min_length=1)
     modules: dict[str, ModuleEntry] | None = Field(None, min_length=1)
     base_model: ModelField | None = None
-    parameters: Parameters = Field(default_factory=dict)
-    dtype: Dtype | None = None
-    out_dtype: Dtype | None = None
-    tokenizer_source: Origin | None = None
+    parameters: ParametersField = Field(default_factory=dict)
+    dtype: DtypeField | None = None
+    out_dtype: DtypeField | None = None
+    tokenizer_source: TokenizerSourceField | None = None
     tokenizer: TokenizerEntry | None = None
     chat_template: str | None = None
-    evomerge: Annotated[ExtensionEntry, _or_nothing] = Field(default_factory=ExtensionEntry)
+    evomerge: Annotated[ExtensionEntry, _none_as_empty] = Field(default_factory=ExtensionEntry)
 
 
 def recipe_schema() -> dict[str, Any]:

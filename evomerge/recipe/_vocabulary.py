@@ -1,4 +1,4 @@
-"""What a recipe says of the result's tokenizer: whose it is, and where single tokens' embeddings come from."""
+"""The tokenizer of a result: whose it is, and where the embeddings of single tokens come from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,10 +12,12 @@ SOURCES = ("union", "base")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRule:
-    """Where one token's rows come from.
+    """Where one token's rows of embedding and head come from.
 
-    model: whose; None = zeros. token: the token or id there; None = the same token.
-    force: for every parent, also those that have the token.
+    Attributes:
+        model: whose rows; None = zeros.
+        token: the token or its id there; None = the same token.
+        force: whether the rows replace those of the parents that have the token.
     """
 
     model: ModelRef | None = None
@@ -27,8 +29,11 @@ class TokenRule:
 class VocabularyRule:
     """The tokenizer of the result.
 
-    source: "base" (the model that also gives the config), "union" (the base's plus what the others have beyond it) or
-    a model. tokens: exceptions for single tokens. multiple: the number of rows is padded to a multiple of it.
+    Attributes:
+        source: "base" (the model that also gives the config), "union" (the base's plus what the others have beyond it)
+            or a model.
+        tokens: exceptions for single tokens.
+        multiple: the number of rows is padded to a multiple of it; None = not padded.
     """
 
     source: str | ModelRef = "union"
@@ -39,6 +44,9 @@ class VocabularyRule:
 def read_source(value: Any) -> str | ModelRef:
     """Read "union", "base" or a model.
 
+    Args:
+        value: what YAML gives.
+
     Raises:
         ValueError: it is none of them.
     """
@@ -47,6 +55,9 @@ def read_source(value: Any) -> str | ModelRef:
 
 def read_token(value: Any) -> TokenRule:
     """Read {source: model}, {source: {kind: model_token, ...}} or {source: {kind: zero}}, each with force.
+
+    Args:
+        value: what YAML gives.
 
     Raises:
         ValueError: another form.
@@ -66,7 +77,7 @@ def read_token(value: Any) -> TokenRule:
 
 
 def _read_kind(source: Mapping[str, Any], force: bool) -> TokenRule:
-    kind, rest = source["kind"], {key: each for key, each in source.items() if key != "kind"}
+    kind, rest = source["kind"], {key: value for key, value in source.items() if key != "kind"}
     if kind == "zero" and not rest:
         return TokenRule(force=force)
     if kind == "model_token" and "model" in rest and set(rest) - {"model"} in ({"token"}, {"token_id"}):

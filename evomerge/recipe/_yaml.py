@@ -5,11 +5,18 @@ from typing import Any
 
 import yaml
 
-from evomerge.errors import InvalidInput
+from evomerge.errors import InvalidInput, first_line
+
+MAX_YAML_BYTES = 1 << 26  # of one file; recipes have a few thousand bytes
+MAX_MERGED_KEYS = 100_000  # that "<<" may bring into one document, where aliases of aliases multiply
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a key may stand only once: the second one would silently win."""
+    """Safe YAML in which a key may be given only once: the second one would silently win."""
+
+    def __init__(self, stream: str):
+        super().__init__(stream)
+        self._merged_keys = 0
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -23,23 +30,46 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Replace "<<" by the keys it stands for, up to a number of them."""
+        before = len(node.value)
+        super().flatten_mapping(node)
+        self._merged_keys += max(0, len(node.value) - before)
+        if self._merged_keys > MAX_MERGED_KEYS:
+            text = f'"<<" brings in more than {MAX_MERGED_KEYS} keys'
+            raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
+
 
 def read_yaml(path: Path) -> Any:
     """Return the one document of a YAML file.
 
+    Args:
+        path: of the file.
+
     Raises:
-        InvalidInput: no such file, not text, not YAML, a key twice, or more than one document.
+        InvalidInput: no such file, no text, too large, not YAML, a key given twice, or not exactly one document.
     """
     return parse_yaml(_read_text(path), str(path))
 
 
 def read_documents(path: Path) -> list[Any]:
-    """Return every document of a YAML file (see `read_yaml`)."""
+    """Return every document of a YAML file.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        InvalidInput: see `read_yaml`.
+    """
     return parse_documents(_read_text(path), str(path))
 
 
 def _read_text(path: Path) -> str:
     try:
+        if path.exists() and not path.is_file():
+            raise InvalidInput(f"{path}: cannot be read as text (not a file)")
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise InvalidInput(f"{path}: has {path.stat().st_size} bytes, expected at most {MAX_YAML_BYTES}")
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise InvalidInput(f"{path}: no such file") from None
@@ -48,7 +78,15 @@ def _read_text(path: Path) -> str:
 
 
 def parse_yaml(text: str, where: str) -> Any:
-    """Return the one document of a YAML text; `where` names it in errors (see `read_yaml`)."""
+    """Return the one document of a YAML text.
+
+    Args:
+        text: of a file.
+        where: its name, for messages.
+
+    Raises:
+        InvalidInput: not YAML, a key given twice, or not exactly one document.
+    """
     documents = parse_documents(text, where)
     if len(documents) != 1:
         raise InvalidInput(f"{where}: holds {len(documents)} YAML documents, expected one")
@@ -56,11 +94,23 @@ def parse_yaml(text: str, where: str) -> Any:
 
 
 def parse_documents(text: str, where: str) -> list[Any]:
-    """Return every document of a YAML text (see `parse_yaml`)."""
+    """Return every document of a YAML text.
+
+    Args:
+        text: of a file.
+        where: its name, for messages.
+
+    Raises:
+        InvalidInput: not YAML, or a key given twice.
+    """
     try:
         return list(yaml.load_all(text, Loader=_UniqueKeyLoader))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        place = f" line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise InvalidInput(f"{where}:{place} is not valid YAML ({reason})") from None
+        line = f" line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or first_line(error)
+        raise InvalidInput(f"{where}:{line} is not valid YAML ({reason})") from None
+    except RecursionError:
+        raise InvalidInput(f"{where}: is not valid YAML (nested too deeply)") from None
+    except (ValueError, OverflowError, TypeError, AttributeError) as error:  # a date or number that makes no sense
+        raise InvalidInput(f"{where}: is not valid YAML ({first_line(error)})") from None
