@@ -39,8 +39,7 @@ def soup(
         tasks: lm-eval tasks, "task" or "task/metric".
         task_path: a folder of further task YAMLs.
         limit: items per task that choose.
-        report_limit: other items per task, for the comparison with the best single checkpoint; None = all that are
-            left.
+        report_limit: other items per task, for the comparison with the best single checkpoint; None = all left.
         lm_eval: options that lm-eval knows: num_fewshot, apply_chat_template, ...
         batch_size: most rows of a forward pass.
         threads: CPU threads of torch (see `evomerge.evaluate`).

@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-VOCABULARY = 64
+VOCABULARY = 64  # tokens
+WEIGHT_SCALE = 0.1  # standard deviation of what is added to fresh weights
+TASK_SCALE = 0.02  # the same for a fine-tune's task vector
 
 _COMMON = {"vocab_size": VOCABULARY, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
 _LLAMA_LIKE = {
@@ -54,10 +56,18 @@ ENCODER_DECODERS = {"bart", "t5"}
 def write_pico(
     folder: Path, seed: int, *, family: str = "llama", near: Path | None = None, dtype: str = "float32", **config: Any
 ) -> Path:
-    """Write a random pico model with a character tokenizer and return its folder.
+    """Write a random pico model with a character tokenizer.
 
-    near: start from that pico model's weights and add a small random task vector, as a fine-tune would.
-    config: overrides of the family's config values; a family that is in no table here starts from Llama's.
+    Args:
+        folder: where to write it.
+        seed: of the weights, or of the task vector.
+        family: a model type of transformers; one that is not in `FAMILIES` gets Llama's config values.
+        near: a pico model to start from; a small random task vector is added, as a fine-tune would.
+        dtype: of the weights on disk.
+        **config: overrides of the family's config values.
+
+    Returns:
+        The folder.
     """
     import torch
     from transformers import AutoConfig
@@ -74,7 +84,7 @@ def write_pico(
         model.load_state_dict(kind.from_pretrained(near, dtype=torch.float32).state_dict())
     with torch.no_grad():
         for parameter in model.parameters():
-            scale = 0.02 if near is not None else 0.1
+            scale = TASK_SCALE if near is not None else WEIGHT_SCALE
             parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
     model.to(getattr(torch, dtype)).save_pretrained(folder)
     character_tokenizer().save_pretrained(folder)
