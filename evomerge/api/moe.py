@@ -7,7 +7,7 @@ from typing import Any
 
 from evomerge.checkpoint import SHARD_BYTES, Parents, card_parents, refuse_existing
 from evomerge.derived.moe import MoePlan, moe_card, plan_moe, write_moe
-from evomerge.engine import Progress
+from evomerge.engine import FolderTexts, Progress
 from evomerge.recipe import MoeRecipe, load_moe, parse_moe
 
 
@@ -48,7 +48,6 @@ def moe(
     described = card_parents([parents[ref] for ref in parents], digests=True)
     card = moe_card(out.resolve().name, plan, described, seed=seed)
     record = {"parents": [parent._asdict() for parent in described]}
-    notes = write_moe(
-        plan, out, seed=seed, device=device, shard_bytes=shard_bytes, card=card, record=record, progress=progress
-    )
+    texts = FolderTexts(card=card, record=record)
+    notes = write_moe(plan, out, seed=seed, device=device, shard_bytes=shard_bytes, texts=texts, progress=progress)
     return replace(plan, notes=(*plan.notes, *notes))

@@ -82,20 +82,10 @@ def write_folder(
         MergeFailed: a method has no result for its settings; nothing is left behind.
     """
     builder = Builder(parents, keep_statistics=False, device=device_of(device), block=block)
-    largest = max((tensor.info.size_bytes for tensor in plan.tensors), default=0)
     tokenizer = output_tokenizer(plan.recipe, parents)
     template = template_of(plan.recipe, parents)
     with CheckpointWriter(out, {tensor.name: tensor.info for tensor in plan.tensors}, shard_bytes) as writer:
-        reused = torch.empty(largest, dtype=torch.uint8, device=device)  # fresh pages would cost more than the copy
-        done, total = 0, plan.size_bytes
-        for tensor in plan.tensors:
-            target = reused[: tensor.info.size_bytes].view(tensor.dtype).view(tensor.shape)
-            builder.build(tensor, target)
-            builder.finish()
-            writer.write(tensor.name, target)
-            done += tensor.info.size_bytes
-            if progress:
-                progress(done, total)
+        _write_tensors(plan, builder, writer, progress)
         write_json(writer.folder / "config.json", plan.config)
         tokenizer.write(writer.folder)
         if template is not None:
@@ -103,3 +93,18 @@ def write_folder(
         pinned = plan.recipe.with_commits(parents.commits)
         (writer.folder / "recipe.yaml").write_text(pinned.to_yaml(out), encoding="utf-8")
         (texts or FolderTexts()).write(writer.folder, {"recipe": plan.recipe.fingerprint})
+
+
+def _write_tensors(plan: Plan, builder: Builder, writer: CheckpointWriter, progress: Progress | None) -> None:
+    """Build and write one tensor after another, all in the same memory: fresh pages would cost more than the copy."""
+    largest = max((tensor.info.size_bytes for tensor in plan.tensors), default=0)
+    memory = torch.empty(largest, dtype=torch.uint8, device=builder.device)
+    done, total = 0, plan.size_bytes
+    for tensor in plan.tensors:
+        target = memory[: tensor.info.size_bytes].view(tensor.dtype).view(tensor.shape)
+        builder.build(tensor, target)
+        builder.finish()
+        writer.write(tensor.name, target)
+        done += tensor.info.size_bytes
+        if progress:
+            progress(done, total)

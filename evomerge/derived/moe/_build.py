@@ -19,18 +19,24 @@ from evomerge.checkpoint import (
 from evomerge.derived.moe._families import MLP, MoeFamily
 from evomerge.derived.moe._fit import family_for, misfits
 from evomerge.derived.moe._gates import make_gates, undecided
-from evomerge.engine import Progress
-from evomerge.errors import DegenerateModel, InvalidInput
+from evomerge.engine import FolderTexts, Progress
+from evomerge.errors import DegenerateModel, InvalidInput, first_few
 from evomerge.recipe import PROMPTED_GATES, ExpertEntry, MoeRecipe
-
-SHOWN = 5  # problems that one message lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoeTensor:
-    """One tensor of the mixture: a model's, perhaps with noise and a factor; a row block of gates; or zeros.
+    """One tensor of the mixture: a model's, perhaps with noise and a factor; one layer's gates; or zeros.
 
-    gate: (which gates, layer), or None where `model` and `tensor` say what it is (both empty: zeros).
+    Attributes:
+        name: in the mixture.
+        info: its dtype and shape.
+        model: the model that it is taken from; None = gates or zeros.
+        tensor: its name there.
+        noise: standard deviation of normal noise that is added.
+        address: which expert it belongs to; the noise of another one differs.
+        factor: on the tensor, after the noise.
+        gate: (name of the gates, layer) of one layer's gates.
     """
 
     name: str
@@ -45,7 +51,16 @@ class MoeTensor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoePlan:
-    """Everything about a mixture but the arithmetic. notes: what the user should know."""
+    """Everything about a mixture but the arithmetic.
+
+    Attributes:
+        recipe: what was planned.
+        family: which mixtures the result is one of.
+        base: the model that everything but the experts is taken from.
+        tensors: in the order in which they are written.
+        config: the result's config.json.
+        notes: what the user should know.
+    """
 
     recipe: MoeRecipe
     family: MoeFamily
@@ -63,6 +78,10 @@ class MoePlan:
 def plan_moe(recipe: MoeRecipe, parents: Parents) -> MoePlan:
     """Resolve a mixture against its opened models; no tensor is read.
 
+    Args:
+        recipe: what to build.
+        parents: its opened models.
+
     Raises:
         InvalidInput: the models fit no family or not together; the first few problems in one message.
     """
@@ -71,8 +90,7 @@ def plan_moe(recipe: MoeRecipe, parents: Parents) -> MoePlan:
     dtype = getattr(torch, recipe.entry.dtype) if recipe.entry.dtype else base.dtype
     problems = list(misfits(recipe, parents, base, family))
     if problems:
-        more = len(problems) - SHOWN
-        raise InvalidInput("\n".join(problems[:SHOWN] + ([f"and {more} more like these"] if more > 0 else [])))
+        raise InvalidInput(first_few(problems))
     name = str(dtype).removeprefix("torch.")
     return MoePlan(
         recipe=recipe,
@@ -85,6 +103,7 @@ def plan_moe(recipe: MoeRecipe, parents: Parents) -> MoePlan:
 
 
 def _notes(recipe: MoeRecipe) -> Iterator[str]:
+    """Yield what the user should know of the recipe."""
     entry = recipe.entry
     if entry.gate_mode not in PROMPTED_GATES:
         if any(expert.positive_prompts for expert in (*entry.experts, *entry.shared_experts)):
@@ -114,6 +133,7 @@ def _tensors(
 def _mixture(
     recipe: MoeRecipe, parents: Parents, base: Model, family: MoeFamily, dtype: torch.dtype, layer: int
 ) -> Iterator[MoeTensor]:
+    """Yield one block's gates and experts."""
     hidden, count = int(base.config["hidden_size"]), len(recipe.entry.experts)
     prefix = base.layout.name(layer, f"{family.mlp}.")
     gates = [("gate", count), *([("shared_expert_gate", 1)] if family.shared else [])]
@@ -137,7 +157,7 @@ def _mixture(
 
 
 def _factor(expert: ExpertEntry, weight: str) -> float:
-    """A factor on the last projection is one on the expert's output."""
+    """Return the factor on one of an expert's weights: on the last projection it is one on the expert's output."""
     return 1.0 if expert.residual_scale is None or weight != "down_proj" else expert.residual_scale
 
 
@@ -148,20 +168,26 @@ def write_moe(
     seed: int = 0,
     device: str = "cpu",
     shard_bytes: int = SHARD_BYTES,
-    card: str = "",
-    record: Mapping[str, Any] | None = None,
+    texts: FolderTexts | None = None,
     progress: Progress | None = None,
 ) -> tuple[str, ...]:
     """Write the mixture's folder: weights, config, tokenizer, moe.yaml, evomerge.json, card. Memory: one tensor.
 
-    seed: of random gates and noise. device: where gate_mode hidden runs the base model.
+    Args:
+        plan: what to build.
+        out: the new folder.
+        seed: of random gates and noise.
+        device: where gate_mode hidden runs the base model.
+        shard_bytes: largest size of one file of weights.
+        texts: what the folder says of itself.
+        progress: called after each tensor.
 
     Returns:
         What the user should know of the gates.
 
     Raises:
-        InvalidInput: `out` exists, or prompts that give no gate. DegenerateModel: a tensor is not finite; nothing is
-        left behind.
+        InvalidInput: `out` exists, or prompts give no gate; nothing is left behind.
+        DegenerateModel: a tensor is not finite; nothing is left behind.
     """
     with CheckpointWriter(out, {tensor.name: tensor.info for tensor in plan.tensors}, shard_bytes) as writer:
         entry = plan.recipe.entry
@@ -171,20 +197,19 @@ def write_moe(
             gates["shared_expert_gate"] = shared
         done, total = 0, plan.size_bytes
         for tensor in plan.tensors:
-            writer.write(tensor.name, _built(tensor, gates, seed))
+            writer.write(tensor.name, _build(tensor, gates, seed))
             done += tensor.info.size_bytes
             if progress:
                 progress(done, total)
         write_json(writer.folder / "config.json", plan.config)
         plan.base.tokenizer.write(writer.folder)
         (writer.folder / "moe.yaml").write_text(plan.recipe.to_yaml(), encoding="utf-8")
-        write_json(writer.folder / "evomerge.json", {"seed": seed, **(record or {})})
-        if card:
-            (writer.folder / "README.md").write_text(card, encoding="utf-8")
+        (texts or FolderTexts()).write(writer.folder, {"seed": seed})
     return tuple(_gate_notes(gates["gate"]))
 
 
 def _gate_notes(gates: torch.Tensor) -> Iterator[str]:
+    """Yield a line if two experts have the same gate. `gates`: (layers, experts, hidden)."""
     blocks = undecided(gates)
     if blocks:
         where = f"block {', '.join(map(str, blocks))}" if len(blocks) < len(gates) else "every block"
@@ -194,20 +219,20 @@ def _gate_notes(gates: torch.Tensor) -> Iterator[str]:
         )
 
 
-def _built(plan: MoeTensor, gates: Mapping[str, torch.Tensor], seed: int) -> torch.Tensor:
+def _build(plan: MoeTensor, gates: Mapping[str, torch.Tensor], seed: int) -> torch.Tensor:
     """Return one tensor of the mixture, rounded once."""
     if plan.gate is not None:
-        made = gates[plan.gate[0]][plan.gate[1]]
+        values = gates[plan.gate[0]][plan.gate[1]]
     elif plan.model is None:
-        made = torch.zeros(plan.info.shape)
+        values = torch.zeros(plan.info.shape)
     else:
-        made = plan.model.tensor(plan.tensor)
+        values = plan.model.tensor(plan.tensor)
         if plan.noise or plan.factor != 1:
-            made = made.to(torch.float32)
+            values = values.to(torch.float32)
             if plan.noise:
-                made = made + plan.noise * torch.randn(made.shape, generator=_generator(seed, plan))
-            made = made * plan.factor
-    result = made.to(plan.info.dtype).contiguous()
+                values = values + plan.noise * torch.randn(values.shape, generator=_generator(seed, plan))
+            values = values * plan.factor
+    result = values.to(plan.info.dtype).contiguous()
     if result.is_floating_point() and not bool(torch.isfinite(result).all()):
         source = plan.model.name if plan.model else "the gates"
         raise DegenerateModel(f"{plan.name} is not finite; {source} holds NaN, infinity or numbers too large for dtype")

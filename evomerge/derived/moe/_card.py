@@ -15,7 +15,14 @@ _ROUTERS = {
 
 
 def moe_card(title: str, plan: MoePlan, parents: Sequence[CardParent], *, seed: int) -> str:
-    """Return README.md: experts, router, and the file that rebuilds it."""
+    """Return README.md: experts, router, and the file that rebuilds it.
+
+    Args:
+        title: of the card.
+        plan: of the mixture.
+        parents: what the card says of each model.
+        seed: of random gates and noise.
+    """
     entry = plan.recipe.entry
     first = (
         f"A mixture of experts (`{plan.family.name}`) made with evomerge. No weight was trained: everything but the "

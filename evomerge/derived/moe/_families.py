@@ -8,8 +8,8 @@ from evomerge.checkpoint import Model
 
 MLP = ("gate_proj", "up_proj", "down_proj")  # of a dense parent, in the order in which they are written
 
-# What the config of every family here and of its dense parents means the same by.
-_KEPT = (
+# Keys that have the same meaning in the configs of all families here and of their dense parents.
+_COMMON_KEYS = (
     *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
     *("num_key_value_heads", "head_dim", "hidden_act", "max_position_embeddings", "initializer_range"),
     *("rms_norm_eps", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings"),
@@ -21,11 +21,19 @@ _KEPT = (
 class MoeFamily:
     """One family of mixtures.
 
-    parents: model types of the dense models. kept: config keys beyond the common ones. mlp: name of the mixture in a
-    block. weights: a dense mlp's weight -> its name in an expert. experts_key: config key of the number of experts.
-    widths: config keys that get the dense mlp's width. settings: config values of its own. shared: whether each block
-    has a shared expert, whose output is added to that of the chosen ones, times a gate. biases: of which attention
-    weights it can hold a bias. always: whether it has them even where the parents have none (zeros then).
+    Attributes:
+        name: its model type.
+        architecture: its class in transformers.
+        parents: model types of the dense models.
+        kept: config keys that are taken from the base, beyond the common ones.
+        mlp: name of the mixture in a block.
+        weights: a dense mlp's weight -> its name in an expert.
+        experts_key: config key of the number of experts.
+        widths: config keys that get the dense mlp's width.
+        settings: config values of its own.
+        shared: whether each block has a shared expert, whose output is added to that of the chosen ones, times a gate.
+        biases: attention weights that it can hold a bias of.
+        always: whether it has those biases even where the parents have none (zeros then).
     """
 
     name: str
@@ -42,8 +50,15 @@ class MoeFamily:
     always: bool = False
 
     def config(self, base: Model, experts: int, per_token: int, dtype: str) -> dict[str, Any]:
-        """Return config.json of the mixture."""
-        kept = {key: base.config[key] for key in (*_KEPT, *self.kept) if key in base.config}
+        """Return config.json of the mixture.
+
+        Args:
+            base: whose config it is made of.
+            experts: how many there are in a block.
+            per_token: how many of them are used for each token.
+            dtype: of the weights, such as "bfloat16".
+        """
+        kept = {key: base.config[key] for key in (*_COMMON_KEYS, *self.kept) if key in base.config}
         return {
             "architectures": [self.architecture],
             "model_type": self.name,

@@ -1,4 +1,4 @@
-"""Which family of mixtures some models make, and everything that keeps them from it."""
+"""Which family of mixtures some models make, and everything that prevents it."""
 
 from collections.abc import Iterator
 
@@ -14,14 +14,14 @@ from evomerge.recipe import MoeRecipe
 
 
 def family_for(recipe: MoeRecipe, base: Model) -> MoeFamily:
-    """Return the family that the base's type, the presence of a shared expert and the file's `architecture` leave.
+    """Return the family that fits the base's type, the presence of a shared expert and the file's `architecture`.
 
     Raises:
-        InvalidInput: none is left.
+        InvalidInput: there is none.
     """
     possible, shared = families_of(base.model_type), bool(recipe.entry.shared_experts)
     if not possible:
-        known = ", ".join(sorted({parent for each in FAMILIES.values() for parent in each.parents}))
+        known = ", ".join(sorted({parent for family in FAMILIES.values() for parent in family.parents}))
         raise InvalidInput(f'{base.name}: is a "{base.model_type}" model, expected one of {known}')
     allowed = [family for family in possible if family.name in recipe.entry.families]
     if not allowed:
@@ -37,9 +37,16 @@ def family_for(recipe: MoeRecipe, base: Model) -> MoeFamily:
 
 
 def misfits(recipe: MoeRecipe, parents: Parents, base: Model, family: MoeFamily) -> Iterator[str]:
-    """Yield a sentence for everything that keeps the models from becoming one mixture."""
-    held = tuple(f".self_attn.{weight}.bias" for weight in family.biases)
-    biases = [name for name in base.tensors if name.endswith(".bias") and not name.endswith(held)]
+    """Yield a sentence for everything that prevents a mixture of the models.
+
+    Args:
+        recipe: names the models.
+        parents: the opened models.
+        base: the one that the others are compared with.
+        family: which mixtures the result would be one of.
+    """
+    allowed = tuple(f".self_attn.{weight}.bias" for weight in family.biases)
+    biases = [name for name in base.tensors if name.endswith(".bias") and not name.endswith(allowed)]
     if biases:
         yield f"{base.name}: has {biases[0]}, and a {family.name} cannot hold such a bias"
     for ref in recipe.models:

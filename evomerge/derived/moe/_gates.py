@@ -5,7 +5,7 @@ where the base model's states go on an expert's prompts sends similar text to th
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,7 +13,10 @@ from evomerge.checkpoint import Checkpoint, Model
 from evomerge.errors import InvalidInput
 from evomerge.recipe import ExpertEntry, GateMode
 
-SAME = 1e-3  # distance of two unit vectors
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+MIN_DISTANCE = 1e-3  # of two gates (unit vectors) that are not taken to be the same
 
 
 def make_gates(
@@ -21,13 +24,21 @@ def make_gates(
 ) -> torch.Tensor:
     """Return gate vectors, (layers, experts, hidden), float32.
 
-    hidden: mean of the base model's states at the last token of each positive prompt, less that of the negative ones,
-    where the state is what enters a block; unit length. cheap_embed: direction of the sum of all the prompts' token
-    embeddings, less that of the negative ones; equal for all blocks; loads no model. random: standard normal.
-    uniform_random: uniform within 1 / sqrt(hidden), as a fresh linear layer.
+    Modes:
+        hidden: mean of the base model's states at the last token of each positive prompt, less that of the negative
+            ones, where the state is what enters a block; unit length.
+        cheap_embed: direction of the sum of all the prompts' token embeddings, less that of the negative ones; equal
+            for all blocks; loads no model.
+        random: standard normal.
+        uniform_random: uniform within 1 / sqrt(hidden), as a new linear layer.
 
     Args:
-        seed, stream: of the random modes; another stream gives other numbers.
+        base: the model whose states or embeddings are used.
+        experts: with their prompts.
+        mode: see above.
+        seed: of the random modes.
+        stream: of the random modes; another stream gives other numbers.
+        device: where mode hidden runs the model.
 
     Raises:
         InvalidInput: a prompt without tokens, or positive and negative prompts that cancel out.
@@ -60,11 +71,11 @@ def _direction(reader: "_Hidden | _Embeddings", expert: ExpertEntry) -> torch.Te
 def undecided(gates: torch.Tensor) -> list[int]:
     """Return the blocks in which two experts have (nearly) the same gate, of gates (blocks, experts, hidden)."""
     apart = torch.cdist(gates, gates) + torch.eye(gates.shape[1])  # not from itself
-    return (apart.amin(dim=(1, 2)) < SAME).nonzero().flatten().tolist()
+    return (apart.amin(dim=(1, 2)) < MIN_DISTANCE).nonzero().flatten().tolist()
 
 
 class _Prompts:
-    """Turns prompts into token ids, behind the token that begins a text where the tokenizer has one."""
+    """Turns prompts into token ids, after the token that begins a text where the tokenizer has one."""
 
     def __init__(self, base: Model):
         from transformers import AutoTokenizer
@@ -82,6 +93,8 @@ class _Prompts:
 
 
 class _Hidden(_Prompts):
+    """Reads the base model's hidden states on prompts."""
+
     def __init__(self, base: Model, device: str):
         super().__init__(base)
         if not isinstance(base, Checkpoint):
@@ -89,10 +102,10 @@ class _Hidden(_Prompts):
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
 
-        shown = logging.is_progress_bar_enabled()
+        enabled = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
-        self._model: Any = AutoModelForCausalLM.from_pretrained(base.folder).to(device).eval()
-        if shown:
+        self._model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base.folder).to(device).eval()
+        if enabled:
             logging.enable_progress_bar()
 
     def read(self, prompts: Sequence[str]) -> torch.Tensor:
@@ -100,7 +113,7 @@ class _Hidden(_Prompts):
         return torch.stack([self._states(prompt) for prompt in prompts]).mean(dim=0)
 
     def _states(self, prompt: str) -> torch.Tensor:
-        """One prompt at a time: padding would change the numbers."""
+        """Return the states of one prompt, (layers, hidden); the padding of a batch would change them."""
         ids = self.ids(prompt)[None].to(self._model.device)
         with torch.inference_mode():
             states = self._model(ids, output_hidden_states=True, use_cache=False).hidden_states
@@ -108,6 +121,8 @@ class _Hidden(_Prompts):
 
 
 class _Embeddings(_Prompts):
+    """Reads the base model's token embeddings of prompts."""
+
     def __init__(self, base: Model):
         super().__init__(base)
         self._rows = base.tensor("model.embed_tokens.weight")

@@ -5,7 +5,7 @@ Must not import the other packages of `derived`, nor `results`, `api` or `cli`.
 
 from evomerge.derived.soup._card import soup_sections
 from evomerge.derived.soup._soup import (
-    Greedy,
+    GreedyResult,
     Soup,
     SoupStep,
     check_models,
@@ -15,7 +15,7 @@ from evomerge.derived.soup._soup import (
 )
 
 __all__ = [
-    "Greedy",
+    "GreedyResult",
     "Soup",
     "SoupStep",
     "check_models",

@@ -1,4 +1,4 @@
-"""What a soup's model card says of its making."""
+"""The sections of a soup's model card."""
 
 from evomerge.derived.soup._soup import Soup
 from evomerge.run._objectives import metric
