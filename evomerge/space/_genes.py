@@ -1,23 +1,30 @@
-"""From a gene's axes to its groups: the tensors that share one value, said in a recipe's own words."""
+"""Genes: the parameters that vary, their grids, and the groups of tensors that share a value."""
 
 import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from evomerge.errors import InvalidInput
 from evomerge.methods import GRID
 from evomerge.recipe import Setting, value_at
 from evomerge.records import ParentSummary
 
 MODULES = ("attention", "mlp", "rest")
-LOOSE = "embeddings and head"
+NON_BLOCK = "embeddings and head"
 STEPS = 10_000  # genes other than densities snap to 1/10000 of their range
+_DECIMALS = 10  # of a value on that grid; more for ranges so narrow that steps would be rounded away
+_TOLERANCE = 1e-9  # float noise of a range's ends
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """The tensors that share a value. pattern: the filter that finds them; "" = everything not found before."""
+class TensorGroup:
+    """The tensors that share a value.
+
+    Attributes:
+        label: for people ("layer 3 mlp").
+        pattern: the recipe filter that finds them; "": everything that no earlier group's filter found.
+    """
 
     label: str
     pattern: str
@@ -27,8 +34,15 @@ class Group:
 class Gene:
     """One parameter that varies: a real in [low, high] for each model (or one for all) and each group.
 
-    models: indices into the space's models that have their own value; empty = one value for the whole merge.
-    knots: > 0 makes the groups anchors of a gradient over depth instead of filters.
+    Attributes:
+        name: of the parameter.
+        low: least value.
+        high: greatest value, above `low`.
+        start: where a search begins.
+        models: indices of the space's models that have the parameter; empty: one value for the whole merge.
+        shared_by_models: whether all of `models` share one value.
+        groups: the tensors that share a value, or the knots.
+        knots: > 0 makes the groups anchors of a gradient over depth instead of filters.
     """
 
     name: str
@@ -37,7 +51,7 @@ class Gene:
     start: float
     models: tuple[int, ...]
     shared_by_models: bool
-    groups: tuple[Group, ...]
+    groups: tuple[TensorGroup, ...]
     knots: int = 0
 
     @property
@@ -50,14 +64,37 @@ class Gene:
         """Number of coordinates of the unit cube."""
         return self.columns * len(self.groups)
 
+    @property
+    def levels(self) -> int:
+        """Number of values on the gene's grid."""
+        steps = self._density_steps()
+        if steps is not None:
+            return steps[1] - steps[0] + 1
+        return STEPS + 1 if self.high > self.low else 1
+
     def snap(self, value: float) -> float:
-        """Return the nearest value on the gene's grid: 1/1024 for densities, 1/10000 of the range for others."""
-        if self.name == "density":
-            low, high = math.ceil(self.low * GRID - 1e-9), math.floor(self.high * GRID + 1e-9)
-            return min(high, max(low, round(value * GRID))) / GRID
+        """Return the nearest value on the gene's grid, which lies inside its range.
+
+        Densities snap to multiples of 1/1024, for which one pass over a tensor gives all thresholds. Where the range
+        holds no such multiple, and for all other parameters, the grid is 1/10000 of the range.
+        """
+        steps = self._density_steps()
+        if steps is not None:
+            return min(steps[1], max(steps[0], round(value * GRID))) / GRID
         span = self.high - self.low
-        step = round((value - self.low) / span * STEPS) if span else 0
-        return round(self.low + span * min(STEPS, max(0, step)) / STEPS, 10)
+        if not span:
+            return self.low
+        step = min(STEPS, max(0, round((value - self.low) / span * STEPS)))
+        decimals = max(_DECIMALS, 1 - math.floor(math.log10(span / STEPS)))
+        return min(self.high, max(self.low, round(self.low + span * step / STEPS, decimals)))
+
+    def _density_steps(self) -> tuple[int, int] | None:
+        """Return the first and last multiple of 1/GRID in the range; None: no density, or none lies in it."""
+        if self.name != "density":
+            return None
+        first, last = math.ceil(self.low * GRID - _TOLERANCE), math.floor(self.high * GRID + _TOLERANCE)
+        first = max(first, 1) if self.low > 0 else first
+        return (first, last) if first <= last else None
 
     def value(self, coordinate: float) -> float:
         """Return the gene's value at a coordinate of the unit cube."""
@@ -69,7 +106,7 @@ class Gene:
         return min(1.0, max(0.0, (value - self.low) / span)) if span else 0.0
 
     def setting(self, values: Sequence[float]) -> Setting:
-        """Say the values of all groups as a recipe's setting."""
+        """Return the values of all groups as a recipe's setting."""
         if self.knots:
             return list(values)
         if len(values) == 1 and not self.groups[0].pattern:
@@ -83,20 +120,20 @@ class Gene:
         """Return the value of each group that a recipe's setting holds (the inverse of `setting`).
 
         Raises:
-            ValueError: a group has no value there or one outside the gene's range, or the setting divides the tensors
-                in another way than the groups do.
+            InvalidInput: a group has no value there or one outside the gene's range, or the setting divides the
+                tensors in another way than the groups do.
         """
         values = self._knots(setting) if self.knots else self._by_group(setting)
         for value in values:
-            if not self.low - 1e-9 <= value <= self.high + 1e-9:
-                raise ValueError(f"{self.name} is {value:g}, outside [{self.low:g}, {self.high:g}]")
+            if not self.low - _TOLERANCE <= value <= self.high + _TOLERANCE:
+                raise InvalidInput(f"{self.name} is {value:g}, outside [{self.low:g}, {self.high:g}]")
         return values
 
     def _knots(self, setting: Setting) -> list[float]:
         if isinstance(setting, int | float):
             return [float(setting)] * self.knots
         if not isinstance(setting, Sequence) or len(setting) != self.knots or isinstance(setting[0], Mapping):
-            raise ValueError(f"{self.name}: expected a list of {self.knots} numbers")
+            raise InvalidInput(f"{self.name}: expected a list of {self.knots} numbers")
         return [float(value) for value in setting]
 
     def _by_group(self, setting: Setting) -> list[float]:
@@ -105,21 +142,29 @@ class Gene:
             conditional = isinstance(part, Mapping)
             pattern = part.get("filter") if conditional else None
             if pattern not in (None, "*") and pattern not in patterns:
-                raise ValueError(f'{self.name}: the filter "{pattern}" is no group of this space')
+                raise InvalidInput(f'{self.name}: the filter "{pattern}" is no group of this space')
             if isinstance(part["value"] if conditional else setting, list):
-                raise ValueError(f"{self.name}: a gradient over depth is no point of this space")
+                raise InvalidInput(f"{self.name}: a gradient over depth is no point of this space")
         found = [value_at(setting, group.pattern or "-", 0.0) for group in self.groups]
         if None in found:
-            raise ValueError(f"{self.name}: no value for {self.groups[found.index(None)].label}")
+            raise InvalidInput(f"{self.name}: no value for {self.groups[found.index(None)].label}")
         return [float(value) for value in found if value is not None]
 
 
-def groups_of(axes: Sequence[str], parent: ParentSummary) -> tuple[tuple[Group, ...], int]:
-    """Return the groups that depth and module axes make, most specific first, and the number of knots (0 = none)."""
+def groups_of(axes: Sequence[str], parent: ParentSummary) -> tuple[tuple[TensorGroup, ...], int]:
+    """Return the groups that depth and module axes make, most specific first, and the number of knots.
+
+    Args:
+        axes: as in the space's YAML; "curve:K" stands for K knots over depth.
+        parent: whose tensor names the groups' filters are made of.
+
+    Returns:
+        The groups, and the number of knots; 0: the groups are filters.
+    """
     curve = next((axis for axis in axes if axis.startswith("curve:")), None)
     if curve is not None:
         knots = int(curve.partition(":")[2])
-        return tuple(Group(f"knot {number + 1} of {knots}", "") for number in range(knots)), knots
+        return tuple(TensorGroup(f"knot {number + 1} of {knots}", "") for number in range(knots)), knots
     blocks = [f"{parent.block_prefix}{layer}." for layer in range(parent.num_layers)] if "layer" in axes else [""]
     parts = {"attention": parent.attention, "mlp": parent.mlp, "rest": ""}
     modules = MODULES if "module" in axes else ("rest",)
@@ -127,12 +172,7 @@ def groups_of(axes: Sequence[str], parent: ParentSummary) -> tuple[tuple[Group, 
     for (layer, block), module in itertools.product(enumerate(blocks), modules):
         words = [f"layer {layer}"] if block else []
         words += [module] if len(modules) > 1 else []
-        groups.append(Group(" ".join(words) or "all", block + parts[module]))
+        groups.append(TensorGroup(" ".join(words) or "all", block + parts[module]))
     if "layer" in axes:
-        groups.append(Group(LOOSE, ""))
+        groups.append(TensorGroup(NON_BLOCK, ""))
     return tuple(groups), 0
-
-
-def fixed(parameters: Mapping[str, Any], known: Sequence[str]) -> dict[str, Any]:
-    """Return the fixed parameters that a method knows."""
-    return {name: value for name, value in parameters.items() if name in known}

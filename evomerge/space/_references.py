@@ -1,15 +1,22 @@
-"""What every search is measured against: each parent, the uniform average, and a small task-arithmetic grid."""
+"""What every search is measured against: each parent, and simple baselines."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from evomerge.records import Kind
 
-GRID = (0.3, 0.5, 0.7, 1.0)  # task-arithmetic weights that papers and people try first
+BASELINE_WEIGHTS = (0.3, 0.5, 0.7, 1.0)
+"""Weights of the task-arithmetic baselines: those that papers and people try first."""
 
 
 class Reference(NamedTuple):
-    """A named recipe (as plain data) that is scored in generation 0 and that the pick must beat."""
+    """A named recipe that is scored in generation 0 and that the pick must beat.
+
+    Attributes:
+        name: for people.
+        kind: "parent", "simple" or "control".
+        document: the recipe, plain data.
+    """
 
     name: str
     kind: Kind
@@ -17,7 +24,13 @@ class Reference(NamedTuple):
 
 
 def references(base: str | None, models: Sequence[str], dtype: str | None = None) -> list[Reference]:
-    """Return the references of a search over these parents."""
+    """Return the references of a search: each parent, the uniform average, and task arithmetic at a few weights.
+
+    Args:
+        base: name of the base model, or None.
+        models: names of the other models.
+        dtype: of every reference, or None: the parents' own.
+    """
     extra = {"dtype": dtype} if dtype else {}
     found = [
         Reference(name, "parent", {"merge_method": "passthrough", "models": [{"model": name}], **extra})
@@ -25,12 +38,12 @@ def references(base: str | None, models: Sequence[str], dtype: str | None = None
     ]
     weighted = [{"model": model, "parameters": {"weight": 1.0}} for model in models]
     if len(models) > 1:
-        donor = {"base_model": base} if base else {}
+        on_base = {"base_model": base} if base else {}
         found.append(
-            Reference("uniform average", "simple", {"merge_method": "linear", **donor, "models": weighted, **extra})
+            Reference("uniform average", "simple", {"merge_method": "linear", **on_base, "models": weighted, **extra})
         )
     if base:
-        for weight in GRID:
+        for weight in BASELINE_WEIGHTS:
             entries = [{"model": model, "parameters": {"weight": weight}} for model in models]
             document = {"merge_method": "task_arithmetic", "base_model": base, "models": entries, **extra}
             found.append(Reference(f"task arithmetic {weight:g}", "simple", document))

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from evomerge.recipe import SettingField, StrictModel, json_schema
+from evomerge.recipe import SettingField, StrictModel
 
 AXES = ("model", "layer", "module")
 
@@ -42,8 +42,11 @@ _AXES_SCHEMA: dict[str, Any] = {"anyOf": [*_AXIS["anyOf"], {"type": "array", "it
 class GeneEntry(StrictModel):
     """One varied parameter.
 
-    per: what has a value of its own: `model`, `layer` (each block, plus one for embeddings, head and final norm),
-    `module` (attention, mlp, rest), `curve: K` (K knots over depth). Empty: one value for all.
+    Attributes:
+        per: what has a value of its own: `model`, `layer` (each block, plus one for embeddings, head and final norm),
+            `module` (attention, mlp, rest), `curve: K` (K knots over depth). Empty: one value for all.
+        range: (low, high); None: the parameter's own range.
+        start: where a search begins; None: equal shares for weights, else the middle of the range.
     """
 
     per: Annotated[tuple[str, ...], BeforeValidator(_read_axes), WithJsonSchema(_AXES_SCHEMA)] = ()
@@ -52,15 +55,18 @@ class GeneEntry(StrictModel):
 
 
 class SpaceEntry(StrictModel):
-    """A whole space. parameters: fixed ones, as in a recipe. dtype: of every candidate."""
+    """A space of merges or of layer stacks.
+
+    Attributes:
+        method: of the merge; a list makes it a choice; `passthrough` makes the space one of layer stacks.
+        genes: parameter -> how it varies.
+        parameters: fixed parameters, as in a recipe.
+        dtype: of every candidate.
+        evomerge: fixed `evomerge:` block of every recipe.
+    """
 
     method: str | Annotated[list[str], Field(min_length=1)]
     genes: dict[str, GeneEntry] = Field(default_factory=dict)
     parameters: dict[str, SettingField] = Field(default_factory=dict)
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
     evomerge: dict[str, Any] = Field(default_factory=dict)
-
-
-def space_schema() -> dict[str, Any]:
-    """Return the JSON Schema of a space file."""
-    return json_schema(SpaceEntry)

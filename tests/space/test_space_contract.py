@@ -1,0 +1,104 @@
+"""Every kind of space that comes with evomerge keeps the shipped contract, and so may one from elsewhere."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evomerge.errors import InvalidInput
+from evomerge.records import Domain, ParentSummary, Point
+from evomerge.space import Space, build_space, read_space, shipped_spaces
+from evomerge.testing.spaces import SpaceContract
+
+
+def summary(name: str) -> ParentSummary:
+    return ParentSummary(
+        name=name,
+        architecture="LlamaForCausalLM",
+        block_prefix="model.layers.",
+        num_layers=3,
+        hidden_size=32,
+        vocab_size=64,
+        dtype="bfloat16",
+        size_bytes=1000,
+    )
+
+
+BASE, ONE, TWO = summary("./models/base"), summary("./models/one"), summary("./models/two")
+
+
+class _Built(SpaceContract):
+    data: Any = None
+    models: tuple[ParentSummary, ...] = (ONE, TWO)
+
+    def create(self) -> Space:
+        data, where = read_space(self.data, Path(), "search.yaml")
+        return build_space(data, where, BASE, self.models)
+
+
+class TestShipped(_Built):
+    @pytest.fixture(params=sorted(shipped_spaces()), autouse=True)
+    def _shipped(self, request: pytest.FixtureRequest) -> None:
+        self.data = request.param
+        self.models = (ONE,) if "slerp" in request.param else (ONE, TWO)
+
+
+class TestMethodAsAChoice(_Built):
+    data = {  # noqa: RUF012
+        "method": ["task_arithmetic", "ties", "linear"],
+        "genes": {"weight": {"per": ["model", "module"], "range": [0.1, 1.7]}, "density": {"range": [0.2, 0.9]}},
+        "dtype": "float32",
+    }
+
+
+class TestNarrowRanges(_Built):
+    data = {  # noqa: RUF012
+        "method": "ties",
+        "genes": {"weight": {"per": "model", "range": [0.5, 0.5000001]}, "density": {"range": [0.0001, 0.0009]}},
+    }
+
+
+class TestWholeStack(_Built):
+    data = {  # noqa: RUF012
+        "method": "passthrough",
+        "genes": {"source": {"per": "layer"}, "repeat": {"per": "layer", "range": [0, 3]}, "gain": {"range": [0.5, 2]}},
+    }
+
+
+class TestStackNamedByItsKind(_Built):
+    data = {"kind": "stack", "method": "passthrough", "genes": {"gain": {"per": "layer"}}}  # noqa: RUF012
+
+
+class OneWeight:
+    """A space in a few lines: one interpolation weight, in hundredths; it cannot encode."""
+
+    domain = Domain(reals=1)
+    coordinates = ("share of one",)
+    start = Point(reals=(0.5,))
+    recipe_count = 101
+    dtype = None
+
+    def __init__(self, low: float = 0.0):
+        self.low = low
+
+    @property
+    def description(self) -> Mapping[str, Any]:
+        return {"one weight": True, "low": self.low}
+
+    def decode(self, point: Point) -> dict[str, Any]:
+        self.domain.check(point)
+        share = round(self.low + point.reals[0] * (1 - self.low), 2)
+        weights = ((ONE.name, share), (TWO.name, round(1 - share, 2)))
+        models = [{"model": name, "parameters": {"weight": weight}} for name, weight in weights]
+        return {"merge_method": "linear", "models": models}
+
+    def encode(self, document: Mapping[str, Any]) -> Point:
+        raise InvalidInput("recipes are not read back into this space")
+
+
+class TestOneWeight(SpaceContract):
+    encodes = False
+
+    def create(self) -> Space:
+        return build_space(OneWeight(), "space", None, (ONE, TWO))
