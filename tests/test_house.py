@@ -1,13 +1,81 @@
-"""The rules of the house that can be checked by machine (see CONTRIBUTING.md)."""
+"""The rules of layout and words that a machine can check (see CONTRIBUTING.md)."""
 
+import ast
+import inspect
+import re
+from importlib import import_module
 from pathlib import Path
+
+import pytest
 
 import evomerge
 
-PACKAGE = Path(evomerge.__file__).parent
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "evomerge"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+MAX_FILES = 16  # in a folder, but for lists of one known thing a file
+LISTS = ("methods", "cli")
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
+
+
+def packages() -> list[str]:
+    """Return the dotted names of all packages, `evomerge` itself first."""
+    folders = [file.parent.relative_to(ROOT) for file in FILES if file.name == "__init__.py"]
+    return [".".join(folder.parts) for folder in sorted(folders)]
 
 
 def test_no_folder_has_the_name_of_a_public_function() -> None:
     """Importing a package sets its name on its parent: `import evomerge.search` would hide the function `search`."""
-    folders = {path.name for path in PACKAGE.iterdir() if path.is_dir()}
-    assert not folders & set(evomerge.__all__)
+    assert not {path.name for path in PACKAGE.iterdir() if path.is_dir()} & set(evomerge.__all__)
+
+
+def test_folders_are_small() -> None:
+    folders = {file.parent for file in FILES}
+    counts = {str(folder.relative_to(ROOT)): len(list(folder.glob("*.py"))) for folder in folders}
+    lists = {f"evomerge/{name}" for name in LISTS}
+    assert {name: count for name, count in counts.items() if count > MAX_FILES and name not in lists} == {}
+
+
+def test_files_and_functions_are_short() -> None:
+    long = []
+    for file in FILES:
+        text = file.read_text(encoding="utf-8")
+        if text.count("\n") > MAX_FILE_LINES:
+            long.append(f"{file.relative_to(ROOT)}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if (
+                isinstance(node, ast.FunctionDef)
+                and node.end_lineno
+                and node.end_lineno - node.lineno >= MAX_FUNCTION_LINES
+            ):
+                long.append(
+                    f"{file.relative_to(ROOT)}:{node.lineno} {node.name}: {node.end_lineno - node.lineno + 1} lines"
+                )
+    assert long == []
+
+
+@pytest.mark.parametrize("package", packages())
+def test_every_public_name_is_documented(package: str) -> None:
+    module = import_module(package)
+    assert module.__doc__, "a package's docstring says what it is for and what it must not import"
+    public = {name: getattr(module, name) for name in getattr(module, "__all__", ())}
+    documented = {name: value for name, value in public.items() if inspect.isclass(value) or inspect.isroutine(value)}
+    assert [name for name, value in documented.items() if not inspect.getdoc(value)] == []
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    pages = [page for page in ROOT.rglob("*.md") if not {".venv", ".venv-peers", "runs"} & set(page.parts)]
+    broken = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_the_demo_is_given_one_time() -> None:
+    said = re.search(r"^demo:.*\((about [\w ]+)\)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert said and said[1] in (ROOT / "README.md").read_text(encoding="utf-8")
