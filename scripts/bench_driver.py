@@ -23,12 +23,12 @@ import yaml
 from evomerge.records import ItemScores
 from evomerge.run import (
     Job,
+    Ledger,
     Outcome,
     Silent,
     inspect,
 )
-from evomerge.run._ledger import Ledger
-from evomerge.run.loop._loop import SearchLoop
+from evomerge.run.loop import SearchLoop
 from evomerge.testing.pico import write_pico
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart"

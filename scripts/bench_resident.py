@@ -26,7 +26,7 @@ from evomerge.recipe import parse_recipe
 from evomerge.records import Point
 from evomerge.run import Job, Setup, inspect
 from evomerge.run._driver import _executor
-from evomerge.run.loop._subsets import Subsets
+from evomerge.run.loop import Subsets
 from evomerge.run.workers import _candidate_scorer as _scoring
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart"

@@ -9,7 +9,7 @@ from evomerge.errors import DegenerateModel, EvomergeError
 from evomerge.evaluation import PoolSizes, Prepared
 from evomerge.recipe import ModelRef, Recipe, load_recipe, parse_recipe
 from evomerge.records import ItemScores
-from evomerge.run import CandidateScorer, Job, WorkerSetup, metric
+from evomerge.run import CandidateScorer, Job, WorkerSetup, displayed_value
 from evomerge.stats import mean_and_stderr
 
 
@@ -84,7 +84,7 @@ def _by_objective(prepared: Prepared, found: Mapping[str, ItemScores]) -> dict[s
     for objective in prepared.objectives:
         items = found[objective.name]
         score = mean_and_stderr(items.values, items.weights)
-        value = metric(objective, score.value)
+        value = displayed_value(objective, score.value)
         stderr = score.stderr * value if objective.link == "exp" else score.stderr
         result[objective.name] = {"metric": objective.metric, "value": value, "stderr": stderr, "n": score.n}
     return result

@@ -4,7 +4,7 @@ from typing import Any
 
 from evomerge.records import POOLS, Candidate
 from evomerge.results._contributions import contributions
-from evomerge.run import Run, shown
+from evomerge.run import Run, displayed_score
 
 INTERVAL_STDERRS = 1.96  # standard errors on either side of a 95% interval of a normal distribution
 
@@ -46,7 +46,7 @@ def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
 def _scores(run: Run, candidate: Candidate, pool: Any) -> dict[str, Any]:
     found = {}
     for objective in run.objectives:
-        score = shown(objective, candidate.scores[pool][objective.name])
+        score = displayed_score(objective, candidate.scores[pool][objective.name])
         half = INTERVAL_STDERRS * (score["stderr"] or 0.0)
         found[objective.name] = {**score, "interval": [score["value"] - half, score["value"] + half]}
     return found

@@ -10,7 +10,7 @@ from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.recipe import Recipe, to_mergekit
 from evomerge.records import POOLS, Candidate
 from evomerge.results._model_card import search_sections
-from evomerge.run import Run, shown
+from evomerge.run import Run, displayed_score
 
 FORMATS = ("recipe", "mergekit", "hf")
 
@@ -87,7 +87,7 @@ def provenance(run: Run, candidate: Candidate) -> dict[str, Any]:
     """Return what evomerge.json records of a candidate: its run, scores, verdict, tasks and library versions."""
     pick = run.pick
     scores = {
-        pool: {o.name: shown(o, candidate.scores[pool][o.name]) for o in run.objectives}
+        pool: {o.name: displayed_score(o, candidate.scores[pool][o.name]) for o in run.objectives}
         for pool in POOLS
         if pool in candidate.scores
     }

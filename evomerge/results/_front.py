@@ -3,7 +3,7 @@
 from typing import Any
 
 from evomerge.records import POOLS, Candidate, Objective, Pool
-from evomerge.run import Run, shown
+from evomerge.run import Run, displayed_score
 
 VERSION = 1
 
@@ -64,4 +64,4 @@ def _row(candidate: Candidate, objectives: tuple[Objective, ...], on_front: bool
 
 def _scores(candidate: Candidate, pool: Pool, objectives: tuple[Objective, ...]) -> dict[str, Any]:
     found = candidate.scores.get(pool, {})
-    return {o.name: shown(o, found[o.name]) for o in objectives if o.name in found}
+    return {o.name: displayed_score(o, found[o.name]) for o in objectives if o.name in found}

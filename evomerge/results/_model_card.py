@@ -1,7 +1,7 @@
 """The sections of a model card about the search and the proof."""
 
 from evomerge.records import POOLS, Candidate, Pool
-from evomerge.run import Run, metric
+from evomerge.run import Run, displayed_value
 
 _MEANING: dict[Pool, str] = {
     "search": "search (what was optimized; too good by construction)",
@@ -31,7 +31,7 @@ def _scores(run: Run, candidate: Candidate) -> str:
                 continue
             name = "this model" if model.id == candidate.id else f"{model.name} (best {model.kind})"
             cells = [
-                f"{metric(o, model.scores[pool][o.name].value):.4f} ± {model.scores[pool][o.name].stderr:.4f}"
+                f"{displayed_value(o, model.scores[pool][o.name].value):.4f} ± {model.scores[pool][o.name].stderr:.4f}"
                 for o in run.objectives
             ]
             count = sum(score.n for score in model.scores[pool].values())

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evomerge.records import POOLS, Candidate, Objective, Pool
-from evomerge.run import Run, Summary, shown
+from evomerge.run import Run, Summary, displayed_score
 
 _HEADS: dict[Pool, str] = {"search": "search", "select": "select", "report": "report (unseen)"}
 
@@ -111,7 +111,7 @@ def _score(candidate: Candidate, pool: Pool, objective: Objective) -> str:
     score = candidate.scores.get(pool, {}).get(objective.name)
     if score is None:
         return candidate.failure.kind if candidate.failure else "-"
-    displayed = shown(objective, score)
+    displayed = displayed_score(objective, score)
     value, stderr = displayed["value"], displayed["stderr"]
     return f"{value:.3f}" if stderr is None else f"{value:.3f} ±{stderr:.3f}"
 

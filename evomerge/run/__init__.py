@@ -5,14 +5,22 @@ progress looks (see `Observer`) and how its result is rendered or exported.
 """
 
 from evomerge.run._driver import search
+from evomerge.run._floors import floors_of
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import (
+    displayed_score,
+    displayed_value,
     fitness,
-    metric,
-    shown,
+    internal_value,
+    scale_factor,
+    scaled_value,
+    scores_of,
+    shortfall,
     values_of,
+    vector,
 )
 from evomerge.run._progress import Observer, Progress, Silent
+from evomerge.run._ranking import Ranking, difficulty_offset, effects_of
 from evomerge.run._run import (
     LEDGER,
     Run,
@@ -23,13 +31,7 @@ from evomerge.run.config._cost import Cost, cost_of
 from evomerge.run.config._schema import SearchEntry, search_schema
 from evomerge.run.config._setup import Setup, needs
 from evomerge.run.config._validate import inspect, inspect_data
-from evomerge.run.workers._candidate_scorer import CandidateScorer
-from evomerge.run.workers._protocol import (
-    Executor,
-    Job,
-    Outcome,
-    WorkerSetup,
-)
+from evomerge.run.workers import CandidateScorer, Executor, Job, Outcome, WorkerSetup
 
 __all__ = [
     "LEDGER",
@@ -41,6 +43,7 @@ __all__ = [
     "Observer",
     "Outcome",
     "Progress",
+    "Ranking",
     "Run",
     "SearchEntry",
     "Setup",
@@ -48,14 +51,23 @@ __all__ = [
     "Summary",
     "WorkerSetup",
     "cost_of",
+    "difficulty_offset",
+    "displayed_score",
+    "displayed_value",
+    "effects_of",
     "fitness",
+    "floors_of",
     "inspect",
     "inspect_data",
-    "metric",
+    "internal_value",
     "needs",
+    "scale_factor",
+    "scaled_value",
+    "scores_of",
     "search",
     "search_schema",
-    "shown",
+    "shortfall",
     "utilization",
     "values_of",
+    "vector",
 ]

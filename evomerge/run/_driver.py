@@ -32,10 +32,9 @@ from evomerge.run._run import (
 from evomerge.run.config._schema import FREE_KEYS, overridden
 from evomerge.run.config._setup import Setup
 from evomerge.run.config._validate import inspect_data
-from evomerge.run.loop._loop import SearchLoop
+from evomerge.run.loop import SearchLoop
 from evomerge.run.trackers import CLOSE_SECONDS, RunEnded, RunStarted, Trackers
-from evomerge.run.workers._inline import InlineExecutor
-from evomerge.run.workers._protocol import Executor, WorkerSetup
+from evomerge.run.workers import Executor, InlineExecutor, WorkerSetup
 
 RESERVE = 1.2  # the proof is given this much more time than it is expected to take
 PACKAGES = ("evomerge", "torch", "transformers", "safetensors", "lm_eval", "cma", "cmaes", "optuna", "ray", "numpy")
@@ -118,12 +117,12 @@ def _tracked(setup: Setup, ledger: Ledger, loop: SearchLoop) -> Iterator[None]:
     loop.trackers.started(
         RunStarted(
             folder=ledger.path.parent.resolve(),
-            resumed=loop.tally.done + loop.tally.scored > 0,
+            resumed=loop.state.done + loop.state.scored > 0,
             objectives=setup.objectives,
             optimizer=setup.optimizer,
             seed=setup.entry.seed,
             search=_plain(setup.data),
-            candidates_finished=loop.tally.done,
+            candidates_finished=loop.state.done,
         )
     )
     error, wait_seconds = "", CLOSE_SECONDS
@@ -182,7 +181,7 @@ def _executor(setup: Setup, say: Callable[[str], None] = lambda line: None) -> E
     )
     if workers.count == 0:
         return InlineExecutor(shared)
-    from evomerge.run.workers.ray._executor import RayExecutor
+    from evomerge.run.workers.ray import RayExecutor
 
     return RayExecutor(
         shared, count=workers.count, gpus=workers.gpus, address=workers.address, timeout=workers.timeout, say=say

@@ -6,13 +6,22 @@ from typing import Any
 
 from evomerge.evaluation import Prepared
 from evomerge.records import Candidate, Objective, Pool
-from evomerge.run._objectives import inner, metric, values_of
+from evomerge.run._objectives import displayed_value, internal_value, values_of
 from evomerge.run.config._findings import Findings
 from evomerge.run.config._schema import RelativeFloor, SearchEntry
 
 
 def relative_floors(entry: SearchEntry, prepared: Prepared | None, findings: Findings) -> dict[str, tuple[str, float]]:
-    """Return objective -> (parent, distance in the metric's units) of floors that hang on a parent's own score."""
+    """Return the floors that are relative to a parent's own score.
+
+    Args:
+        entry: the search file.
+        prepared: its tasks; None = they could not be prepared, and only mistakes are looked for.
+        findings: receives a problem for each floor whose parent is unknown or ambiguous.
+
+    Returns:
+        Objective -> (parent, distance below it in the metric's own units).
+    """
     found: dict[str, tuple[str, float]] = {}
     names = [str(ref) for ref in (entry.parents.base, *entry.parents.models) if ref is not None]
     for i, task in enumerate(entry.tasks):
@@ -33,21 +42,23 @@ def floors_of(
     relative: Mapping[str, Sequence[Any]],
     parent_scores: Mapping[str, Mapping[str, float]],
 ) -> dict[str, float]:
-    """Return objective -> inner floor.
+    """Return objective -> internal floor.
 
     Args:
-        relative: see `relative_floors`. parent_scores: parent -> objective -> inner value; a floor that hangs on a
-            parent without scores is left out.
+        objectives: all objectives, some with a floor in the metric's own units.
+        relative: objective -> (parent, distance in the metric's own units), as `relative_floors` returns it.
+        parent_scores: parent -> objective -> internal value; a floor relative to a parent without scores is left out.
     """
-    found = {o.name: inner(o, o.floor) for o in objectives if o.floor is not None}
+    found = {o.name: internal_value(o, o.floor) for o in objectives if o.floor is not None}
     for objective in objectives:
         parent, minus = relative.get(objective.name, (None, 0.0))
         if parent in parent_scores:
-            shown = metric(objective, parent_scores[parent][objective.name])
-            found[objective.name] = inner(objective, shown - minus if objective.direction == "max" else shown + minus)
+            reached = displayed_value(objective, parent_scores[parent][objective.name])
+            floor = reached - minus if objective.direction == "max" else reached + minus
+            found[objective.name] = internal_value(objective, floor)
     return found
 
 
 def parent_scores(candidates: Iterable[Candidate], pool: Pool) -> dict[str, dict[str, float]]:
-    """Return parent -> objective -> inner value of the parents that were scored on a pool."""
+    """Return parent -> objective -> internal value of the parents that were scored on a pool."""
     return {c.name: values_of(c.scores[pool]) for c in candidates if c.kind == "parent" and pool in c.scores}

@@ -1,7 +1,11 @@
 """The ledger: one SQLite file that holds everything a run knows. What is not in it did not happen.
 
-Write-ahead log, synchronous FULL, one writer. Every result is one transaction: the candidate's state, its scores, its
-items and what the optimizer is about to be told. Resuming replays the `step` table into a fresh optimizer.
+One writer; a write-ahead log and synchronous FULL while it writes, a single plain file once it has closed. Every result
+is one transaction: the candidate's state, its scores, its items and what the optimizer is about to be told. Resuming
+replays the `step` table into a fresh optimizer.
+
+A candidate that repeats a finished one (the same recipe on the same items; column `same_as`) has scores but no items of
+its own: reading returns those of the original.
 """
 
 import json
@@ -13,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from evomerge.errors import EvomergeError, InvalidInput
+from evomerge.errors import EvomergeError
 from evomerge.records import (
     Candidate,
     Failure,
@@ -24,8 +28,7 @@ from evomerge.records import (
     Score,
     Scores,
 )
-
-VERSION = 1
+from evomerge.run._ledger_file import VERSION, leave_plain, open_for_reading, open_for_writing, reading
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -46,7 +49,14 @@ CREATE TABLE step (
 
 
 class Step(NamedTuple):
-    """One thing that happened between run and optimizer. values: what was told; None = not scored (or an ask)."""
+    """One thing that happened between run and optimizer.
+
+    Attributes:
+        kind: "ask" or "tell".
+        candidate: whom it was about.
+        number: the optimizer's number of it.
+        values: the objective values of a tell; None = not scored (or an ask).
+    """
 
     kind: Literal["ask", "tell"]
     candidate: int
@@ -57,8 +67,8 @@ class Step(NamedTuple):
 class Ledger:
     """Reads and writes one run's SQLite file. Open it with `create`, `resume` or `read`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path):
-        self._db, self.path = connection, path
+    def __init__(self, connection: sqlite3.Connection, path: Path, *, writes: bool = False):
+        self._db, self.path, self._writes = connection, path, writes
 
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, Any]) -> "Ledger":
@@ -82,29 +92,33 @@ class Ledger:
         Raises:
             InvalidInput: not a ledger, damaged, or written by a newer evomerge.
         """
-        ledger = cls(_connect(path, "rw"), path)
-        try:
-            ledger._db.execute("PRAGMA journal_mode=WAL")
-            ledger._db.execute("PRAGMA synchronous=FULL")
-        except sqlite3.DatabaseError as error:
-            raise InvalidInput(f"{path}: cannot be written to ({error})") from None
-        return ledger
+        return cls(open_for_writing(path), path, writes=True)
 
     @classmethod
     def read(cls, path: Path) -> "Ledger":
-        """Open a ledger for reading only; a run may be writing to it."""
-        return cls(_connect(path, "ro"), path)
+        """Open a ledger for reading only: while a run writes to it, or in a folder that cannot be written.
+
+        Raises:
+            InvalidInput: not a ledger, damaged, or written by a newer evomerge.
+        """
+        return cls(open_for_reading(path), path)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; a writer leaves a single plain file that can be read from a read-only folder."""
+        if self._writes:
+            leave_plain(self._db)
         self._db.close()
 
     @contextmanager
     def transaction(self, *, results: bool = True) -> Iterator[None]:
         """Everything inside is committed together, or not at all.
 
-        results: whether the commit must outlive a power cut. Asks need not: one that is lost was never scored, and is
-        asked again; a killed process loses neither.
+        Args:
+            results: whether the commit must outlive a power cut. Asks need not: one that is lost was never scored, and
+                is asked again; a killed process loses neither.
+
+        Raises:
+            EvomergeError: the file cannot be written to.
         """
         try:
             self._db.execute(f"PRAGMA synchronous={'FULL' if results else 'NORMAL'}")
@@ -142,9 +156,24 @@ class Ledger:
         fingerprint: str,
         point: Point | None = None,
         number: int | None = None,
-        same_as: int | None = None,
+        duplicate_of: int | None = None,
     ) -> int:
-        """Add a candidate in state "running" and return its id; with a proposal number, also the ask behind it."""
+        """Add a candidate in state "running"; with a proposal number, record also the ask that it came from.
+
+        Args:
+            name: shown to people; "{id}" in it becomes the candidate's id.
+            kind: of candidate or reference.
+            generation: the optimizer's; -1 for references.
+            subset: number of the item subset it is scored on.
+            recipe: its document.
+            fingerprint: of the recipe.
+            point: where in the space it is, if it came from there.
+            number: the optimizer's number of it, if it proposed it.
+            duplicate_of: the finished candidate that it repeats.
+
+        Returns:
+            Its id.
+        """
         (candidate,) = self._db.execute("SELECT coalesce(max(id), -1) + 1 FROM candidate").fetchone()
         self._db.execute(
             "INSERT INTO candidate"
@@ -160,7 +189,7 @@ class Ledger:
                 None if point is None else json.dumps(_plain_point(point)),
                 json.dumps(recipe),
                 fingerprint,
-                same_as,
+                duplicate_of,
             ),
         )
         if number is not None:
@@ -190,7 +219,14 @@ class Ledger:
         )
 
     def add_scores(self, candidate: int, pool: Pool, scores: Scores, items: Mapping[str, ItemScores]) -> None:
-        """Record one pool's scores and items of a candidate; a pool is scored once."""
+        """Record one pool's scores and items of a candidate; a pool is scored once.
+
+        Args:
+            candidate: its id.
+            pool: that it was scored on.
+            scores: objective -> score.
+            items: objective -> item scores; empty for a candidate that repeats another.
+        """
         self._db.executemany(
             "INSERT INTO score VALUES (?, ?, ?, ?, ?, ?)",
             [(candidate, pool, name, score.value, score.stderr, score.n) for name, score in scores.items()],
@@ -202,12 +238,12 @@ class Ledger:
                     candidate,
                     pool,
                     name,
-                    _ids(each.ids),
-                    json.dumps(each.values),
-                    None if each.weights is None else json.dumps(each.weights),
-                    None if each.soft is None else json.dumps(each.soft),
+                    _ids(found.ids),
+                    json.dumps(found.values),
+                    None if found.weights is None else json.dumps(found.weights),
+                    None if found.soft is None else json.dumps(found.soft),
                 )
-                for name, each in items.items()
+                for name, found in items.items()
             ],
         )
 
@@ -227,10 +263,10 @@ class Ledger:
 
     def candidates(self, *, kinds: Sequence[Kind] | None = None) -> list[Candidate]:
         """Return all candidates (of some kinds) with the scores of every pool, by id."""
-        return [each for each in self.each_candidate() if kinds is None or each.kind in kinds]
+        return [candidate for candidate in self.each_candidate() if kinds is None or candidate.kind in kinds]
 
     def each_candidate(self) -> Iterator[Candidate]:
-        """Yield all candidates as `candidates` returns them: the recipes of a whole night need not fit into memory."""
+        """Yield all candidates as `candidates` returns them: the recipes of a long run need not fit into memory."""
         with reading(self.path):
             yield from self._candidates()
 
@@ -247,14 +283,31 @@ class Ledger:
             yield _candidate(row, scores.get(row[0], {}))
 
     def items(self, pool: Pool, *, soft: bool = True) -> dict[int, dict[str, ItemScores]]:
-        """Return candidate -> objective -> item scores of one pool. soft: with the soft scores, where there are any."""
+        """Return the item scores of one pool.
+
+        Args:
+            pool: which.
+            soft: with the soft scores, where there are any.
+
+        Returns:
+            Candidate -> objective -> item scores; a candidate that repeats another shares its objects.
+        """
         with reading(self.path):
-            return self._items("pool = ?", (pool,), soft)
+            found = self._items("pool = ?", (pool,), soft)
+            if pool == "search":  # the only pool on which candidates repeat others
+                query = "SELECT id, same_as FROM candidate WHERE same_as IS NOT NULL AND state = 'scored'"
+                for candidate, original in self._db.execute(query):
+                    found.setdefault(candidate, found[original])
+            return dict(sorted(found.items()))
 
     def items_of(self, candidate: int, pool: Pool) -> dict[str, ItemScores]:
-        """Return objective -> item scores of a candidate."""
+        """Return objective -> item scores of a candidate; those of the original if it repeats one."""
         with reading(self.path):
-            return self._items("candidate = ? AND pool = ?", (candidate, pool), True)[candidate]
+            found = self._items("candidate = ? AND pool = ?", (candidate, pool), True)
+            if candidate in found:
+                return found[candidate]
+            original = self._original_of(candidate)
+            return self._items("candidate = ? AND pool = ?", (original, pool), True)[original]
 
     def _items(self, where: str, which: tuple[Any, ...], with_soft: bool) -> dict[int, dict[str, ItemScores]]:
         found: dict[int, dict[str, ItemScores]] = {}
@@ -269,24 +322,42 @@ class Ledger:
             )
         return found
 
-    def twin(self, fingerprint: str, subset: int) -> int | None:
-        """Return the scored candidate that is the same recipe on the same subset, or None."""
+    # -- repeats -------------------------------------------------------------------------------------------------
+
+    def find_original(self, fingerprint: str, subset: int) -> int | None:
+        """Return the candidate whose outcome a recipe would repeat, or None.
+
+        That is one that was scored on the same subset, or one that cannot be built, whatever the subset.
+        """
         row = self._db.execute(
-            "SELECT id FROM candidate WHERE fingerprint = ? AND subset = ? AND state = 'scored' ORDER BY id LIMIT 1",
+            "SELECT id FROM candidate WHERE fingerprint = ? AND same_as IS NULL"
+            " AND (state = 'scored' AND subset = ? OR state = 'infeasible') ORDER BY id LIMIT 1",
             (fingerprint, subset),
         ).fetchone()
         return None if row is None else int(row[0])
 
+    def original_of(self, candidate: int) -> int | None:
+        """Return the candidate that this one repeats, or None."""
+        with reading(self.path):
+            return self._original_of(candidate)
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn whatever damaged content of a ledger raises into one sentence."""
-    try:
-        yield
-    except EvomergeError:
-        raise
-    except (sqlite3.Error, ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-        raise InvalidInput(f"{path}: is damaged ({type(error).__name__}: {error}); restore it from a copy") from error
+    def _original_of(self, candidate: int) -> Any:
+        return self._db.execute("SELECT same_as FROM candidate WHERE id = ?", (candidate,)).fetchone()[0]
+
+    def failure_of(self, candidate: int) -> Failure | None:
+        """Return why a candidate failed; None if it did not."""
+        with reading(self.path):
+            (failure,) = self._db.execute("SELECT failure FROM candidate WHERE id = ?", (candidate,)).fetchone()
+            return None if failure is None else Failure(**json.loads(failure))
+
+    def repeats_at_end(self) -> int:
+        """Return how many proposals in a row, up to the last one, repeat a finished candidate."""
+        with reading(self.path):
+            (count,) = self._db.execute(
+                "SELECT count(*) FROM candidate WHERE kind = 'candidate' AND id > (SELECT coalesce(max(id), -1)"
+                " FROM candidate WHERE kind = 'candidate' AND same_as IS NULL)"
+            ).fetchone()
+            return int(count)
 
 
 def _candidate(row: Sequence[Any], scores: Mapping[Pool, Scores]) -> Candidate:
@@ -325,22 +396,3 @@ def _plain_point(point: Point) -> dict[str, Any]:
 
 def _point(plain: Mapping[str, Any]) -> Point:
     return Point(**{name: tuple(values) for name, values in plain.items()})
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Open and check a ledger; a stranger's file is data, never code."""
-    if not path.is_file():
-        raise InvalidInput(f"{path.parent}: is no run (it holds no {path.name})")
-    try:
-        connection = sqlite3.connect(
-            f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=30
-        )
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'step')").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise InvalidInput(f"{path}: is damaged or no ledger ({error})") from None
-    if version > VERSION:
-        raise InvalidInput(f"{path}: was written by a newer evomerge (format {version}, this one knows {VERSION})")
-    if tables != 2 or version < 1:
-        raise InvalidInput(f"{path}: is a database, but no ledger of a run")
-    return connection

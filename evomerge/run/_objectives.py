@@ -1,4 +1,8 @@
-"""From the scores of several objectives to what an optimizer is told and what people are shown."""
+"""From the scores of several objectives to what an optimizer learns from and what people read.
+
+Inside the program every score is an *internal value*: higher is better. People read *displayed values*: the metric's
+own units and direction.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,75 +16,94 @@ from evomerge.records import (
 )
 from evomerge.stats import mean_and_stderr
 
-PENALTY = 2.0  # how much a shortfall below a floor costs, in units of the weighted mean: more than it could ever earn
+FLOOR_PENALTY = 2.0  # cost of one unit of shortfall below a floor, in units of the weighted mean: more than it can earn
+MAX_EXPONENT = 700.0  # math.exp overflows a little above
 
 
-def metric(objective: Objective, value: float) -> float:
-    """Return an inner value in the metric's own units and direction."""
+def displayed_value(objective: Objective, internal: float) -> float:
+    """Return an internal value in the metric's own units and direction."""
     if objective.link == "exp":
-        return math.exp(min(-value, 700.0))
-    return value if objective.direction == "max" else -value
+        return math.exp(min(-internal, MAX_EXPONENT))
+    return internal if objective.direction == "max" else -internal
 
 
-def inner(objective: Objective, shown: float) -> float:
-    """Return the inner value of a metric (the inverse of `metric`)."""
+def internal_value(objective: Objective, displayed: float) -> float:
+    """Return the internal value of a metric (the inverse of `displayed_value`)."""
     if objective.link == "exp":
-        return -math.log(max(shown, 1e-300))
-    return shown if objective.direction == "max" else -shown
+        return -math.log(max(displayed, 1e-300))
+    return displayed if objective.direction == "max" else -displayed
 
 
-def factor(objective: Objective) -> float:
-    """Return what one unit of inner value counts in the weighted mean before weighting (1 / the scale's width)."""
+def displayed_score(objective: Objective, score: Score) -> dict[str, Any]:
+    """Return a score as plain data in its metric's own units and direction.
+
+    Returns:
+        value: the metric.
+        stderr: its standard error, None where it is not finite.
+        n: the number of items.
+    """
+    value = displayed_value(objective, score.value)
+    stderr = score.stderr * value if objective.link == "exp" else score.stderr  # delta method for exp(-v)
+    return {"value": value, "stderr": stderr if math.isfinite(stderr) else None, "n": score.n}
+
+
+def scale_factor(objective: Objective) -> float:
+    """Return what one unit of internal value counts in the weighted mean before weighting: 1 / the scale's width."""
     if objective.scale is None:
         return 1.0
-    low, high = sorted(inner(objective, end) for end in objective.scale)
+    low, high = sorted(internal_value(objective, end) for end in objective.scale)
     return 1.0 / (high - low)
 
 
-def scaled(objective: Objective, value: float) -> float:
-    """Return an inner value on the objective's scale (unscaled objectives as they are)."""
+def scaled_value(objective: Objective, internal: float) -> float:
+    """Return an internal value on the objective's scale, 0 to 1 between its ends; without a scale, as it is."""
     if objective.scale is None:
-        return value
-    low = min(inner(objective, end) for end in objective.scale)
-    return (value - low) * factor(objective)
+        return internal
+    low = min(internal_value(objective, end) for end in objective.scale)
+    return (internal - low) * scale_factor(objective)
 
 
 def shortfall(objectives: Sequence[Objective], values: Mapping[str, float], floors: Mapping[str, float]) -> float:
-    """Return how far the values fall below the floors (inner values), summed on the objectives' scales."""
+    """Return how far values fall below floors, summed on the objectives' scales.
+
+    Args:
+        objectives: all objectives.
+        values: objective -> internal value.
+        floors: objective -> internal floor; objectives without one are left out.
+    """
     return sum(
-        max(0.0, floors[objective.name] - values[objective.name]) * factor(objective)
+        max(0.0, floors[objective.name] - values[objective.name]) * scale_factor(objective)
         for objective in objectives
         if objective.name in floors
     )
 
 
 def fitness(objectives: Sequence[Objective], values: Mapping[str, float], floors: Mapping[str, float]) -> float:
-    """Return the weighted mean of the scaled values, less a penalty for missed floors. Higher is better."""
+    """Return the weighted mean of the scaled values, less a penalty for missed floors. Higher is better.
+
+    Args:
+        objectives: all objectives.
+        values: objective -> internal value.
+        floors: objective -> internal floor.
+    """
     total = sum(objective.weight for objective in objectives)
-    mean = sum(objective.weight * scaled(objective, values[objective.name]) for objective in objectives) / total
-    return mean - PENALTY * shortfall(objectives, values, floors)
+    mean = sum(objective.weight * scaled_value(objective, values[objective.name]) for objective in objectives) / total
+    return mean - FLOOR_PENALTY * shortfall(objectives, values, floors)
 
 
 def vector(
     objectives: Sequence[Objective], values: Mapping[str, float], floors: Mapping[str, float]
 ) -> tuple[float, ...]:
-    """Return the scaled value of each objective, each less the penalty for missed floors."""
-    penalty = PENALTY * shortfall(objectives, values, floors)
-    return tuple(scaled(objective, values[objective.name]) - penalty for objective in objectives)
+    """Return the scaled value of each objective, each less the penalty for missed floors. Arguments as of `fitness`."""
+    penalty = FLOOR_PENALTY * shortfall(objectives, values, floors)
+    return tuple(scaled_value(objective, values[objective.name]) - penalty for objective in objectives)
 
 
 def values_of(scores: Scores) -> dict[str, float]:
-    """Return the plain values of scores."""
+    """Return objective -> internal value."""
     return {name: score.value for name, score in scores.items()}
 
 
 def scores_of(items: Mapping[str, ItemScores]) -> dict[str, Score]:
     """Return the score of each objective from its items."""
-    return {name: mean_and_stderr(each.values, each.weights) for name, each in items.items()}
-
-
-def shown(objective: Objective, score: Score) -> dict[str, Any]:
-    """Return a score in its metric's own units and direction."""
-    value = metric(objective, score.value)
-    stderr = score.stderr * value if objective.link == "exp" else score.stderr  # delta method for exp(-v)
-    return {"value": value, "stderr": stderr if math.isfinite(stderr) else None, "n": score.n}
+    return {name: mean_and_stderr(scores.values, scores.weights) for name, scores in items.items()}

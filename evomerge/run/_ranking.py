@@ -1,4 +1,4 @@
-"""Who is ahead: scores of candidates that saw different items, made comparable by item effects."""
+"""Which candidate is best: scores of candidates that saw different items, made comparable by item effects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -9,19 +9,19 @@ from evomerge.run._objectives import fitness, vector
 from evomerge.run.trackers import FrontMember
 from evomerge.stats import ItemEffects, item_effects
 
-Table = Mapping[int, Mapping[str, ItemScores]]
+Table = Mapping[int, Mapping[str, ItemScores]]  # candidate -> objective -> item scores
 
 
 def effects_of(objectives: Sequence[Objective], table: Table) -> dict[str, ItemEffects]:
     """Return the item effects of each objective. Items of weight 0 say nothing and are left out."""
     return {
-        objective.name: item_effects([(c, _weighty(items[objective.name])) for c, items in table.items()])
+        objective.name: item_effects([(c, _without_zero_weights(items[objective.name])) for c, items in table.items()])
         for objective in objectives
         if table
     }
 
 
-def _weighty(items: ItemScores) -> ItemScores:
+def _without_zero_weights(items: ItemScores) -> ItemScores:
     if items.weights is None or all(items.weights):
         return items
     kept = [i for i, weight in enumerate(items.weights) if weight]
@@ -32,10 +32,17 @@ def _weighty(items: ItemScores) -> ItemScores:
     )
 
 
-def handicap(effects: Mapping[str, ItemEffects], items: Mapping[str, Sequence[int]]) -> dict[str, float]:
-    """Return objective -> how much harder these items are than all known ones, for a candidate at the top.
+def difficulty_offset(effects: Mapping[str, ItemEffects], items: Mapping[str, Sequence[int]]) -> dict[str, float]:
+    """Return how much harder some items are than all known ones, for a candidate as able as the best.
 
-    Adding it to a raw score makes scores of different subsets comparable for optimizers that compare generations.
+    Added to a raw score, it makes scores of different subsets comparable for optimizers that compare generations.
+
+    Args:
+        effects: objective -> item effects.
+        items: objective -> item ids of the subset.
+
+    Returns:
+        Objective -> offset in units of the internal value; positive for items that are harder than the average.
     """
     found: dict[str, float] = {}
     for name, known in effects.items():
@@ -47,30 +54,41 @@ def handicap(effects: Mapping[str, ItemEffects], items: Mapping[str, Sequence[in
 
 
 class Ranking:
-    """Adjusted values of every scored candidate: what each would be expected to score on the whole pool."""
+    """Adjusted values of every scored candidate: what each would be expected to score on the whole pool.
+
+    Attributes:
+        values: candidate -> objective -> adjusted internal value.
+    """
 
     def __init__(self, objectives: Sequence[Objective], table: Table, floors: Mapping[str, float]):
+        """Adjust the scores of a table.
+
+        Args:
+            objectives: all objectives.
+            table: candidate -> objective -> item scores.
+            floors: objective -> internal floor; whoever misses one ranks behind.
+        """
         self._objectives, self._floors = objectives, floors
         effects = effects_of(objectives, table)
         self.values: dict[int, dict[str, float]] = {
-            candidate: {name: each.adjusted(candidate) for name, each in effects.items()} for candidate in table
+            candidate: {name: effect.adjusted(candidate) for name, effect in effects.items()} for candidate in table
         }
 
     @classmethod
     def of_values(
         cls, objectives: Sequence[Objective], values: Mapping[int, Mapping[str, float]], floors: Mapping[str, float]
     ) -> "Ranking":
-        """Rank given values, such as those of a pool that everybody was scored on whole."""
-        standings = cls(objectives, {}, floors)
-        standings.values = {candidate: dict(each) for candidate, each in values.items()}
-        return standings
+        """Rank given values, such as those of a pool that every candidate was scored on whole."""
+        ranking = cls(objectives, {}, floors)
+        ranking.values = {candidate: dict(found) for candidate, found in values.items()}
+        return ranking
 
     def fitness(self, candidate: int) -> float:
         """Return the adjusted fitness of a candidate."""
         return fitness(self._objectives, self.values[candidate], self._floors)
 
     def ranked(self, candidates: Sequence[int]) -> list[int]:
-        """Return candidates by falling adjusted fitness; equal ones by number."""
+        """Return candidates by descending adjusted fitness, equal ones by number; unknown ones are left out."""
         return sorted((c for c in candidates if c in self.values), key=lambda c: (-self.fitness(c), c))
 
     def front(self, candidates: Sequence[int]) -> list[int]:

@@ -16,10 +16,11 @@ from evomerge.records import (
     Pool,
 )
 from evomerge.run._floors import floors_of, parent_scores
-from evomerge.run._ledger import Ledger, reading
+from evomerge.run._ledger import Ledger
+from evomerge.run._ledger_file import reading
 from evomerge.run._objectives import fitness, values_of
 from evomerge.run._ranking import Ranking
-from evomerge.run.loop._utilization import share
+from evomerge.run.loop import utilization_share
 
 LEDGER = "ledger.sqlite"
 OWNER = ".owner"
@@ -113,8 +114,8 @@ class Run:
         candidates = self.candidates()
         known = {each.id: each for each in candidates}
         if chosen is None:
-            standings = self._standings(candidates)
-            chosen = standings.front(list(standings.values))
+            ranking = self._ranking(candidates)
+            chosen = ranking.front(list(ranking.values))
         with reading(self._ledger.path):
             return [known[each] for each in chosen]
 
@@ -123,11 +124,11 @@ class Run:
         """Ids of the candidates that were re-scored on the select pool."""
         return list(self._ledger.meta("finalists", []))
 
-    def standings(self) -> Ranking:
+    def ranking(self) -> Ranking:
         """Return search scores made comparable across subsets; whoever misses a floor ranks behind."""
-        return self._standings(self.candidates())
+        return self._ranking(self.candidates())
 
-    def _standings(self, candidates: Sequence[Candidate]) -> Ranking:
+    def _ranking(self, candidates: Sequence[Candidate]) -> Ranking:
         with reading(self._ledger.path):
             relative = self._ledger.meta("identity", {}).get("relative_floors", {})
             floors = floors_of(self.objectives, relative, parent_scores(candidates, "search"))
@@ -146,8 +147,8 @@ class Run:
         for each in candidates:
             if each.failure is not None:
                 failures[each.failure.kind] = failures.get(each.failure.kind, 0) + 1
-        standings = self._standings(candidates)
-        ranked = standings.ranked([each.id for each in searched])
+        ranking = self._ranking(candidates)
+        ranked = ranking.ranked([each.id for each in searched])
         return Summary(
             state=self.state,
             owner=owner_of(self.path),
@@ -157,8 +158,8 @@ class Run:
             failures=failures,
             seconds=float(self._ledger.meta("seconds", 0.0)),
             busy=utilization(self),
-            best=(ranked[0], standings.fitness(ranked[0])) if ranked else None,
-            front=len(standings.front(list(standings.values))),
+            best=(ranked[0], ranking.fitness(ranked[0])) if ranked else None,
+            front=len(ranking.front(list(ranking.values))),
         )
 
 
@@ -167,7 +168,7 @@ def utilization(run: Run) -> float | None:
 
     Workers count while they are up, the proof does not count. None: nothing was scored, or by an older evomerge.
     """
-    return share(run.fact("busy"))
+    return utilization_share(run.fact("busy"))
 
 
 def owner_of(run: Path) -> str | None:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pico_search import write_search
 
 from evomerge.run import Run, search
+from tests.run.pico_search import write_search
 
 
 @pytest.fixture

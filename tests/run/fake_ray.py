@@ -7,7 +7,7 @@ from typing import Any
 from evomerge.errors import EvomergeError
 from evomerge.records import ItemScores
 from evomerge.run import Job, Outcome
-from evomerge.run.workers.ray._worker import Greeting
+from evomerge.run.workers.ray import WorkerInfo
 
 VERSION = "1.0"
 
@@ -127,9 +127,9 @@ class FakeRay:
             if actor.node is None or actor.dead:
                 continue
             for call in actor.calls:
-                if call.name == "greet":
+                if call.name == "identify":
                     version = self.versions.get(actor.node, VERSION)
-                    call.answer = call.answer or Greeting(actor.node, f"host-{actor.node}", version)
+                    call.answer = call.answer or WorkerInfo(actor.node, f"host-{actor.node}", version)
                 elif call.name == "start" and call.answer is None:
                     call.answer = self.broken.get(actor.node, True)
 

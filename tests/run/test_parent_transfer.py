@@ -11,20 +11,20 @@ import pytest
 from evomerge.checkpoint import Parents
 from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.recipe import ModelRef
-from evomerge.run.workers.ray import _parent_transfer as staging
-from evomerge.run.workers.ray._parent_transfer import (
-    Source,
+from evomerge.run.workers.ray import (
+    ParentServer,
     content_of,
     size_of,
     staged,
 )
+from evomerge.run.workers.ray import _parent_transfer as staging
 
 
 class Wire:
     """Stands for the network: counts what it carries, and may break or lie."""
 
     def __init__(self, folder: Path):
-        self.source = Source({"parent": folder})
+        self.source = ParentServer({"parent": folder})
         self.content = self.source.contents()["parent"]
         self.pieces: list[tuple[str, int, int]] = []
         self.spoil: Callable[[bytes], bytes] = lambda piece: piece

@@ -9,7 +9,6 @@ from typing import Any
 
 import psutil
 import pytest
-from pico_search import rows, task, write_search
 
 from evomerge.errors import EvomergeError
 from evomerge.run import (
@@ -18,7 +17,8 @@ from evomerge.run import (
     Silent,
     search,
 )
-from evomerge.run.workers.ray._cluster import connect
+from evomerge.run.workers.ray import connect
+from tests.run.pico_search import rows, task, write_search
 
 pytestmark = pytest.mark.ray
 

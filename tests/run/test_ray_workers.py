@@ -5,14 +5,13 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
-from fake_ray import VERSION, Broken, FakeRay, RayError, done
 
 from evomerge.errors import EvomergeError, SelfCheckFailed
 from evomerge.records import Failure
 from evomerge.run import Job, Outcome
+from evomerge.run.workers.ray import RayExecutor, WorkerInfo
 from evomerge.run.workers.ray import _pool as pool
-from evomerge.run.workers.ray._executor import RayExecutor
-from evomerge.run.workers.ray._worker import Greeting
+from tests.run.fake_ray import VERSION, Broken, FakeRay, RayError, done
 
 
 class FakeSetup:
@@ -32,8 +31,8 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[RayExecutor, l
 
     def build(ray: FakeRay, count: int, **options: Any) -> tuple[RayExecutor, list[str]]:
         monkeypatch.setitem(sys.modules, "ray", ray)
-        monkeypatch.setattr(pool, "greeting", lambda: Greeting("home", "host-home", VERSION))
-        monkeypatch.setattr(pool.WorkerPool, "_parents_here", lambda self: "the parents' source")
+        monkeypatch.setattr(pool, "worker_info", lambda: WorkerInfo("home", "host-home", VERSION))
+        monkeypatch.setattr(pool.WorkerPool, "_parent_server", lambda self: "the parents' source")
         monkeypatch.setattr(pool.time, "sleep", lambda seconds: None)
         said: list[str] = []
         defaults = {"gpus": 0.0, "address": "auto", "timeout": None, "say": said.append}
@@ -149,16 +148,16 @@ def test_gpus_that_are_missing_are_named(start, monkeypatch: pytest.MonkeyPatch)
     assert "each needs 1 CPU and 2 GPU on one machine; the cluster has 0 CPU and 0 GPU" in said[0]
 
 
-def test_one_broken_node_does_not_end_the_night(start) -> None:
+def test_one_broken_node_does_not_end_the_run(start) -> None:
     ray = FakeRay(home=1, second=1)
     ray.broken["second"] = Broken("no room on its disk")
     executor, said = start(ray, count=2)
     settle(executor)
     assert executor.workers == 1
     assert said == ["a worker on host-second cannot start: no room on its disk"] * 2
-    states = sorted(slot.state for slot in executor._pool.slots)
-    assert states == ["resting", "up"], "it rests before it tries a third time"
-    for slot in executor._pool.slots:
+    states = sorted(slot.state for slot in executor.pool.slots)
+    assert states == ["backoff", "up"], "it pauses before it tries a third time"
+    for slot in executor.pool.slots:
         slot.until = 0.0
     del ray.broken["second"]
     settle(executor)
@@ -212,7 +211,7 @@ def test_a_candidate_that_takes_three_workers_with_it_is_lost(start) -> None:
 def test_workers_that_only_die_end_the_run(start) -> None:
     ray = FakeRay(home=2)
     executor, _ = start(ray, count=2)
-    with pytest.raises(EvomergeError, match="die one after another; the last words were: the driver is gone"):
+    with pytest.raises(EvomergeError, match="die one after another; the last error: the driver is gone"):
         for number in range(20):
             settle(executor)
             if executor.free:

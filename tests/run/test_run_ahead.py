@@ -7,21 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pico_search import SUBSET, differences, rows, task, write_search
 
 from evomerge.records import ItemScores
 from evomerge.run import (
     Job,
+    Ledger,
     Outcome,
     Setup,
     Silent,
     inspect,
 )
-from evomerge.run._ledger import Ledger
-from evomerge.run.loop._loop import WORKERS_PER_WAITING, SearchLoop
-from evomerge.run.loop._state import LATEST, LEADING
+from evomerge.run.loop import MAX_LATEST, MAX_LEADING, WORKERS_PER_PREFETCH, SearchLoop
+from tests.run.pico_search import SUBSET, differences, rows, task, write_search
 
-MANY = 3 * WORKERS_PER_WAITING  # with so many workers, three candidates are asked ahead
+MANY_WORKERS = 3 * WORKERS_PER_PREFETCH  # with so many workers, three candidates are asked ahead
 
 
 class Killed(BaseException):
@@ -112,7 +111,7 @@ def most_open(folder: Path) -> int:
     return most
 
 
-@pytest.mark.parametrize(("count", "ahead"), [(1, 0), (2, 0), (WORKERS_PER_WAITING - 1, 0), (MANY, 3)])
+@pytest.mark.parametrize(("count", "ahead"), [(1, 0), (2, 0), (WORKERS_PER_PREFETCH - 1, 0), (MANY_WORKERS, 3)])
 def test_only_many_workers_are_asked_ahead_for(count: int, ahead: int, setup_of, tmp_path: Path) -> None:
     workers = Workers(count, ending=min(count, 5))
     loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": 200}), workers)
@@ -122,16 +121,16 @@ def test_only_many_workers_are_asked_ahead_for(count: int, ahead: int, setup_of,
 
 
 def test_a_freed_worker_does_not_wait_for_the_ledger(setup_of, tmp_path: Path) -> None:
-    workers = Workers(MANY, ending=3)
+    workers = Workers(MANY_WORKERS, ending=3)
     loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": 300}), workers)
     recorded: list[tuple[int, int]] = []
-    workers.on_submit = lambda: recorded.append((len(workers.submitted), loop.tally.done))
+    workers.on_submit = lambda: recorded.append((len(workers.submitted), loop.state.done))
     finish(loop)
     references = len(loop.setup.references)
-    late = [submitted - done - references for submitted, done in recorded if MANY + 20 < submitted < 300]
+    late = [submitted - done - references for submitted, done in recorded if MANY_WORKERS + 20 < submitted < 300]
     assert len(late) > 100
     # Were the three results of each wait recorded before, there would be fewer open than workers at every submit.
-    assert set(late) == {MANY, MANY + 1, MANY + 2}
+    assert set(late) == {MANY_WORKERS, MANY_WORKERS + 1, MANY_WORKERS + 2}
 
 
 @contextmanager
@@ -167,10 +166,10 @@ def test_a_driver_that_dies_after_any_commit_goes_on_as_if_it_had_not(
     ending: int, changes: dict[str, Any], setup_of, tmp_path: Path
 ) -> None:
     setup = setup_of(budget={"candidates": 230}, **changes)
-    finish(loop_in(tmp_path / "whole", setup, Workers(MANY, ending)))
+    finish(loop_in(tmp_path / "whole", setup, Workers(MANY_WORKERS, ending)))
     chance, deaths = random.Random(ending), 0
     for _ in range(1000):
-        workers = Workers(MANY, ending)
+        workers = Workers(MANY_WORKERS, ending)
         with dying(chance.randrange(1, 25)):
             try:
                 loop = loop_in(tmp_path / "torn", setup, workers)
@@ -193,39 +192,39 @@ def test_results_in_any_order_are_replayed_exactly(setup_of, tmp_path: Path) -> 
     setup = setup_of(budget={"candidates": 300})
     chance, scored = random.Random(0), 0
     for commits in (30, 31, 7, 40, 10_000):
-        workers = Workers(MANY, 7, order=lambda job: chance.random())
+        workers = Workers(MANY_WORKERS, 7, order=lambda job: chance.random())
         loop = loop_in(tmp_path / "run", setup, workers)
-        assert loop.tally.done >= scored
-        scored = loop.tally.done
+        assert loop.state.done >= scored
+        scored = loop.state.done
         with dying(commits):
             try:
                 finish(loop)
             except Killed:
                 loop.ledger.close()
         assert not loop.observer.said
-    assert loop.tally.done == 300
+    assert loop.state.done == 300
     assert set(states(tmp_path / "run")) == {"scored"}
 
 
 def test_stop_starts_nothing_more_and_the_next_session_scores_what_was_asked_ahead(setup_of, tmp_path: Path) -> None:
     setup = setup_of(budget={"candidates": 300})
-    workers = Workers(MANY)
+    workers = Workers(MANY_WORKERS)
     stopping: list[bool] = []
     loop = loop_in(tmp_path / "run", setup, workers, stop=lambda: bool(stopping))
-    watch = loop._watch.show
+    watch = loop._reporter.update
 
     def show(*args: Any, **kwargs: Any) -> None:
         watch(*args, **kwargs)
-        if loop.tally.done >= 100 and not stopping:
+        if loop.state.done >= 100 and not stopping:
             stopping.append(True)
             begun.extend(workers.submitted)
 
     begun: list[int] = []
-    loop._watch.show = show  # type: ignore[method-assign]
+    loop._reporter.update = show  # type: ignore[method-assign]
     finish(loop)
     assert workers.submitted == begun and not workers.running
     assert states(tmp_path / "run").count("running") == 3
-    again = Workers(MANY)
+    again = Workers(MANY_WORKERS)
     resumed = loop_in(tmp_path / "run", setup, again)
     finish(resumed)
     assert not set(begun) & set(again.submitted), "a candidate was scored twice"
@@ -242,66 +241,68 @@ def test_a_stop_between_ask_and_start_leaves_nobody_waiting(setup_of, tmp_path: 
     ask = loop.optimizer.ask
 
     def asked() -> Any:
-        if loop.tally.done >= 20:
+        if loop.state.done >= 20:
             stopping.append(True)
         return ask()
 
     loop.optimizer.ask = asked  # type: ignore[method-assign]
     finish(loop)
     assert stopping and set(states(tmp_path / "run")) == {"scored"}
-    assert 20 < loop.tally.done < 60
+    assert 20 < loop.state.done < 60
 
 
 def test_what_is_asked_ahead_starts_within_a_budget_of_items(setup_of, tmp_path: Path) -> None:
     setup = setup_of(budget={"items": 400 * SUBSET})
-    workers = Workers(MANY)
+    workers = Workers(MANY_WORKERS)
     loop = loop_in(tmp_path / "run", setup, workers)
     spent: list[int] = []
-    workers.on_submit = lambda: spent.append(loop.tally.items)
+    workers.on_submit = lambda: spent.append(loop.state.items)
     finish(loop)
-    assert most_open(tmp_path / "run") == MANY + 3
-    assert max(spent) < 400 * SUBSET <= loop.tally.items < (400 + MANY) * SUBSET
+    assert most_open(tmp_path / "run") == MANY_WORKERS + 3
+    assert max(spent) < 400 * SUBSET <= loop.state.items < (400 + MANY_WORKERS) * SUBSET
     assert set(states(tmp_path / "run")) == {"scored"}
 
 
 def test_what_is_asked_ahead_starts_within_a_budget_of_time(setup_of, tmp_path: Path) -> None:
-    workers = Workers(MANY)
+    workers = Workers(MANY_WORKERS)
     loop = loop_in(tmp_path / "run", setup_of(budget={"hours": 1}), workers)
     spent: list[float] = []
     workers.on_submit = lambda: spent.append(workers.now)
     finish(loop, end=6.0)
-    assert most_open(tmp_path / "run") == MANY + 3
+    assert most_open(tmp_path / "run") == MANY_WORKERS + 3
     assert 5.9 < max(spent) < 6.0
     assert workers.now < 7.1, "longer than the candidates take that ran when the time was up"
     assert set(states(tmp_path / "run")) == {"scored"}
 
 
 def test_who_leads_is_sought_among_references_and_the_best(setup_of, tmp_path: Path) -> None:
-    setup = setup_of(budget={"candidates": 2 * LEADING})
-    loop = loop_in(tmp_path / "run", setup, Workers(MANY))
+    setup = setup_of(budget={"candidates": 2 * MAX_LEADING})
+    loop = loop_in(tmp_path / "run", setup, Workers(MANY_WORKERS))
     finish(loop)
-    found = loop.tally.leading
+    found = loop.state.leading
     everybody = Ledger.read(tmp_path / "run" / "ledger.sqlite").candidates()
     candidates = [each for each in everybody if each.kind == "candidate"]
-    best = sorted(candidates, key=lambda each: -each.scores["search"]["nearness"].value)[:LEADING]
+    best = sorted(candidates, key=lambda each: -each.scores["search"]["nearness"].value)[:MAX_LEADING]
     references = {each.id for each in everybody if each.kind != "candidate"}
     assert set(found) == {each.id for each in best} | references
-    assert loop_in(tmp_path / "run", setup, Workers(MANY)).tally.leading == found, "a resumed run knows the same"
+    assert loop_in(tmp_path / "run", setup, Workers(MANY_WORKERS)).state.leading == found, (
+        "a resumed run knows the same"
+    )
 
 
 def test_a_night_of_candidates_stays_on_disk(setup_of, tmp_path: Path) -> None:
     """The driver holds the items of the latest and of the leading, and the recipes of those that are being scored."""
-    loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": 3 * LATEST}), Workers(MANY))
+    loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": 3 * MAX_LATEST}), Workers(MANY_WORKERS))
     finish(loop)
     ledger = Ledger.read(tmp_path / "run" / "ledger.sqlite")
     everybody = {each.id: each for each in ledger.candidates()}
-    references = {each for each in everybody if each not in loop.tally.numbers}
-    assert set(loop.tally.known) == references
-    assert set(loop.tally.table) == {*loop.tally.latest, *loop.tally.leading}
-    assert set(loop.tally.latest) == references | set(sorted(everybody)[-LATEST:])
-    assert loop.tally.scored == len(everybody) > len(loop.tally.table)
+    references = {each for each in everybody if each not in loop.state.numbers}
+    assert set(loop.state.known) == references
+    assert set(loop.state.table) == {*loop.state.latest, *loop.state.leading}
+    assert set(loop.state.latest) == references | set(sorted(everybody)[-MAX_LATEST:])
+    assert loop.state.scored == len(everybody) > len(loop.state.table)
     stored = ledger.items("search")
-    assert all(stored[each] == items for each, items in loop.tally.table.items())
-    again = loop_in(tmp_path / "run", setup_of(budget={"candidates": 3 * LATEST}), Workers(MANY)).tally
+    assert all(stored[each] == items for each, items in loop.state.table.items())
+    again = loop_in(tmp_path / "run", setup_of(budget={"candidates": 3 * MAX_LATEST}), Workers(MANY_WORKERS)).state
     for name in ("numbers", "floors", "failures", "done", "scored", "items", "latest", "leading"):
-        assert getattr(again, name) == getattr(loop.tally, name), name
+        assert getattr(again, name) == getattr(loop.state, name), name

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from pico_search import rows, search_data, task, write_search
 from safetensors.torch import load_file, save_file
 
 from evomerge.errors import EvomergeError, InvalidFile, NothingScored
-from evomerge.run import Run, search
-from evomerge.run._run import LEDGER
+from evomerge.run import LEDGER, Run, search
+from tests.run.pico_search import rows, search_data, task, write_search
 
 
 def test_some_failures_are_recorded_and_the_run_goes_on(run_search) -> None:

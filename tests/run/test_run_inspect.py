@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 import yaml
-from pico_search import task, write_search
 
 from evomerge.errors import InvalidFile, InvalidInput, RefusedForSafety
 from evomerge.run import inspect, needs
 from evomerge.testing.pico import write_pico
+from tests.run.pico_search import task, write_search
 
 CHOICE = {
     "output_type": "multiple_choice",

@@ -3,6 +3,7 @@
 import random
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def ledger(tmp_path: Path) -> Ledger:
     return Ledger.create(tmp_path / LEDGER, {"state": "searching", "seconds": 0.0})
 
 
-def add(ledger: Ledger, number: int | None = None, fingerprint: str = "f", subset: int = 0) -> int:
+def add(ledger: Ledger, number: int | None = None, fingerprint: str = "f", subset: int = 0, **more: Any) -> int:
     return ledger.add(
         name="candidate {id}",
         kind="candidate",
@@ -35,6 +36,7 @@ def add(ledger: Ledger, number: int | None = None, fingerprint: str = "f", subse
         fingerprint=fingerprint,
         point=POINT,
         number=number,
+        **more,
     )
 
 
@@ -87,13 +89,33 @@ def test_a_pool_is_scored_once(ledger: Ledger) -> None:
     assert ledger.meta("seconds") == 0.0
 
 
-def test_a_twin_is_the_same_recipe_on_the_same_subset(ledger: Ledger) -> None:
+def test_a_repeat_is_the_same_recipe_on_the_same_subset(ledger: Ledger) -> None:
     for number, (fingerprint, subset) in enumerate((("a", 0), ("a", 1), ("b", 0), ("a", 0))):
         add(ledger, number=number, fingerprint=fingerprint, subset=subset)
-    assert ledger.twin("a", 0) is None, "nothing is scored yet"
+    assert ledger.find_original("a", 0) is None, "nothing is scored yet"
     score(ledger, 3)
     score(ledger, 1)
-    assert (ledger.twin("a", 0), ledger.twin("a", 1), ledger.twin("b", 0), ledger.twin("", 0)) == (3, 1, None, None)
+    wanted = {("a", 0): 3, ("a", 1): 1, ("b", 0): None, ("", 0): None}
+    assert {key: ledger.find_original(*key) for key in wanted} == wanted
+    failure = Failure(kind="infeasible", reason="no layer")
+    ledger.finish(2, failure=failure, attempts=1, seconds=0.1, worker="inline")
+    assert ledger.find_original("b", 7) == 2, "what cannot be built cannot be built on other items either"
+    assert (ledger.failure_of(2), ledger.failure_of(3)) == (failure, None)
+
+
+def test_a_repeat_has_the_items_of_its_original(ledger: Ledger) -> None:
+    score(ledger, add(ledger, number=0))
+    repeat = add(ledger, number=1, duplicate_of=0)
+    ledger.finish(repeat, failure=None, attempts=0, seconds=0.0, worker="same as 0")
+    ledger.add_scores(repeat, "search", SCORES, {})
+    with sqlite3.connect(ledger.path) as connection:
+        assert connection.execute("SELECT count(*) FROM item").fetchone() == (1,)
+    assert ledger.items("search") == {0: ITEMS, repeat: ITEMS}
+    assert ledger.items_of(repeat, "search") == ITEMS
+    assert (ledger.original_of(repeat), ledger.original_of(0)) == (0, None)
+    assert ledger.repeats_at_end() == 1
+    add(ledger, number=2, fingerprint="other")
+    assert ledger.repeats_at_end() == 0
 
 
 def test_readers_see_whole_transactions_while_one_is_open(ledger: Ledger) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pico_search import SUBSET, rows, search_data, task, write_search
 
 from evomerge.errors import InvalidInput, NothingScored
 from evomerge.run import (
@@ -18,7 +17,8 @@ from evomerge.run import (
     search,
     values_of,
 )
-from evomerge.run.loop._subsets import WHOLE, Subsets
+from evomerge.run.loop import WHOLE_POOL, Subsets
+from tests.run.pico_search import SUBSET, rows, search_data, task, write_search
 
 TWO = [task(), task("otherness", weight=2)]
 
@@ -119,7 +119,7 @@ def test_subsets_depend_on_seed_number_and_name_alone() -> None:
     assert one.items(3) != one.items(4)
     assert one.items(3) != Subsets(pools, 30, "rotate", seed=6).items(3)
     assert all(len(set(ids)) == 30 and set(ids) <= set(range(500, 600)) for ids in one.items(0).values())
-    assert one.items(WHOLE)["a"] == tuple(range(500, 600))
+    assert one.items(WHOLE_POOL)["a"] == tuple(range(500, 600))
     assert Subsets(pools, 1000, "rotate", seed=5).items(0)["a"] == tuple(range(500, 600))
 
 

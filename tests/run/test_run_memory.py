@@ -25,8 +25,7 @@ import sys
 import psutil
 import torch
 from evomerge.recipe import ModelRef
-from evomerge.run.workers._protocol import WorkerSetup
-from evomerge.run.workers._candidate_scorer import CandidateScorer
+from evomerge.run.workers import CandidateScorer, WorkerSetup
 parent = ModelRef(sys.argv[1])
 setup = WorkerSetup(parents=(parent,), root=None, prepared=None, batch_size=1, threads=1, device="cpu")
 CandidateScorer(setup, "test")

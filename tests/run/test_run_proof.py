@@ -5,26 +5,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pico_search import rows, task, write_search
 
 from evomerge.errors import InvalidFile
 from evomerge.records import ItemScores, Objective
 from evomerge.run import (
+    Ranking,
     Run,
+    difficulty_offset,
+    displayed_value,
+    effects_of,
     fitness,
-    metric,
+    floors_of,
+    internal_value,
+    scale_factor,
+    scaled_value,
     search,
-    values_of,
-)
-from evomerge.run._floors import floors_of
-from evomerge.run._objectives import (
-    factor,
-    inner,
-    scaled,
     shortfall,
+    values_of,
     vector,
 )
-from evomerge.run._ranking import Ranking, effects_of, handicap
+from tests.run.pico_search import rows, task, write_search
 
 TWO = [task(), task("otherness")]
 
@@ -38,13 +38,13 @@ def objective(name: str = "a", **more: Any) -> Objective:
 
 @pytest.mark.parametrize("link", ["identity", "exp"])
 @pytest.mark.parametrize("direction", ["max", "min"])
-def test_inner_values_are_higher_is_better_and_shown_in_the_metrics_own_way(direction: Any, link: Any) -> None:
+def test_internal_values_are_higher_is_better_and_displayed_in_the_metrics_own_way(direction: Any, link: Any) -> None:
     if (direction, link) == ("max", "exp"):
         return
     each = objective(direction=direction, link=link)
     better, worse = (3.5, 7.25) if direction == "min" else (7.25, 3.5)
-    assert inner(each, better) > inner(each, worse)
-    assert metric(each, inner(each, 3.5)) == pytest.approx(3.5)
+    assert internal_value(each, better) > internal_value(each, worse)
+    assert displayed_value(each, internal_value(each, 3.5)) == pytest.approx(3.5)
 
 
 def test_a_scale_maps_to_0_and_1_whatever_the_direction() -> None:
@@ -54,9 +54,9 @@ def test_a_scale_maps_to_0_and_1_whatever_the_direction() -> None:
         objective(scale=(10.0, 30.0), direction="min", link="exp"),
     ):
         worst, best = (10.0, 30.0) if each.direction == "max" else (30.0, 10.0)
-        assert scaled(each, inner(each, worst)) == pytest.approx(0.0)
-        assert scaled(each, inner(each, best)) == pytest.approx(1.0)
-        assert factor(each) > 0
+        assert scaled_value(each, internal_value(each, worst)) == pytest.approx(0.0)
+        assert scaled_value(each, internal_value(each, best)) == pytest.approx(1.0)
+        assert scale_factor(each) > 0
 
 
 def test_fitness_is_the_weighted_mean_of_the_scaled_values() -> None:
@@ -76,7 +76,7 @@ def test_a_missed_floor_costs_more_than_the_rest_can_earn() -> None:
     assert vector(both, low, floors) == pytest.approx((0.3, 0.8))
 
 
-def test_floors_hang_in_the_metrics_own_units() -> None:
+def test_floors_are_in_the_metrics_own_units() -> None:
     objectives = [
         objective("acc", floor=0.4),
         objective("err", direction="min", floor=0.3),
@@ -87,8 +87,8 @@ def test_floors_hang_in_the_metrics_own_units() -> None:
     parents = {"p": {"acc": 0.9, "err": -0.1, "near": 0.8, "far": -0.2, "ppl": -math.log(10)}}
     relative = {name: ("p", minus) for name, minus in (("near", 0.05), ("far", 0.05), ("ppl", 1.0))}
     floors = floors_of(objectives, relative, parents)
-    shown = {each.name: metric(each, floors[each.name]) for each in objectives}
-    assert shown == pytest.approx({"acc": 0.4, "err": 0.3, "near": 0.75, "far": 0.25, "ppl": 11.0})
+    displayed = {each.name: displayed_value(each, floors[each.name]) for each in objectives}
+    assert displayed == pytest.approx({"acc": 0.4, "err": 0.3, "near": 0.75, "far": 0.25, "ppl": 11.0})
     assert set(floors_of(objectives, relative, {})) == {"acc", "err"}
 
 
@@ -96,7 +96,7 @@ def items(ids: range, right: set[int]) -> dict[str, ItemScores]:
     return {"a": ItemScores(ids=tuple(ids), values=tuple(float(i in right) for i in ids))}
 
 
-def test_standings_rank_candidates_of_hard_and_easy_subsets() -> None:
+def test_a_ranking_compares_candidates_of_hard_and_easy_subsets() -> None:
     """Items 0-49 are easy, 50-99 hard; two known models were scored on all of them."""
     easy, hard = set(range(45)), set(range(50, 65))
     table = {
@@ -105,13 +105,13 @@ def test_standings_rank_candidates_of_hard_and_easy_subsets() -> None:
         2: items(range(50), set(range(38))),  # well below number 0 on the easy half
         3: items(range(50, 100), set(range(50, 75))),  # well above number 0 on the hard half
     }
-    standings = Ranking([objective()], table, {})
+    ranking = Ranking([objective()], table, {})
     raw = {each: sum(scores["a"].values) / len(scores["a"].values) for each, scores in table.items()}
     assert raw[2] > raw[3]
-    assert standings.ranked([0, 2, 3]) == [3, 0, 2]
-    assert standings.ranked([1, 99]) == [1], "unknown candidates have no rank"
+    assert ranking.ranked([0, 2, 3]) == [3, 0, 2]
+    assert ranking.ranked([1, 99]) == [1], "unknown candidates have no rank"
     effects = effects_of([objective()], table)
-    harder, easier = (handicap(effects, {"a": half})["a"] for half in (range(50, 100), range(50)))
+    harder, easier = (difficulty_offset(effects, {"a": half})["a"] for half in (range(50, 100), range(50)))
     assert easier < 0 < harder
 
 
@@ -136,7 +136,7 @@ def test_who_is_scored_on_which_pool(run_search) -> None:
     assert scored_on(run, "select") == references | set(run.finalists)
     kinds = [known[each].kind for each in run.finalists]
     assert kinds.count("mean") == 1
-    best = run.standings().ranked([each for each in known if known[each].kind == "candidate"])[:3]
+    best = run.ranking().ranked([each for each in known if known[each].kind == "candidate"])[:3]
     assert run.finalists[:3] == best
     comparators = run.fact("comparators")
     assert [each["kind"] for each in comparators] == ["parent", "simple"]

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
-from pico_search import differences, rows, task, write_search
 
 import evomerge
 from evomerge.errors import InvalidFile, InvalidInput
 from evomerge.run import Run, Setup, search
 from evomerge.run._driver import _executor
+from tests.run.pico_search import differences, rows, task, write_search
 
 DRIVER = """
 import sys
@@ -226,7 +226,7 @@ def test_the_second_ctrl_c_ends_at_once(pico: dict[str, Path], tmp_path: Path, d
     slow.process.send_signal(signal.SIGINT)
     started = time.monotonic()
     code, errors = slow.finish()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15, "it did not wait for the candidate's 20 seconds"
     assert code != 0 and "KeyboardInterrupt" in errors
     assert search(file, tmp_path / "torn").state == "done"
 

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from pico_search import rows
 
 from evomerge.checkpoint import Checkpoint
 from evomerge.engine import Builder
 from evomerge.errors import SelfCheckFailed
 from evomerge.run import Run
+from tests.run.pico_search import rows
 
 SEARCH = {"budget": {"candidates": 8}, "space": {"method": "ties", "genes": {"weight": {"per": ["model"]}}}}
 

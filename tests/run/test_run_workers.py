@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pico_search import differences
 
 from evomerge.run import (
     Job,
@@ -17,7 +16,8 @@ from evomerge.run import (
     utilization,
 )
 from evomerge.run._driver import _executor
-from evomerge.run.loop._utilization import UtilizationMeter, share
+from evomerge.run.loop import UtilizationMeter, utilization_share
+from tests.run.pico_search import differences
 
 
 def inline(setup: Setup, **replaced: Callable[..., Any]) -> Any:
@@ -107,13 +107,13 @@ def test_utilization_counts_workers_while_they_are_up() -> None:
     busy.spent(1.5)
     busy.tick(14.0, 2)
     busy.spent(3.0)
-    assert share(busy.plain()) == pytest.approx(4.5 / 6.0)
+    assert utilization_share(busy.plain()) == pytest.approx(4.5 / 6.0)
     later = UtilizationMeter(busy.plain())  # another session: its clock starts where the other's ended
     later.begin(20.0)
     later.tick(22.0, 2)
     later.spent(4.0)
-    assert share(later.plain()) == pytest.approx(8.5 / 10.0)
-    assert share({}) is None and share(None) is None and share(UtilizationMeter({}).plain()) is None
+    assert utilization_share(later.plain()) == pytest.approx(8.5 / 10.0)
+    assert all(utilization_share(nothing) is None for nothing in ({}, None, UtilizationMeter({}).plain()))
 
 
 def test_utilization_of_a_run(search_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

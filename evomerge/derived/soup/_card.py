@@ -1,7 +1,7 @@
 """The sections of a soup's model card."""
 
 from evomerge.derived.soup._soup import Soup
-from evomerge.run._objectives import metric
+from evomerge.run import displayed_value
 
 
 def soup_sections(soup: Soup) -> list[str]:
@@ -23,7 +23,7 @@ def soup_sections(soup: Soup) -> list[str]:
     ]
     named = [("this model", "soup"), ("the best single checkpoint", "best")]
     scores = [
-        f"| {label} | {o.name} ({o.metric}) | {metric(o, soup.report[who][o.name].value):.4f} "
+        f"| {label} | {o.name} ({o.metric}) | {displayed_value(o, soup.report[who][o.name].value):.4f} "
         f"| {soup.report[who][o.name].n} |"
         for label, who in named
         for o in soup.objectives

@@ -17,13 +17,14 @@ from evomerge.records import (
     Pool,
     Scores,
 )
-from evomerge.run._objectives import (
-    factor,
+from evomerge.run import (
+    Job,
+    Outcome,
     fitness,
+    scale_factor,
     scores_of,
     values_of,
 )
-from evomerge.run.workers._protocol import Job, Outcome
 from evomerge.stats import Interval, paired_interval
 
 Say = Callable[[str], None]
@@ -208,7 +209,7 @@ def run_greedy_soup(
     interval: Interval | None = None
     if winner != best:
         shares = {objective.name: objective.weight for objective in objectives}
-        scale = {objective.name: factor(objective) for objective in objectives}
+        scale = {objective.name: scale_factor(objective) for objective in objectives}
         interval = paired_interval(scored[winner], scored[best], shares, seed=seed, scale=scale)
     return Soup(
         models=tuple(str(ref) for ref in models),

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 from evomerge.recipe import fingerprint_of
 from evomerge.records import Candidate, Scores
@@ -17,19 +18,42 @@ from evomerge.run.loop._objective_values import ObjectiveValues
 from evomerge.run.loop._progress_reporter import ProgressReporter
 from evomerge.run.loop._resume import restored_optimizer
 from evomerge.run.loop._state import SearchState
-from evomerge.run.loop._subsets import WHOLE, Subsets
+from evomerge.run.loop._subsets import WHOLE_POOL, Subsets
 from evomerge.run.loop._utilization import UtilizationMeter
 from evomerge.run.trackers import Trackers
-from evomerge.run.workers._protocol import Executor, Job, Outcome
+from evomerge.run.workers import Executor, Job, Outcome
 
-ASKS = 4  # new candidates committed together before their workers start; such a commit need not reach the disk
+ASK_BATCH = 4  # new candidates committed together before their workers start; such a commit need not reach the disk
 WAIT_SECONDS = 0.5  # longest sleep before the budget and Ctrl-C are looked at again
-WORKERS_PER_WAITING = 32  # workers for each candidate asked for ahead: who is freed waits neither for disk nor others
-BATCH = 16  # results committed together: few enough that freed workers need not wait, enough to share the commit
+WORKERS_PER_PREFETCH = (
+    32  # workers for each candidate asked in advance: a freed worker waits neither for disk nor others
+)
+RECORD_BATCH = 16  # results committed together: few enough that freed workers need not wait, enough to share the commit
+
+Deadline = Callable[[], float | None]  # seconds of the run at which the search must end, None = never
+
+
+class _Finished(NamedTuple):
+    """A result that was recorded. values: what the optimizer learns of it; None = it failed."""
+
+    candidate: Candidate
+    outcome: Outcome
+    scores: Scores | None
+    values: tuple[float, ...] | None
 
 
 class SearchLoop:
-    """Asks, scores, records and tells until the budget is spent or somebody says stop."""
+    """Asks, scores, records and tells until the budget is spent, the space is used up or a stop is requested.
+
+    Attributes:
+        setup: the checked search.
+        ledger: of the run, open for writing.
+        executor: the workers.
+        subsets: the items of each generation.
+        optimizer: proposes candidates; brought to where the ledger left it.
+        state: what the search has so far.
+        trackers: hear of every result, after the commit.
+    """
 
     def __init__(
         self,
@@ -42,6 +66,17 @@ class SearchLoop:
         clock: Callable[[], float] = time.monotonic,
         trackers: Trackers | None = None,
     ):
+        """Prepare a loop; `restore` brings it to where the ledger stands.
+
+        Args:
+            setup: the checked search.
+            ledger: of the run, open for writing.
+            executor: the workers.
+            observer: hears of progress.
+            stop: whether a stop was requested.
+            clock: seconds that only grow.
+            trackers: hear of every result, after the commit.
+        """
         self.setup, self.ledger, self.executor = setup, ledger, executor
         self.trackers = trackers or Trackers()
         self.observer, self._stop, self._clock = observer, stop, clock
@@ -52,21 +87,28 @@ class SearchLoop:
         self._before = float(ledger.meta("seconds", 0.0))
         self._queue: deque[Job] = deque()
         self._running: set[int] = set()
-        self._busy = UtilizationMeter(ledger.meta("busy", {}))
-        self.tally = SearchState(setup)
-        self._telling = ObjectiveValues(setup, ledger, self.optimizer, self.subsets, self.tally)
-        self._watch = ProgressReporter(setup, observer, clock, self.trackers)
+        self._utilization = UtilizationMeter(ledger.meta("busy", {}))
+        self.state = SearchState(setup)
+        self._objective_values = ObjectiveValues(setup, ledger, self.optimizer, self.subsets, self.state)
+        self._reporter = ProgressReporter(setup, observer, clock, self.trackers)
 
     # -- starting and resuming -----------------------------------------------------------------------------------
 
     def restore(self) -> None:
         """Bring the queues to where the ledger says the run stands."""
-        self.tally.read(self.ledger)
-        self._watch.already = self.tally.done
-        if not self.tally.known:
+        self.state.read(self.ledger)
+        self._reporter.already = self.state.done
+        if not self.state.known:
             self._add_references()
-        running = [each for each in self.tally.known.values() if each.state == "running" and each.kind != "mean"]
-        self._queue.extend(self._job(each) for each in running)
+        running = [known for known in self.state.known.values() if known.state == "running" and known.kind != "mean"]
+        repeats: list[tuple[Job, Outcome]] = []
+        for candidate in running:
+            original = self.ledger.original_of(candidate.id)
+            if original is None:
+                self._queue.append(self._job(candidate))
+            else:
+                repeats.append((self._job(candidate), self._outcome_of(original)))
+        self._record(repeats)
 
     def _add_references(self) -> None:
         with self.ledger.transaction():
@@ -75,24 +117,29 @@ class SearchLoop:
                     name=reference.name,
                     kind=reference.kind,
                     generation=-1,
-                    subset=WHOLE,
+                    subset=WHOLE_POOL,
                     recipe=reference.document,
                     fingerprint=self.setup.recipe(reference.document).fingerprint,
                 )
-        self.tally.known = {each.id: each for each in self.ledger.candidates()}
+        self.state.add_references(self.ledger.candidates())
 
     # -- the loop ------------------------------------------------------------------------------------------------
 
-    def run(self, deadline: Callable[[], float | None]) -> None:
-        """Search until the budget is spent, deadline() (seconds of the run) has passed or stop() says so."""
+    def run(self, deadline: Deadline) -> None:
+        """Search until the budget is spent, the deadline has passed, the space is used up or a stop is requested."""
         with _short_collections():
             self._run(deadline)
+        if self._used_up and not self._stop():
+            self.observer.say(
+                f"the space is used up: the last {self.state.repeats} proposals repeat recipes that were scored or "
+                "refused before, so the search ends here and the proof follows"
+            )
 
-    def _run(self, deadline: Callable[[], float | None]) -> None:
+    def _run(self, deadline: Deadline) -> None:
         while True:
             self._fill(deadline)
-            self._watch.show(
-                self.tally,
+            self._reporter.update(
+                self.state,
                 running=len(self._running),
                 workers=self.executor.workers,
                 seconds=self.seconds,
@@ -101,53 +148,58 @@ class SearchLoop:
             if not self._running and (self._stop() or (not self._queue and self._spent(deadline))):
                 return
             if self._stop() and not self.executor.workers:
-                return  # what is asked for stays so in the ledger; waiting for workers to come up could take for ever
+                return  # the queue stays in the ledger; waiting for workers to come up could take forever
             results = self.executor.wait(WAIT_SECONDS)
-            self._busy.tick(self.seconds, self.executor.workers)
+            self._utilization.tick(self.seconds, self.executor.workers)
             if not self._stop():
                 self._start()
-            for start in range(0, len(results), BATCH):
-                freed = results[start : start + BATCH]
+            for start in range(0, len(results), RECORD_BATCH):
+                freed = results[start : start + RECORD_BATCH]
                 self._record(freed)
                 self._fill(deadline, len(freed))  # the others' workers get theirs when their results are told
 
     def _start(self) -> None:
-        """Give free workers what is asked for already."""
+        """Give free workers what is queued."""
         for _ in range(min(len(self._queue), self.executor.free)):
             job = self._queue.popleft()
-            self._busy.begin(self.seconds)
+            self._utilization.begin(self.seconds)
             self._running.add(job.candidate)
             self.executor.submit(job)
 
-    def _fill(self, deadline: Callable[[], float | None], most: int | None = None) -> None:
-        """Give free workers (at most `most`) a job while the budget lasts; without `most`, ask for some ahead, too."""
+    def _fill(self, deadline: Deadline, most: int | None = None) -> None:
+        """Give free workers a job while the budget lasts.
+
+        Args:
+            deadline: of the search.
+            most: workers to serve; None = all, and some candidates are asked in advance, too.
+        """
         if self._stop():
             return
         self._start()
         left = self.executor.free if most is None else min(most, self.executor.free)
         while left > 0 and not self._stop():
-            if not self._ask_some(min(left, ASKS), deadline):
+            if not self._ask_some(min(left, ASK_BATCH), deadline):
                 return
             left -= len(self._queue)
-            self._start()  # whoever has said stop meanwhile: a free worker finishes what was asked for it
-        ahead = self._ahead(deadline) - len(self._queue)
-        if most is None and ahead > 0 and not self._stop():
-            self._ask_some(ahead, deadline)
+            self._start()  # even if a stop was requested meanwhile: a free worker finishes what was asked for it
+        prefetch = self._prefetch(deadline) - len(self._queue)
+        if most is None and prefetch > 0 and not self._stop():
+            self._ask_some(prefetch, deadline)
 
-    def _ahead(self, deadline: Callable[[], float | None]) -> int:
+    def _prefetch(self, deadline: Deadline) -> int:
         """Return how many candidates may wait for a worker; none where those being scored may be the budget's last."""
-        budget, end, scored = self.setup.entry.budget, deadline(), self.tally.scored
+        budget, end, scored = self.setup.entry.budget, deadline(), self.state.scored
         if not scored:
             return 0
-        unscored = len(self.tally.numbers) - self.tally.done
-        if budget.items is not None and self.tally.items * (1 + unscored / scored) >= budget.items:
+        unscored = len(self.state.numbers) - self.state.done
+        if budget.items is not None and self.state.items * (1 + unscored / scored) >= budget.items:
             return 0
-        if end is not None and self.seconds + 2 * self.tally.busy / scored >= end:
+        if end is not None and self.seconds + 2 * self.state.busy / scored >= end:
             return 0
-        return self.executor.workers // WORKERS_PER_WAITING
+        return self.executor.workers // WORKERS_PER_PREFETCH
 
-    def _ask_some(self, count: int, deadline: Callable[[], float | None]) -> bool:
-        """Queue new candidates, but for those that repeat a scored one; False if the budget allows for none."""
+    def _ask_some(self, count: int, deadline: Deadline) -> bool:
+        """Queue new candidates, except those that repeat a finished one; False if the budget allows for none."""
         repeats: list[tuple[Job, Outcome]] = []
         asked = 0
         with self.ledger.transaction(results=False):  # one commit for all: hundreds of workers can ask at once
@@ -161,19 +213,26 @@ class SearchLoop:
         self._record(repeats)
         return asked > 0
 
-    def _spent(self, deadline: Callable[[], float | None]) -> bool:
+    def _spent(self, deadline: Deadline) -> bool:
+        """Tell whether no more candidates may be asked for."""
+        if self._used_up:
+            return True
         budget = self.setup.entry.budget
         end = deadline()
         if end is not None and self.seconds >= end:
             return True
-        if budget.candidates is not None and len(self.tally.numbers) >= budget.candidates:
+        if budget.candidates is not None and len(self.state.numbers) >= budget.candidates:
             return True
-        return budget.items is not None and self.tally.items >= budget.items
+        return budget.items is not None and self.state.items >= budget.items
+
+    @property
+    def _used_up(self) -> bool:
+        return self.state.used_up(self.optimizer.generation_size)
 
     @property
     def seconds_per_item(self) -> float | None:
         """Seconds that scoring one item took on average (of one worker), or None before anything was scored."""
-        return self.tally.busy / self.tally.items if self.tally.items else None
+        return self.state.busy / self.state.items if self.state.items else None
 
     @property
     def seconds(self) -> float:
@@ -181,13 +240,13 @@ class SearchLoop:
         return self._before + self._clock() - self._started
 
     def _ask(self) -> tuple[Job, Outcome | None]:
-        """Add a new candidate; with an outcome if it repeats a scored one on the same items, whose scores it takes."""
+        """Add a new candidate; with an outcome if it repeats a finished one, whose scores or failure it takes."""
         proposal = self.optimizer.ask()
         document = self.setup.space.decode(proposal.point)
         subset = self.subsets.number(proposal.generation)
         fingerprint = fingerprint_of(document)
-        twin = self.ledger.twin(fingerprint, subset)
-        candidate = self.ledger.add(
+        original = self.ledger.find_original(fingerprint, subset)
+        identity = self.ledger.add(
             name="candidate {id}",
             kind="candidate",
             generation=proposal.generation,
@@ -196,11 +255,11 @@ class SearchLoop:
             fingerprint=fingerprint,
             point=proposal.point,
             number=proposal.number,
-            same_as=twin,
+            duplicate_of=original,
         )
-        added = Candidate(
-            id=candidate,
-            name=f"candidate {candidate}",
+        candidate = Candidate(
+            id=identity,
+            name=f"candidate {identity}",
             kind="candidate",
             generation=proposal.generation,
             subset=subset,
@@ -208,12 +267,14 @@ class SearchLoop:
             recipe=document,
             state="running",
         )
-        self.tally.ask(added, proposal.number)
-        if twin is None:
-            return self._job(added), None
-        items = self.ledger.items_of(twin, "search")
-        copied = Outcome(items=items, failure=None, seconds=0.0, worker=f"same as {twin}", attempts=0)
-        return self._job(added), copied
+        self.state.ask(candidate, proposal.number, repeated=original is not None)
+        return self._job(candidate), None if original is None else self._outcome_of(original)
+
+    def _outcome_of(self, original: int) -> Outcome:
+        """Return the outcome of a finished candidate as that of one that repeats it: no attempt, no time."""
+        failure = self.ledger.failure_of(original)
+        items = None if failure else self.ledger.items_of(original, "search")
+        return Outcome(items=items, failure=failure, seconds=0.0, worker=f"same as {original}", attempts=0)
 
     def _job(self, candidate: Candidate) -> Job:
         items = self.subsets.items(candidate.subset)
@@ -225,23 +286,20 @@ class SearchLoop:
         """Commit results, all in one transaction; only then tell the optimizer, in the same order."""
         if not results:
             return
-        finished = []
         with self.ledger.transaction():
-            for job, outcome in results:
-                self._busy.spent(outcome.seconds)
-                candidate = self.tally.known[job.candidate]
-                scores = scores_of(outcome.items) if outcome.items is not None else None
-                finished.append((candidate, outcome, scores, self._write(candidate, outcome, scores)))
+            finished = [self._write(self.state.known[job.candidate], outcome) for job, outcome in results]
             self.ledger.set_meta("seconds", self.seconds)
-            self.ledger.set_meta("busy", self._busy.plain())
-        for candidate, outcome, scores, values in finished:
-            if candidate.id in self.tally.numbers:
-                self.optimizer.tell(self.tally.numbers[candidate.id], values)
-            self._remember(candidate, outcome, scores)
+            self.ledger.set_meta("busy", self._utilization.plain())
+        for result in finished:
+            if result.candidate.id in self.state.numbers:
+                self.optimizer.tell(self.state.numbers[result.candidate.id], result.values)
+            self._remember(result)
 
-    def _write(self, candidate: Candidate, outcome: Outcome, scores: Scores | None) -> tuple[float, ...] | None:
-        """Write one result to the ledger and return what the optimizer will be told."""
-        values = self._telling.values(candidate, scores)
+    def _write(self, candidate: Candidate, outcome: Outcome) -> _Finished:
+        """Write one result to the ledger. A repeat has no items of its own there: they are those of the original."""
+        self._utilization.spent(outcome.seconds)
+        scores = scores_of(outcome.items) if outcome.items is not None else None
+        values = self._objective_values.of(candidate, scores)
         self.ledger.finish(
             candidate.id,
             failure=outcome.failure,
@@ -250,12 +308,14 @@ class SearchLoop:
             worker=outcome.worker,
         )
         if scores is not None and outcome.items is not None:
-            self.ledger.add_scores(candidate.id, "search", scores, outcome.items)
-        if candidate.id in self.tally.numbers:
-            self.ledger.tell(candidate.id, self.tally.numbers[candidate.id], values)
-        return values
+            self.ledger.add_scores(candidate.id, "search", scores, outcome.items if outcome.attempts else {})
+        if candidate.id in self.state.numbers:
+            self.ledger.tell(candidate.id, self.state.numbers[candidate.id], values)
+        return _Finished(candidate, outcome, scores, values)
 
-    def _remember(self, candidate: Candidate, outcome: Outcome, scores: Scores | None) -> None:
+    def _remember(self, result: _Finished) -> None:
+        """Bring the state up to date; say what failed."""
+        candidate, outcome, scores, _ = result
         self._running.discard(candidate.id)
         finished = replace(
             candidate,
@@ -265,15 +325,16 @@ class SearchLoop:
             worker=outcome.worker,
             scores={"search": scores} if scores is not None else {},
         )
-        self.tally.finish(finished, outcome.items)
+        self.state.finish(finished, outcome.items)
         self.trackers.candidate_scored(finished, "search")
         if scores is not None:
-            value = fitness(self.setup.objectives, values_of(scores), self.tally.floors)
-            self._watch.last = f"{candidate.name} {value:.3f} in {outcome.seconds:.1f} s"
-        elif outcome.failure is not None:
-            self._watch.last = f"{candidate.name} {outcome.failure.kind}: {outcome.failure.reason}"
-            self.observer.say(self._watch.last)
-        self.tally.despair(outcome.failure, self.optimizer.generation_size)
+            value = fitness(self.setup.objectives, values_of(scores), self.state.floors)
+            self._reporter.last = f"{candidate.name} {value:.3f} in {outcome.seconds:.1f} s"
+        elif outcome.failure is not None and outcome.attempts:
+            self._reporter.last = f"{candidate.name} {outcome.failure.kind}: {outcome.failure.reason}"
+            self.observer.say(self._reporter.last)
+        if outcome.attempts:  # a repeat says nothing new of the machine
+            self.state.check_failure_streak(outcome.failure, self.optimizer.generation_size)
 
 
 @contextmanager

@@ -11,8 +11,13 @@ def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer) -> Opti
     """Return the run's optimizer in the state that the ledger describes.
 
     Replaying the recorded calls gives the recorded points, because an optimizer is a function of its calls. After an
-    upgrade of its library it may not; then the recorded points are put in its mouth, so that what was scored is what
-    it learns from.
+    upgrade of its library it may not; then the recorded points are injected instead, so that the optimizer learns from
+    what was scored.
+
+    Args:
+        setup: of the search.
+        ledger: of the run.
+        observer: hears of a replay that gave other points, and of start recipes that are no points of the space.
     """
     optimizer = _fresh(setup, observer)
     if _replayed(optimizer, ledger, forced=False):
@@ -48,7 +53,7 @@ def _created(setup: Setup, start: Point | None) -> Optimizer:
 
 
 def _start_points(setup: Setup, observer: Observer) -> list[Point]:
-    """Return the user's own recipes as points, where the space can say them."""
+    """Return the user's own recipes as points, where the space contains them."""
     points = []
     for reference in setup.references:
         if reference.kind == "control":
@@ -61,7 +66,7 @@ def _start_points(setup: Setup, observer: Observer) -> list[Point]:
 
 def _replayed(optimizer: Optimizer, ledger: Ledger, *, forced: bool) -> bool:
     """Repeat every recorded ask and tell; False at the first ask that gives another point than it gave then."""
-    points = {each.id: each.point for each in ledger.each_candidate() if each.kind == "candidate"}
+    points = {candidate.id: candidate.point for candidate in ledger.each_candidate() if candidate.kind == "candidate"}
     for step in ledger.steps():
         if step.kind == "tell":
             optimizer.tell(step.number, step.values)

@@ -1,4 +1,4 @@
-"""What a search has so far: its candidates, their items, and the sums that budgets and views ask for all the time."""
+"""What a search has so far: its candidates, their items, and the sums that budgets and reports need all the time."""
 
 import heapq
 from collections.abc import Iterable, Mapping
@@ -10,19 +10,27 @@ from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import fitness, values_of
 from evomerge.run.config._setup import Setup
 
-HOPELESS = 30  # failures in a row after which the machine, not the candidates, must be at fault
-LEADING = 128  # candidates that may turn out to be the best once their scores are adjusted
-LATEST = 256  # candidates whose items tell how hard a new subset is; more would only take more time
+MAX_CONSECUTIVE_FAILURES = 30  # after so many the machine, not the candidates, must be at fault
+MAX_CONSECUTIVE_REPEATS = 500  # proposals that were scored before; after so many in a row the space is used up
+REPEAT_GENERATIONS = 4  # at least so many generations of them: one generation may well repeat the one before
+MAX_LEADING = 128  # candidates that may turn out to be the best once their scores are adjusted
+MAX_LATEST = 256  # candidates whose items tell how hard a new subset is; more would only take more time
 
 
 class SearchState:
-    """What a driver needs of its candidates all the time, kept up to date; a night's recipes and items stay on disk.
+    """What a driver needs of its candidates all the time, kept up to date; most recipes and items stay on disk.
 
-    known: references, and the candidates that are not finished. numbers: candidate -> the optimizer's number of it.
-    table: candidate -> objective -> its items of the search pool, of `latest` and `leading`.
-    floors: objective -> inner floor; those that hang on a parent appear with its scores.
-    done: finished candidates, references not counted. scored: candidates with scores, and references. items: that were
-    scored. busy: seconds that workers spent on them. failures: kind -> count.
+    Attributes:
+        known: id -> references, and the candidates that are not finished.
+        numbers: candidate -> the optimizer's number of it.
+        table: candidate -> objective -> its items of the search pool, of `latest` and `leading`.
+        floors: objective -> internal floor; those relative to a parent appear with its scores.
+        failures: kind -> count.
+        done: finished candidates, references not counted.
+        scored: candidates and references with scores.
+        items: items that were scored, repeats included.
+        busy: seconds that workers spent on scored ones.
+        repeats: proposals in a row, up to the last, that repeat a finished candidate.
     """
 
     def __init__(self, setup: Setup):
@@ -33,14 +41,14 @@ class SearchState:
         self.table: dict[int, Mapping[str, ItemScores]] = {}
         self.floors = floors_of(setup.objectives, setup.relative_floors, {})
         self.failures: dict[str, int] = {}
-        self.done = self.scored = self.items = 0
+        self.done = self.scored = self.items = self.repeats = 0
         self.busy = 0.0
         self._leading: list[tuple[float, int]] = []  # heap of (fitness, -candidate)
         self._latest: list[int] = []  # heap
 
     @property
     def leading(self) -> dict[int, Mapping[str, ItemScores]]:
-        """What tells who is ahead: the items of the references, and of the candidates of the best raw fitness."""
+        """The items of the references, and of the candidates of the best raw fitness."""
         return self._items_of(sorted(-number for _, number in self._leading))
 
     @property
@@ -49,23 +57,39 @@ class SearchState:
         return self._items_of(sorted(self._latest))
 
     def _items_of(self, candidates: Iterable[int]) -> dict[int, Mapping[str, ItemScores]]:
-        references = (each for each in self.table if each not in self.numbers)
-        return {each: self.table[each] for each in (*references, *candidates)}
+        references = (identity for identity in self.table if identity not in self.numbers)
+        return {identity: self.table[identity] for identity in (*references, *candidates)}
 
     def read(self, ledger: Ledger) -> None:
-        """Take over what a ledger says."""
+        """Take over what a ledger contains."""
         self.numbers = {step.candidate: step.number for step in ledger.steps() if step.kind == "ask"}
-        for each in ledger.each_candidate():
-            self.known[each.id] = each
-            if each.state != "running":
-                self.finish(each, ledger.items_of(each.id, "search") if "search" in each.scores else None)
+        for candidate in ledger.each_candidate():
+            self.known[candidate.id] = candidate
+            if candidate.state != "running":
+                scored = "search" in candidate.scores
+                self.finish(candidate, ledger.items_of(candidate.id, "search") if scored else None)
+        self.repeats = ledger.repeats_at_end()
 
-    def ask(self, candidate: Candidate, number: int) -> None:
-        """Note a new candidate."""
+    def add_references(self, references: Iterable[Candidate]) -> None:
+        """Note the references of a new run."""
+        self.known.update({reference.id: reference for reference in references})
+
+    def ask(self, candidate: Candidate, number: int, *, repeated: bool) -> None:
+        """Note a new candidate, and whether it repeats a finished one."""
         self.known[candidate.id], self.numbers[candidate.id] = candidate, number
+        self.repeats = self.repeats + 1 if repeated else 0
+
+    def used_up(self, generation_size: int) -> bool:
+        """Tell whether the last proposals repeat finished candidates, so many in a row that hardly any are left."""
+        return self.repeats >= max(MAX_CONSECUTIVE_REPEATS, REPEAT_GENERATIONS * generation_size)
 
     def finish(self, candidate: Candidate, items: Mapping[str, ItemScores] | None) -> None:
-        """Note a candidate that was scored or has failed."""
+        """Note a candidate that was scored or has failed.
+
+        Args:
+            candidate: with its scores, or its failure.
+            items: objective -> its items of the search pool; None for a failure.
+        """
         self.known[candidate.id] = candidate
         if items is not None:
             self.table[candidate.id] = items
@@ -84,26 +108,30 @@ class SearchState:
             self.floors = floors_of(self._setup.objectives, self._setup.relative_floors, scores)
 
     def _keep_few(self, candidate: Candidate) -> None:
-        """Drop the items of whoever is neither among the latest nor the leading any longer."""
+        """Drop the items of candidates that are neither among the latest nor among the leading any longer."""
         value = fitness(self._setup.objectives, values_of(candidate.scores["search"]), self.floors)
         dropped = {candidate.id}
         heapq.heappush(self._leading, (value, -candidate.id))
         heapq.heappush(self._latest, candidate.id)
-        if len(self._leading) > LEADING:
+        if len(self._leading) > MAX_LEADING:
             dropped.add(-heapq.heappop(self._leading)[1])
-        if len(self._latest) > LATEST:
+        if len(self._latest) > MAX_LATEST:
             dropped.add(heapq.heappop(self._latest))
-        for each in dropped.difference(self._latest, (-number for _, number in self._leading)):
-            self.table.pop(each, None)
+        for identity in dropped.difference(self._latest, (-number for _, number in self._leading)):
+            self.table.pop(identity, None)
 
-    def despair(self, failure: Failure | None, generation_size: int) -> None:
+    def check_failure_streak(self, failure: Failure | None, generation_size: int) -> None:
         """Count failures in a row.
+
+        Args:
+            failure: of the last finished candidate, or None.
+            generation_size: of the optimizer; two generations may fail before the run ends.
 
         Raises:
             EvomergeError: so many failed that the candidates cannot be the reason.
         """
         self._failed_in_a_row = 0 if failure is None else self._failed_in_a_row + 1
-        if failure is not None and self._failed_in_a_row >= max(HOPELESS, 2 * generation_size):
+        if failure is not None and self._failed_in_a_row >= max(MAX_CONSECUTIVE_FAILURES, 2 * generation_size):
             raise EvomergeError(
                 f"{self._failed_in_a_row} candidates in a row failed, so something else than the candidates is wrong; "
                 f"the last reason: {failure.reason}"

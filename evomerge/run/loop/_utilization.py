@@ -1,18 +1,22 @@
 """How busy a search keeps its workers."""
 
 from collections.abc import Mapping
-from typing import Any
 
 
 class UtilizationMeter:
-    """Worker seconds that went into candidates, and those there were, from a session's first candidate to its last.
+    """Counts worker seconds spent on candidates and worker seconds available, from the first candidate to the last.
 
-    Workers count while they are up; a session's time is that of its own clock, so nights between sessions do not.
+    Workers count while they are up. A session's time is that of its own clock, so the time between sessions is not
+    counted.
     """
 
     def __init__(self, before: Mapping[str, float]):
-        """before: what `plain` said in earlier sessions."""
-        self._spent, self._there = before.get("spent", 0.0), before.get("there", 0.0)
+        """Go on from earlier sessions.
+
+        Args:
+            before: what `plain` returned at their end; empty for a new run.
+        """
+        self._spent, self._available = before.get("spent", 0.0), before.get("there", 0.0)
         self._last: float | None = None
 
     def begin(self, now: float) -> None:
@@ -20,9 +24,9 @@ class UtilizationMeter:
         self._last = now if self._last is None else self._last
 
     def tick(self, now: float, workers: int) -> None:
-        """Count the time since the last tick."""
+        """Count the time since the last tick for so many workers."""
         if self._last is not None:
-            self._there += workers * (now - self._last)
+            self._available += workers * (now - self._last)
             self._last = now
 
     def spent(self, seconds: float) -> None:
@@ -30,10 +34,14 @@ class UtilizationMeter:
         self._spent += seconds
 
     def plain(self) -> dict[str, float]:
-        """Return both sums as plain data."""
-        return {"spent": self._spent, "there": self._there}
+        """Return both sums as plain data: seconds "spent", and seconds that were "there" (available)."""
+        return {"spent": self._spent, "there": self._available}
 
 
-def share(plain: Mapping[str, Any] | None) -> float | None:
-    """Return the share of the workers' time that went into candidates, or None before there was any."""
-    return None if not plain or not plain["there"] else float(plain["spent"] / plain["there"])
+def utilization_share(plain: Mapping[str, float] | None) -> float | None:
+    """Return the share of the workers' time that went into candidates, or None before there was any.
+
+    Args:
+        plain: what `UtilizationMeter.plain` returned.
+    """
+    return None if not plain or not plain["there"] else plain["spent"] / plain["there"]

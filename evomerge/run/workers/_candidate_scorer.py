@@ -17,25 +17,31 @@ from evomerge.errors import (
     SelfCheckFailed,
 )
 from evomerge.recipe import parse_recipe
-from evomerge.records import Failure, FailureKind
+from evomerge.records import Failure, FailureKind, ItemScores
 from evomerge.run._objectives import scores_of
 from evomerge.run.workers._protocol import Job, Outcome, WorkerSetup
 
-# On a processor, torch compiles a bfloat16 product for every shape that it meets, and keeps the last 1024 of them in
-# each of two caches, together more than half a megabyte a shape: batches of ever other items fill them to 0.7 GB. These
-# hold what forward passes of two or three shapes of batches ask for; a miss costs a quarter of a millisecond.
-_SHAPES_KEPT = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
+# On a CPU, torch compiles a bfloat16 product for every shape that it meets, and keeps the last 1024 of them in each of
+# two caches, together more than half a megabyte a shape: batches of ever new items fill them to 0.7 GB. These limits
+# hold what forward passes of two or three shapes of batches need; a miss costs a quarter of a millisecond.
+_CACHED_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
 
-SCORERS = 32  # that are kept, one for each model object: depths change the object
+MAX_CACHED_SCORERS = 32  # one for each model object: depths change the object
 
 
 class CandidateScorer:
     """Holds the parents mapped and one live model; scores one candidate after another."""
 
     def __init__(self, setup: WorkerSetup, name: str):
+        """Open the parents.
+
+        Args:
+            setup: where they are and what to score.
+            name: of this worker, in the ledger.
+        """
         import torch
 
-        for variable, shapes in _SHAPES_KEPT.items():  # they are read once, at a process's first product
+        for variable, shapes in _CACHED_SHAPES.items():  # they are read once, at a process's first product
             os.environ.setdefault(variable, shapes)
         torch.set_num_threads(setup.threads)
         self.setup, self.name = setup, name
@@ -50,7 +56,11 @@ class CandidateScorer:
         from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
 
     def score(self, job: Job, batch_size: int | None = None) -> Outcome:
-        """Score a job; every exception becomes a failure of the candidate, but for one:
+        """Score a job; every exception but one becomes a failure of the candidate.
+
+        Args:
+            job: what to score.
+            batch_size: sequences in one forward pass; None = as set up.
 
         Raises:
             SelfCheckFailed: this machine makes wrong models. That is no candidate's fault, and ends the run.
@@ -64,13 +74,13 @@ class CandidateScorer:
             items, failure = None, _failure("degenerate", error)
         except (MergeFailed, InvalidInput) as error:
             items, failure = None, _failure("infeasible", error)
-        except (Exception, SystemExit) as error:  # whatever a scorer raises is its candidate's failure, not the night's
+        except (Exception, SystemExit) as error:  # whatever a scorer raises is its candidate's failure, not the run's
             items, failure = None, _failure("failed", error, traceback.format_exc(limit=-8))
             if self.setup.device != "cpu" or isinstance(error, MemoryError):
                 gc.collect()  # a traceback's cycles may hold the memory that the next candidate needs
         return Outcome(items=items, failure=failure, seconds=time.perf_counter() - started, worker=self.name)
 
-    def _score(self, job: Job, batch_size: int) -> Any:
+    def _score(self, job: Job, batch_size: int) -> dict[str, ItemScores]:
         plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
         self._live.apply(plan)
         self._checked = self._checked or self_check(self._live, plan, self.name)
@@ -82,12 +92,12 @@ class CandidateScorer:
 
     def _scorer(self, batch_size: int) -> Any:
         """Return the scorer of the live model object; those of the last objects are kept."""
-        key = (id(self._live.model), batch_size)  # a scorer holds its model, whose id is therefore nobody else's
+        key = (id(self._live.model), batch_size)  # a scorer holds its model, whose id is therefore no other object's
         scorer = self._scorers.pop(key, None)
         if scorer is None:
             scorer = self.setup.prepared.scorer(self._live.model, self._live.tokenizer, batch_size=batch_size)
         self._scorers[key] = scorer  # at the end: the latest
-        if len(self._scorers) > SCORERS:
+        if len(self._scorers) > MAX_CACHED_SCORERS:
             del self._scorers[next(iter(self._scorers))]
         return scorer
 

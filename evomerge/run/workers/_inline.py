@@ -43,5 +43,5 @@ class InlineExecutor:
         return [(job, outcome)]
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         self._worker = None

@@ -13,7 +13,14 @@ from evomerge.records import Failure, ItemScores, Pool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """Score one candidate on some items of one pool. document: its recipe as plain data."""
+    """Score one candidate on some items of one pool.
+
+    Attributes:
+        candidate: its id.
+        pool: whose items they are.
+        document: its recipe as plain data.
+        items: objective -> item ids.
+    """
 
     candidate: int
     pool: Pool
@@ -23,7 +30,15 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Either item scores or a failure. attempts: how often it was tried, this one included."""
+    """Either item scores or a failure.
+
+    Attributes:
+        items: objective -> item scores, or None.
+        failure: why there are none, or None.
+        seconds: that the last attempt took on its worker.
+        worker: its name.
+        attempts: how often it was tried, this one included; 0 = taken over from a candidate that it repeats.
+    """
 
     items: Mapping[str, ItemScores] | None
     failure: Failure | None
@@ -36,9 +51,17 @@ class Outcome:
 class WorkerSetup:
     """Everything a worker needs to start: where the parents are and what to score. Can be pickled.
 
-    commits: of the hub that the parents' names stand for, so that every worker opens the same. digests: of the
-    parents by name, with which workers keep statistics on disk; without, they keep none. share: of a machine's memory
-    that one worker may take. places: name of a parent or adapter -> its folder.
+    Attributes:
+        parents: all of them, the base first.
+        root: the folder at which relative paths of parents start.
+        prepared: the tasks.
+        batch_size: sequences in one forward pass.
+        threads: CPU threads of one worker.
+        device: "cpu" or "cuda".
+        commits: parent -> commit of the hub that its name stands for, so that every worker opens the same.
+        digests: parent -> digest, with which workers keep statistics on disk; without, they keep none.
+        share: of a machine's memory that one worker may take.
+        places: name of a parent or adapter -> its folder.
     """
 
     parents: tuple[ModelRef, ...]
@@ -54,7 +77,7 @@ class WorkerSetup:
 
 
 class Executor(Protocol):
-    """Runs jobs, one for each free worker, and never raises for a job's sake."""
+    """Runs jobs, one for each free worker, and never raises because of a job."""
 
     @property
     def free(self) -> int:

@@ -1,16 +1,55 @@
-"""Joining Ray, and saying what a cluster lacks."""
+"""Starting or joining Ray, and saying what a cluster lacks."""
 
 import logging
 import os
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 from evomerge.errors import EvomergeError, first_line
 
 
-def connect(ray: Any, address: str | None, cpus: int) -> None:
-    """Join the cluster at an address, or start one of this machine alone that counts so many processors.
+class LocalCluster:
+    """A Ray cluster of this machine alone; nothing of it outlives the driver by more than some seconds."""
+
+    def __init__(self, ray: Any, cpus: int):
+        """Start it.
+
+        Args:
+            ray: the module.
+            cpus: that the cluster counts.
+
+        Raises:
+            EvomergeError: Ray cannot be started.
+        """
+        self._ray, self._session = ray, None
+        if os.name == "posix":  # elsewhere Ray's own clean-up has to do
+            from evomerge.run.workers.ray._session import Session
+
+            self._session = Session()
+        try:
+            connect(ray, None, cpus=cpus, folder=None if self._session is None else self._session.folder)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End it, and whatever Ray has left running or on disk."""
+        self._ray.shutdown()
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def connect(ray: Any, address: str | None, cpus: int, folder: Path | None = None) -> None:
+    """Join the cluster at an address, or start one of this machine alone.
+
+    Args:
+        ray: the module.
+        address: of a cluster; None = start one.
+        cpus: that a new cluster counts.
+        folder: of a new cluster for sockets and logs; None = Ray's own.
 
     Raises:
         EvomergeError: there is no cluster there.
@@ -19,15 +58,16 @@ def connect(ray: Any, address: str | None, cpus: int) -> None:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {"num_cpus": cpus, "include_dashboard": False}
+        options |= {} if folder is None else {"_temp_dir": str(folder)}
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address or "local", **options)  # without a word, Ray would join whatever runs here
+        ray.init(address=address or "local", **options)  # without an address, Ray would join whatever runs here
     except Exception as error:  # Ray raises many kinds; all mean that there is no cluster
         raise EvomergeError(
             f"Ray cannot be started or joined ({first_line(error)}); workers.count: 0 runs without"
         ) from error
     finally:
-        # ray.init makes SIGTERM an immediate exit; here it is a wish to stop in good order
+        # ray.init makes SIGTERM an immediate exit; here it requests a stop in good order
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)
 
@@ -37,8 +77,8 @@ def address_of(given: str | None) -> str | None:
     return given or os.environ.get("RAY_ADDRESS") or None
 
 
-def room(ray: Any, threads: int, gpus: float) -> str:
-    """Say what a worker needs and what is free, as the end of a sentence."""
+def resources_sentence(ray: Any, threads: int, gpus: float) -> str:
+    """Return what a worker needs and what is free, as the end of a sentence."""
     free, there = ray.available_resources(), ray.cluster_resources()
 
     def counted(cpus: float, cards: float) -> str:
@@ -60,6 +100,6 @@ def check_gpus(ray: Any, gpus: float) -> None:
     found = ray.cluster_resources().get("GPU", 0.0)
     if gpus > found:
         raise EvomergeError(
-            f"workers.gpus is {gpus:g}, and Ray finds {found:g} GPU on this machine; lower it (0 = processors), or "
+            f"workers.gpus is {gpus:g}, and Ray finds {found:g} GPU on this machine; lower it (0 = CPU only), or "
             "look at CUDA_VISIBLE_DEVICES and nvidia-smi"
         )

@@ -20,14 +20,24 @@ Fetch = Callable[[str, int, int], bytes]  # (file, first byte, number of bytes) 
 
 
 class File(NamedTuple):
-    """One file of a model folder."""
+    """One file of a model folder.
+
+    Attributes:
+        size: bytes.
+        sha256: of its content.
+    """
 
     size: int
     sha256: str
 
 
 class Content(NamedTuple):
-    """A model folder by what is in it. folder: where it is on the driver's node. files: name -> file."""
+    """A model folder by what is in it.
+
+    Attributes:
+        folder: where it is on the driver's node.
+        files: name -> file.
+    """
 
     folder: str
     files: Mapping[str, File]
@@ -57,11 +67,15 @@ def _names(folder: Path) -> list[str]:
     return sorted({path.name for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
 
 
-class Source:
+class ParentServer:
     """An actor on the driver's node that hands out the parents' files, and nothing else."""
 
     def __init__(self, folders: Mapping[str, Path]):
-        """folders: name of a parent or adapter -> where it is."""
+        """Serve some folders.
+
+        Args:
+            folders: name of a parent or adapter -> where it is.
+        """
         self._folders = folders
         self._contents: dict[str, Content] = {}
         self._reading = threading.Lock()
@@ -73,7 +87,17 @@ class Source:
             return self._contents
 
     def read(self, name: str, file: str, start: int, size: int) -> bytes:
-        """Return a piece of a file."""
+        """Return a piece of a file.
+
+        Args:
+            name: of the parent or adapter.
+            file: name in its folder.
+            start: first byte.
+            size: bytes.
+
+        Raises:
+            InvalidInput: the file is no part of that model.
+        """
         if file not in self._contents[name].files:
             raise InvalidInput(f"{name}: {file} is no part of that model")
         with (self._folders[name] / file).open("rb") as stream:
@@ -84,11 +108,16 @@ class Source:
 def staged(content: Content, cache: Path, fetch: Fetch) -> Path:
     """Return a folder of this machine that holds a model: its own if it is the same there, else a copy in the cache.
 
-    Several processes may ask at once; one works, the others wait. A copy that was broken off leaves nothing behind
-    that could be taken for whole.
+    Several processes may ask at once; one works, the others wait. An interrupted copy leaves nothing behind that could
+    be taken for whole.
+
+    Args:
+        content: of the folder on the driver's node.
+        cache: folder of this machine for copies.
+        fetch: reads a piece of a file from the driver's node.
 
     Raises:
-        EvomergeError: there is no room, or what arrives is not what was sent.
+        EvomergeError: the disk has no space, or what arrives is not what was sent.
     """
     target = cache / content.digest
     own = Path(content.folder)

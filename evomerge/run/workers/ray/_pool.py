@@ -1,55 +1,78 @@
-"""The workers that a Ray cluster has room for: placed, started, replaced, and looked after."""
+"""The workers that a Ray cluster has resources for: placed, started, replaced, and looked after."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from evomerge.errors import EvomergeError, SelfCheckFailed, first_line
 from evomerge.evaluation import WORKER_ENVIRONMENT
-from evomerge.run.workers._protocol import Job, Outcome, WorkerSetup
-from evomerge.run.workers.ray._cluster import room
-from evomerge.run.workers.ray._parent_transfer import Source, size_of
-from evomerge.run.workers.ray._worker import Greeting, RayWorker, greeting
+from evomerge.run.workers import Job, Outcome, WorkerSetup
+from evomerge.run.workers.ray._cluster import resources_sentence
+from evomerge.run.workers.ray._parent_transfer import ParentServer, size_of
+from evomerge.run.workers.ray._worker import RayWorker, WorkerInfo, worker_info
 
-STARTS = 2  # if every worker that found a place has failed to start this often, none will
-REST_SECONDS, LONGEST_REST = 10.0, 600.0  # between a worker's attempts to start, doubled each time
+MAX_FAILED_STARTS = 2  # if every worker that found a place has failed to start this often, none will
+BACKOFF_SECONDS = 10.0  # between a worker's attempts to start, doubled each time
+MAX_BACKOFF_SECONDS = 600.0
 START_SECONDS = 900.0  # for a placed worker to come up
-SLOWEST_COPY = 10e6  # bytes per second at which parents come to a node, before its workers count as hanging
-NOTICE_SECONDS, REMINDER_SECONDS = 60.0, 900.0  # until the first word about workers without a place, and the next
+MIN_COPY_BYTES_PER_SECOND = 10e6  # at which parents come to a node, before its workers count as hanging
+NOTICE_SECONDS = 60.0  # until workers without a place are reported
+REMINDER_SECONDS = 900.0  # until they are reported again
+
+SlotState = Literal["waiting", "starting", "up", "suspect", "backoff"]
 
 
 @dataclass(slots=True, eq=False)
-class Slot:
-    """One of the workers there may be.
+class WorkerSlot:
+    """One of the workers that may exist.
 
-    state: waiting = asked for, no machine has room yet; starting; up; doubted = a neighbor has vanished; resting =
-    failed to start, will try again. since: when that state, or the job it is at, began. until: when a resting one tries
-    again. failures: to start, in a row. place: where it is.
+    Attributes:
+        name: of the worker, whichever process it is at the time.
+        state: waiting = requested, no machine has resources yet; starting; up; suspect = another worker of its node has
+            vanished, and it must answer first; backoff = failed to start, will try again.
+        since: the clock's seconds at which that state, or the job it is at, began.
+        until: the clock's seconds at which one in backoff tries again.
+        failures: to start, in a row.
+        actor: Ray's handle of its process, or None.
+        place: where that process is, once known.
+        busy: whether it is at a job.
     """
 
     name: str
-    state: str = "resting"
+    state: SlotState = "backoff"
     since: float = 0.0
     until: float = 0.0
     failures: int = 0
     actor: Any = None
-    place: Greeting | None = None
+    place: WorkerInfo | None = None
     busy: bool = False
 
 
 class WorkerPool:
-    """Up to `count` workers on whatever machines the cluster has at the time."""
+    """Up to `count` workers on whatever machines the cluster has at the time.
+
+    Attributes:
+        slots: all of them, whatever their state.
+    """
 
     def __init__(self, ray: Any, setup: WorkerSetup, *, count: int, gpus: float, say: Callable[[str], None]):
-        """Ask for the workers; `collect` sees to it that they come up."""
+        """Request the workers; `collect` brings them up.
+
+        Args:
+            ray: the module, connected to a cluster.
+            setup: what every worker needs.
+            count: the most workers.
+            gpus: of each.
+            say: hears of workers that find no place or cannot start.
+        """
         self._ray, self._setup, self._gpus, self._say = ray, setup, gpus, say
         self._shared = ray.put(setup)
-        self._home = greeting()
-        self._source: Any = None
-        self._answers: dict[Any, tuple[Slot, Any]] = {}  # reference -> whose answer it will be, and of which process
-        self._notice, self._told = time.monotonic() + NOTICE_SECONDS, 0
-        self.slots = [Slot(f"ray-{number}") for number in range(count)]
+        self._driver = worker_info()
+        self._server: Any = None
+        self._answers: dict[Any, tuple[WorkerSlot, Any]] = {}  # reference -> whose answer it will be, of which process
+        self._next_notice, self._reported = time.monotonic() + NOTICE_SECONDS, 0
+        self.slots = [WorkerSlot(f"ray-{number}") for number in range(count)]
         for slot in self.slots:
             self._place(slot)
 
@@ -58,20 +81,24 @@ class WorkerPool:
         """Workers that are up."""
         return sum(slot.state == "up" for slot in self.slots)
 
-    def idle(self) -> list[Slot]:
+    def idle(self) -> list[WorkerSlot]:
         """Return the workers that are up and have nothing to do."""
         return [slot for slot in self.slots if slot.state == "up" and not slot.busy]
 
-    def send(self, slot: Slot, job: Job, batch_size: int) -> None:
+    def send(self, slot: WorkerSlot, job: Job, batch_size: int) -> None:
         """Give an idle worker a job."""
         slot.busy, slot.since = True, time.monotonic()
         self._answers[slot.actor.score.remote(job, batch_size)] = slot, slot.actor
 
-    def collect(self, timeout: float) -> list[tuple[Slot, Outcome | Exception]]:
+    def collect(self, timeout: float) -> list[tuple[WorkerSlot, Outcome | Exception]]:
         """Wait for the next event, and return the answers to jobs: an outcome, or why there is none.
 
+        Args:
+            timeout: seconds to wait.
+
         Raises:
-            SelfCheckFailed: of a worker. EvomergeError: no worker can start.
+            SelfCheckFailed: of a worker.
+            EvomergeError: no worker can start.
         """
         self._look_after()
         if not self._answers:
@@ -85,7 +112,7 @@ class WorkerPool:
             slot, actor = self._answers.pop(reference)
             answer = self._answer(reference)
             if slot.actor is not actor:
-                continue  # the last words of a process that was replaced meanwhile
+                continue  # the last error of a process that was replaced meanwhile
             if slot.busy:
                 slot.busy = False
                 found.append((slot, answer))
@@ -93,39 +120,39 @@ class WorkerPool:
                 self._advance(slot, answer)
         return found
 
-    def replace(self, slot: Slot) -> None:
+    def replace(self, slot: WorkerSlot) -> None:
         """Put a new process in a worker's place."""
         self._ray.kill(slot.actor)
         self._place(slot)
 
-    def mourn(self, slot: Slot) -> None:
-        """Replace a worker that vanished; ask the idle ones beside it whether they live before one gets its job."""
+    def replace_lost(self, slot: WorkerSlot) -> None:
+        """Replace a worker that vanished; the idle ones on its node must answer before one of them gets its job."""
         place = slot.place
         self.replace(slot)
-        for each in self.idle():
-            if each.place == place:
-                self._expect(each, "doubted", each.actor.greet.remote())
+        for idle in self.idle():
+            if idle.place == place:
+                self._expect(idle, "suspect", idle.actor.identify.remote())
 
-    def kill(self, slot: Slot) -> None:
+    def kill(self, slot: WorkerSlot) -> None:
         """End a worker; its job will have no answer."""
         self._ray.kill(slot.actor)
 
     def close(self) -> None:
         """End everything."""
-        for actor in [*(slot.actor for slot in self.slots), self._source]:
+        for actor in [*(slot.actor for slot in self.slots), self._server]:
             if actor is not None:
                 self._ray.kill(actor)
 
     # -- one worker ----------------------------------------------------------------------------------------------
 
-    def _place(self, slot: Slot) -> None:
-        """Ask the cluster for a worker."""
+    def _place(self, slot: WorkerSlot) -> None:
+        """Request a worker from the cluster."""
         environment = {**WORKER_ENVIRONMENT, "OMP_NUM_THREADS": str(self._setup.threads), "HF_TOKEN": ""}
         actor = self._ray.remote(num_cpus=self._setup.threads, num_gpus=self._gpus)(RayWorker)
         slot.actor, slot.place = actor.options(runtime_env={"env_vars": environment}).remote(), None
-        self._expect(slot, "waiting", slot.actor.greet.remote())
+        self._expect(slot, "waiting", slot.actor.identify.remote())
 
-    def _expect(self, slot: Slot, state: str, answer: Any) -> None:
+    def _expect(self, slot: WorkerSlot, state: SlotState, answer: Any) -> None:
         slot.state, slot.since = state, time.monotonic()
         self._answers[answer] = slot, slot.actor
 
@@ -138,39 +165,39 @@ class WorkerPool:
         except (self._ray.exceptions.RayError, EvomergeError) as error:
             return error
 
-    def _advance(self, slot: Slot, answer: Any) -> None:
+    def _advance(self, slot: WorkerSlot, answer: Any) -> None:
         """Take a worker one step toward being up."""
-        if slot.state == "doubted" and isinstance(answer, Exception):
+        if slot.state == "suspect" and isinstance(answer, Exception):
             self.replace(slot)
         elif isinstance(answer, Exception):
             self._not_started(slot, answer)
-        elif slot.state in ("starting", "doubted"):
+        elif slot.state in ("starting", "suspect"):
             slot.state, slot.failures = "up", 0
         else:
             self._start(slot, answer)
 
-    def _start(self, slot: Slot, found: Greeting) -> None:
+    def _start(self, slot: WorkerSlot, found: WorkerInfo) -> None:
         """Let a placed worker open the parents."""
         slot.place = found
-        if found.version != self._home.version:  # its scores might be others
-            words = f"evomerge is {found.version} there and {self._home.version} here; install the same"
+        if found.version != self._driver.version:  # its scores might be others
+            words = f"evomerge is {found.version} there and {self._driver.version} here; install the same"
             self._not_started(slot, EvomergeError(words))
             return
-        source = None if found.node == self._home.node else self._parents_here()
-        self._expect(slot, "starting", slot.actor.start.remote(self._shared, slot.name, source))
+        server = None if found.node == self._driver.node else self._parent_server()
+        self._expect(slot, "starting", slot.actor.start.remote(self._shared, slot.name, server))
 
-    def _parents_here(self) -> Any:
+    def _parent_server(self) -> Any:
         """Return the actor that other nodes get the parents from; it runs on this one."""
-        if self._source is None:
+        if self._server is None:
             from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-            here = NodeAffinitySchedulingStrategy(self._home.node, soft=False)
-            actor = self._ray.remote(num_cpus=0, max_concurrency=8)(Source)
-            self._source = actor.options(scheduling_strategy=here).remote(dict(self._setup.places))
-        return self._source
+            here = NodeAffinitySchedulingStrategy(self._driver.node, soft=False)
+            actor = self._ray.remote(num_cpus=0, max_concurrency=8)(ParentServer)
+            self._server = actor.options(scheduling_strategy=here).remote(dict(self._setup.places))
+        return self._server
 
-    def _not_started(self, slot: Slot, error: Exception) -> None:
-        """Let a worker that could not start try again, after a rest if it fails once more.
+    def _not_started(self, slot: WorkerSlot, error: Exception) -> None:
+        """Let a worker that could not start try again; after a pause if it has failed more than once.
 
         Raises:
             EvomergeError: the others cannot start either.
@@ -178,37 +205,39 @@ class WorkerPool:
         slot.failures += 1
         host = slot.place.host if slot.place else "a machine of the cluster"
         reason = f"a worker on {host} cannot start: {first_line(_cause(error))}"
-        placed = [each for each in self.slots if each.failures or each.state in ("starting", "up")]
-        if all(each.failures >= STARTS and each.state != "up" for each in placed):
+        placed = [other for other in self.slots if other.failures or other.state in ("starting", "up")]
+        if all(other.failures >= MAX_FAILED_STARTS and other.state != "up" for other in placed):
             raise EvomergeError(reason) from error
         self._say(reason)
         self._ray.kill(slot.actor)
-        rests = slot.failures - STARTS
-        slot.state, slot.actor = "resting", None
-        slot.until = time.monotonic() + (min(LONGEST_REST, REST_SECONDS * 2**rests) if rests >= 0 else 0.0)
+        pauses = slot.failures - MAX_FAILED_STARTS
+        slot.state, slot.actor = "backoff", None
+        pause = min(MAX_BACKOFF_SECONDS, BACKOFF_SECONDS * 2**pauses) if pauses >= 0 else 0.0
+        slot.until = time.monotonic() + pause
 
     # -- all of them ---------------------------------------------------------------------------------------------
 
     def _look_after(self) -> None:
-        """Wake workers that have rested, stop those that do not come up, tell of those that have no place."""
+        """Start workers whose pause is over, stop those that do not come up, report those that have no place."""
         now = time.monotonic()
         for slot in self.slots:
-            if slot.state == "resting" and now >= slot.until:
+            if slot.state == "backoff" and now >= slot.until:
                 self._place(slot)
             elif slot.state == "starting" and now - slot.since > self._start_limit():
                 self._ray.kill(slot.actor)
-        if now >= self._notice:
-            self._tell_of_waiting(now)
+        if now >= self._next_notice:
+            self._report_waiting(now)
 
-    def _tell_of_waiting(self, now: float) -> None:
+    def _report_waiting(self, now: float) -> None:
         waiting = sum(slot.state == "waiting" for slot in self.slots)
-        if waiting and (waiting != self._told or not self.up):
-            needed = room(self._ray, self._setup.threads, self._gpus)
+        if waiting and (waiting != self._reported or not self.up):
+            needed = resources_sentence(self._ray, self._setup.threads, self._gpus)
             self._say(f"{waiting} of {len(self.slots)} workers have no place yet: {needed}")
-        self._notice, self._told = now + (REMINDER_SECONDS if waiting else NOTICE_SECONDS), waiting
+        self._next_notice, self._reported = now + (REMINDER_SECONDS if waiting else NOTICE_SECONDS), waiting
 
     def _start_limit(self) -> float:
-        return START_SECONDS + (size_of(self._setup.places) / SLOWEST_COPY if self._source is not None else 0.0)
+        copy = size_of(self._setup.places) / MIN_COPY_BYTES_PER_SECOND if self._server is not None else 0.0
+        return START_SECONDS + copy
 
 
 def _cause(error: Exception) -> BaseException:
