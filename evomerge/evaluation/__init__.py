@@ -1,32 +1,45 @@
 """From a live language model to scores per item.
 
-    prepared = prepare([TaskRequest(task="zoo_add")], task_path=Path("tasks"), pools=PoolSizes(...), seed=0)
+    prepared = prepare_tasks([TaskRequest(task="zoo_add")], task_path=Path("tasks"), pools=PoolSizes(...), seed=0)
     scorer = prepared.scorer(model, tokenizer, batch_size=64)         # in a worker; `prepared` can be pickled
     scores = scorer.score({"zoo_add": prepared.pools["zoo_add"]["search"][:64]})
 
-`prepare` runs once, on the driver: it loads lm-eval tasks and plain Python scorers, divides their documents into the
-disjoint pools search, select and report, and builds every prompt. A `Scorer` is bound to one model object and scores
-whatever weights that holds at the moment: no files, no network, no global random numbers; the same items give the
-same bits. Values are "higher is better" per item; NaN and constant models raise `DegenerateModel` and never become a
-number. lm-eval is imported in one file, `_lm_eval.py`, and only when a task is prepared or scored.
+`prepare_tasks` runs once, on the driver: each entry's `Evaluator` divides its items into the disjoint pools search,
+select and report. A `Scorer` is bound to one model object and scores whatever weights that holds at the moment: no
+files, no network, no global random numbers; the same items give the same bits. Values are "higher is better" per item;
+NaN and constant models raise `DegenerateModel` and never become a number.
+
+`lm_eval_task` (lm-eval's tasks, groups and tags) and `python_scorer` are the evaluators that ship; packages add others
+(entry point `evomerge.evaluators`, or `register`). lm-eval is imported in one file, `_lm_eval.py`, and only when a task
+is prepared or scored.
 
 Pools: search and select come from a task's validation split, else its training split, and report from the split that
 lm-eval reports on. A task with one split has it divided among the three. Documents that may appear as few-shot
 examples are in no pool, and documents that ask the same question are kept once.
 
-This room knows nothing of recipes, spaces or optimizers: it cannot tell a merge from any other model, nor decide
-which items a generation sees or who wins.
+This package must not import recipes, spaces or optimizers: it cannot tell a merge from any other model, nor decide
+which items a generation is scored on or which candidate wins. Importing it loads neither torch nor transformers.
 """
 
 from typing import TYPE_CHECKING, Any
 
+from evomerge.evaluation._evaluator import BoundTasks, Evaluator, PreparedTask, PrepareContext
+from evomerge.evaluation._prepare import prepare_tasks
 from evomerge.evaluation._prepared import Prepared
-from evomerge.evaluation.prepare._prepare import prepare
-from evomerge.evaluation.prepare._request import PoolSizes, TaskRequest
-from evomerge.evaluation.score._health import check_logits
+from evomerge.evaluation._registry import get, names, register
+from evomerge.evaluation._request import (
+    InvalidTask,
+    LmEvalOptions,
+    LmEvalSettings,
+    PoolSizes,
+    ScorerFunction,
+    TaskRequest,
+)
+from evomerge.evaluation.prepare import prepare_items
 
 if TYPE_CHECKING:
-    from evomerge.evaluation.score._scorer import Scorer
+    from evomerge.evaluation._scorer import Scorer
+    from evomerge.evaluation.score import check_logits
 
 WORKER_ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -38,13 +51,37 @@ WORKER_ENVIRONMENT = {
 }
 """Environment for processes that only score, to be set before they import anything: items come ready made."""
 
-__all__ = ["WORKER_ENVIRONMENT", "PoolSizes", "Prepared", "Scorer", "TaskRequest", "check_logits", "prepare"]
+__all__ = [
+    "WORKER_ENVIRONMENT",
+    "BoundTasks",
+    "Evaluator",
+    "InvalidTask",
+    "LmEvalOptions",
+    "LmEvalSettings",
+    "PoolSizes",
+    "PrepareContext",
+    "Prepared",
+    "PreparedTask",
+    "Scorer",
+    "ScorerFunction",
+    "TaskRequest",
+    "check_logits",
+    "get",
+    "names",
+    "prepare_items",
+    "prepare_tasks",
+    "register",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Load `Scorer` when it is asked for: its module imports torch."""
+    """Load what imports torch when it is first used."""
     if name == "Scorer":
-        from evomerge.evaluation.score._scorer import Scorer
+        from evomerge.evaluation._scorer import Scorer
 
         return Scorer
+    if name == "check_logits":
+        from evomerge.evaluation.score import check_logits
+
+        return check_logits
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from evomerge.errors import did_you_mean
-from evomerge.evaluation.prepare._request import Refused
+from evomerge.evaluation._request import InvalidTask
 
 Link = Literal["identity", "exp"]
 
@@ -72,26 +72,26 @@ def choose_measure(
     wanted: "metric", "metric,filter" or None for the task's first metric.
     aggregations: metric -> name of its aggregation, in the task's order. filters: names of the task's filters.
 
-    Raises: Refused when there is no such metric or filter, or it cannot be computed item by item.
+    Raises: InvalidTask when there is no such metric or filter, or it cannot be computed item by item.
     """
     available = ", ".join(aggregations) or "none"
     if not aggregations:
-        raise Refused("it defines no metric")
+        raise InvalidTask("it defines no metric")
     metric, _, filter_name = (wanted or next(iter(aggregations))).partition(",")
     if metric not in aggregations:
-        raise Refused(f'it has no metric "{metric}" (it has: {available}).{did_you_mean(metric, aggregations)}')
+        raise InvalidTask(f'it has no metric "{metric}" (it has: {available}).{did_you_mean(metric, aggregations)}')
     if filter_name and filter_name not in filters:
-        raise Refused(f'it has no filter "{filter_name}" (it has: {", ".join(filters)})')
+        raise InvalidTask(f'it has no filter "{filter_name}" (it has: {", ".join(filters)})')
     aggregation = aggregations[metric]
     if aggregation not in _ITEMWISE:
         usable = [name for name, how in aggregations.items() if how in _ITEMWISE]
         instead = f"use one of: {', '.join(usable)}" if usable else "it has no metric that is"
-        raise Refused(
+        raise InvalidTask(
             f'its metric "{metric}" is aggregated by "{aggregation}", which is not a mean over items; {instead}'
         )
     better = higher_is_better.get(metric)
     if better is None:
-        raise Refused(f'its metric "{metric}" does not say which way is better; add higher_is_better to its YAML')
+        raise InvalidTask(f'its metric "{metric}" does not say which way is better; add higher_is_better to its YAML')
     return Measure(
         metric=metric,
         filter=filter_name or filters[0],

@@ -1,40 +1,62 @@
-"""What `prepare` returns: objectives, pools and items, built once and shipped to every worker."""
+"""What `prepare_tasks` returns: objectives, pools and items, built once and shipped to every worker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evomerge.evaluation._items import AnswerLimits, ScorerItems, TaskItems
-from evomerge.evaluation._metrics import Measure
-from evomerge.evaluation.prepare._request import Member
+from evomerge.evaluation._evaluator import Evaluator, PreparedTask
 from evomerge.records import Objective, Pool
 
 if TYPE_CHECKING:
-    from evomerge.evaluation.score._scorer import Scorer
+    from evomerge.evaluation._scorer import Scorer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """Everything needed to score a model; it can be pickled and holds no model, tokenizer or token.
+    """Everything needed to score a model; it can be pickled and holds no model, tokenizer or access token.
 
-    objectives: in the order of the requests.
-    pools: objective -> pool -> item numbers, in an order in which any first k are a fair sample. Disjoint within an
-        objective; two metrics of one task have the same pools. The items of a group are those of its tasks.
-    facts: objective -> provenance for the ledger and the report (JSON-able): lm-eval and task version, digests,
-        splits, few-shot, metric. Whatever changes what a score means changes a value here.
-    notes: sentences for the user ("zoo_add has a single split (test), divided among the pools").
+    Attributes:
+        tasks: objective -> its prepared items, in the order of the requests.
+        evaluators: objective -> what prepared it and scores it.
     """
 
-    objectives: tuple[Objective, ...]
-    pools: Mapping[str, Mapping[Pool, tuple[int, ...]]]
-    facts: Mapping[str, Mapping[str, Any]]
-    notes: tuple[str, ...]
-    _sources: Mapping[str, TaskItems | ScorerItems]
-    _members: Mapping[str, tuple[Member, ...]]
-    _measures: Mapping[str, Measure]
-    _weights: Mapping[str, Mapping[int, float]]
-    _model_options: Mapping[str, Any]
-    _answer_limits: AnswerLimits
+    tasks: Mapping[str, PreparedTask]
+    evaluators: Mapping[str, Evaluator]
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """What is measured, in the order of the requests."""
+        return tuple(task.objective for task in self.tasks.values())
+
+    @property
+    def pools(self) -> dict[str, Mapping[Pool, tuple[int, ...]]]:
+        """Objective -> pool -> item numbers, in an order in which any first k are a fair sample.
+
+        Disjoint within an objective; two metrics of one task have the same pools. The items of a group are those of
+        its tasks.
+        """
+        return {name: task.pools for name, task in self.tasks.items()}
+
+    @property
+    def facts(self) -> dict[str, Mapping[str, Any]]:
+        """Objective -> identity of the measurement (JSON-able): lm-eval and task version, digests, splits, metric.
+
+        Whatever changes what a score means changes a value here.
+        """
+        return {name: task.facts for name, task in self.tasks.items()}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user ("zoo_add has a single split (test), divided among the pools")."""
+        return tuple(dict.fromkeys(note for task in self.tasks.values() for note in task.notes))
+
+    def groups(self) -> list[tuple[Evaluator, dict[str, PreparedTask]]]:
+        """Return each evaluator with its tasks by objective, in the order of the requests."""
+        found: dict[int, tuple[Evaluator, dict[str, PreparedTask]]] = {}
+        for name, task in self.tasks.items():
+            evaluator = self.evaluators[name]
+            found.setdefault(id(evaluator), (evaluator, {}))[1][name] = task
+        return list(found.values())
 
     def tokens(self, tokenizer: Any, items: Mapping[str, Sequence[int]]) -> int:
         """Return about how many tokens go through a model that scores these items once (well under a second).
@@ -47,9 +69,11 @@ class Prepared:
             tokenizer: of the model.
             items: objective -> item numbers, as for `Scorer.score`; what two metrics of a task share counts once.
         """
-        from evomerge.evaluation._token_cost import count_tokens
-
-        return count_tokens(self._sources, self._members, tokenizer, items)
+        total = 0
+        for evaluator, tasks in self.groups():
+            own = {name: items[name] for name in tasks if name in items}
+            total += evaluator.tokens(tasks, own, tokenizer) if own else 0
+        return total
 
     def scorer(self, model: Any, tokenizer: Any, *, batch_size: int) -> "Scorer":
         """Bind the items to a live model, whose weights may change in place between calls of `score`.
@@ -60,18 +84,9 @@ class Prepared:
             batch_size: most rows of a forward pass, and with it most tokens (256 a row; on a CPU never above 1,024).
                 Fixed, because it can change the last digits of a score.
 
-        Raises: InvalidInput when the tokenizer and the model, or a task and the model's length, do not fit.
+        Raises:
+            InvalidInput: the tokenizer and the model, or a task and the model's length, do not fit.
         """
-        from evomerge.evaluation.score._scorer import Scorer
+        from evomerge.evaluation._scorer import Scorer
 
-        return Scorer(
-            sources=self._sources,
-            members=self._members,
-            measures=self._measures,
-            weights=self._weights,
-            model_options=self._model_options,
-            answer_limits=self._answer_limits,
-            model=model,
-            tokenizer=tokenizer,
-            batch_size=batch_size,
-        )
+        return Scorer(self, model, tokenizer, batch_size=batch_size)

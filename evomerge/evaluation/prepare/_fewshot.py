@@ -3,9 +3,9 @@
 from collections.abc import Collection
 from typing import Any
 
-from evomerge.evaluation._task import document_key
+from evomerge.evaluation._request import InvalidTask
 from evomerge.evaluation.prepare._pools import shuffled
-from evomerge.evaluation.prepare._request import Refused
+from evomerge.evaluation.prepare._task import document_key
 
 _MOST_HELD_BACK = 64
 
@@ -21,14 +21,14 @@ def reserve_examples(task: Any, splits: Collection[str], seed: int, name: str) -
         splits: the splits that pools draw from.
 
     Returns: the keys of every possible example, and a note or "".
-    Raises: Refused when there are too few documents to take examples from.
+    Raises: InvalidTask when there are too few documents to take examples from.
     """
     shots = task.config.num_fewshot or 0
     if not shots:
         return set(), ""
     docs = list(getattr(getattr(task, "sampler", None), "df", ()))
     if len(docs) < shots:
-        raise Refused(f"it takes {shots} few-shot examples from {len(docs)} documents")
+        raise InvalidTask(f"it takes {shots} few-shot examples from {len(docs)} documents")
     split = _example_split(task)
     note = ""
     if type(task.sampler).__name__ == "FirstNSampler":
@@ -55,5 +55,5 @@ def _key_or_none(task: Any, doc: Any) -> str | None:
     """Return a document's key, or None for an example that only the few-shot templates can render."""
     try:
         return document_key(task, doc)
-    except Refused:
+    except InvalidTask:
         return None

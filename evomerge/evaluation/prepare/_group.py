@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import did_you_mean
-from evomerge.evaluation.prepare._index import Index
-from evomerge.evaluation.prepare._request import Refused, UnknownName
+from evomerge.evaluation._request import InvalidTask, UnknownTask
+from evomerge.evaluation.prepare._index import TaskIndex
 from evomerge.evaluation.prepare._task_config import read_config
 
 # Keys of a group's YAML that are its own; every other key overrides its tasks' settings.
@@ -19,8 +19,14 @@ _OWN = {"group", "group_alias", "task", "aggregate_metric_list", "metadata", "ta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leaf:
-    """One task of a group: its configuration with overrides, and where relative data files are (None: lm-eval's)."""
+class TaskConfig:
+    """One task as it is to be loaded.
+
+    Attributes:
+        name: of the task.
+        config: from its YAML, with the overrides of the groups around it.
+        folder: where relative data files start; None: lm-eval's own.
+    """
 
     name: str
     config: Mapping[str, Any]
@@ -28,8 +34,14 @@ class Leaf:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aggregate:
-    """One metric that a group averages over its tasks. filters: None = whichever the tasks have."""
+class GroupMetric:
+    """One metric that a group averages over its tasks.
+
+    Attributes:
+        metric: its name.
+        filters: in whose results; None = whichever the tasks have.
+        by_size: whether tasks weigh by their number of documents.
+    """
 
     metric: str
     filters: tuple[str, ...] | None = None
@@ -37,75 +49,83 @@ class Aggregate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Group:
-    """A group, flattened: lm-eval averages over the tasks of all levels. aggregates: empty = it gives no score."""
+class TaskGroup:
+    """A group, flattened: lm-eval averages over the tasks of all levels.
+
+    Attributes:
+        name: of the group or tag.
+        kind: "group" or "tag".
+        version: that it states.
+        tasks: of all levels.
+        metrics: that it averages; empty = lm-eval gives it no score.
+    """
 
     name: str
     kind: str
     version: Any
-    leaves: tuple[Leaf, ...]
-    aggregates: tuple[Aggregate, ...]
+    tasks: tuple[TaskConfig, ...]
+    metrics: tuple[GroupMetric, ...]
 
 
-def is_group(name: str, index: Index) -> bool:
-    """Return whether a name is a group or a tag. Raises UnknownName."""
+def is_group(name: str, index: TaskIndex) -> bool:
+    """Return whether a name is a group or a tag. Raises UnknownTask."""
     found = index.find(name)
     if found is None:
-        raise UnknownName(name)
+        raise UnknownTask(name)
     return found[0].kind in ("group", "tag")
 
 
-def read_group(name: str, index: Index) -> Group:
-    """Return a group with its tasks. Raises Refused, or UnknownName."""
+def read_group(name: str, index: TaskIndex) -> TaskGroup:
+    """Return a group with its tasks. Raises InvalidTask, or UnknownTask."""
     found = index.find(name)
     if found is None:
-        raise UnknownName(name)
+        raise UnknownTask(name)
     entry, local = found
     config = {} if entry.path is None else read_config(entry.path, built_in=not local)
-    leaves: dict[str, Leaf] = {}
-    for leaf in _members_of(name, index, {}, ()):
-        leaves.setdefault(leaf.name, leaf)
-    if not leaves:
-        raise Refused(f"it is a {entry.kind} without tasks")
+    tasks: dict[str, TaskConfig] = {}
+    for task in _members_of(name, index, {}, ()):
+        tasks.setdefault(task.name, task)
+    if not tasks:
+        raise InvalidTask(f"it is a {entry.kind} without tasks")
     metadata = config.get("metadata")
-    return Group(
+    return TaskGroup(
         name=name,
         kind=entry.kind,
         version=metadata.get("version") if isinstance(metadata, Mapping) else metadata,
-        leaves=tuple(leaves.values()),
-        aggregates=tuple(_aggregates(config.get("aggregate_metric_list"))),
+        tasks=tuple(tasks.values()),
+        metrics=tuple(_group_metrics(config.get("aggregate_metric_list"))),
     )
 
 
-def leaf_of(name: str, index: Index) -> Leaf:
-    """Return one task by name. Raises UnknownName or Refused."""
+def read_task(name: str, index: TaskIndex) -> TaskConfig:
+    """Return one task by name. Raises UnknownTask or InvalidTask."""
     return next(_members_of(name, index, {}, ()))
 
 
-def _aggregates(listed: Any) -> Iterator[Aggregate]:
+def _group_metrics(listed: Any) -> Iterator[GroupMetric]:
     """Read `aggregate_metric_list`."""
     for entry in [listed] if isinstance(listed, Mapping) else listed or ():
         if entry.get("aggregation", "mean") != "mean":
-            raise Refused(f"it aggregates {entry.get('metric')} by something else than the mean over its tasks")
+            raise InvalidTask(f"it aggregates {entry.get('metric')} by something else than the mean over its tasks")
         filters = entry.get("filter_list")
-        yield Aggregate(
+        yield GroupMetric(
             metric=entry["metric"],
             filters=(filters,) if isinstance(filters, str) else tuple(filters) if filters is not None else None,
             by_size=bool(entry.get("weight_by_size", True)),
         )
 
 
-def _members_of(name: str, index: Index, overrides: Mapping[str, Any], parents: tuple[str, ...]) -> Iterator[Leaf]:
+def _members_of(
+    name: str, index: TaskIndex, overrides: Mapping[str, Any], parents: tuple[str, ...]
+) -> Iterator[TaskConfig]:
     """Yield the tasks behind a name; settings of outer groups win over inner ones'."""
     if name in parents:
-        raise Refused(f'the group "{name}" holds itself')
+        raise InvalidTask(f'the group "{name}" holds itself')
     found = index.find(name)
     if found is None:
-        raise (
-            Refused(f'its task "{name}" does not exist.{did_you_mean(name, index.names())}')
-            if parents
-            else (UnknownName(name))
-        )
+        if not parents:
+            raise UnknownTask(name)
+        raise InvalidTask(f'its task "{name}" does not exist.{did_you_mean(name, index.names())}')
     entry, local = found
     if entry.path is None:
         for tagged in sorted(entry.tagged):
@@ -115,17 +135,17 @@ def _members_of(name: str, index: Index, overrides: Mapping[str, Any], parents: 
     if entry.kind == "group":
         yield from _listed(name, config, index, overrides, (*parents, name), folder)
     else:
-        yield Leaf(name=name, config={**config, **overrides}, folder=folder)
+        yield TaskConfig(name=name, config={**config, **overrides}, folder=folder)
 
 
 def _listed(
     name: str,
     config: Mapping[str, Any],
-    index: Index,
+    index: TaskIndex,
     overrides: Mapping[str, Any],
     parents: tuple[str, ...],
     folder: Path | None,
-) -> Iterator[Leaf]:
+) -> Iterator[TaskConfig]:
     """Yield the tasks of a group's `task:` list."""
     outer = {key: value for key, value in config.items() if key not in _OWN}
     outer.update(overrides)
@@ -142,6 +162,6 @@ def _listed(
             yield from _listed(f"{name}::{inner}", member, index, outer, parents, folder)
         elif "dataset_path" in {**outer, **own}:
             inline = f"{name}::{inner}"
-            yield Leaf(name=inline, config={**outer, **own, "task": inline}, folder=folder)
+            yield TaskConfig(name=inline, config={**outer, **own, "task": inline}, folder=folder)
         else:
-            raise Refused(f'its task "{inner}" does not exist.{did_you_mean(inner, index.names())}')
+            raise InvalidTask(f'its task "{inner}" does not exist.{did_you_mean(inner, index.names())}')

@@ -1,13 +1,10 @@
 """The `lm_eval:` block of a search file: which of lm-eval's settings are passed on, and to whom."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from evomerge.errors import Problem, did_you_mean
-
-# lm-eval's default; few-shot prompts are those of its command line.
-FEWSHOT_SEED = 1234
+from evomerge.evaluation._request import LmEvalOptions
 
 _PROMPT = {
     "num_fewshot": int,
@@ -34,29 +31,7 @@ _MODEL = {
 _KNOWN: Mapping[str, Any] = {**_PROMPT, **_GENERATION, **_MODEL}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """Settings for building prompts, for generation, and (`model`) for lm-eval's model wrapper.
-
-    max_gen_seconds: for all answers of one candidate to one task. max_cut_answers: the share of answers that may reach
-    the token limit before the candidate counts as degenerate; answers limited to fewer than 32 tokens may all do so.
-    These two are ours, not lm-eval's.
-    """
-
-    num_fewshot: int | None = None
-    apply_chat_template: bool = False
-    fewshot_as_multiturn: bool = True
-    system_instruction: str | None = None
-    fewshot_random_seed: int = FEWSHOT_SEED
-    chat_template_args: Mapping[str, Any] = field(default_factory=dict)
-    gen_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    max_gen_toks: int | None = None
-    max_gen_seconds: float | None = None
-    max_cut_answers: float = 0.5
-    model: Mapping[str, Any] = field(default_factory=dict)
-
-
-def read_options(given: Mapping[str, Any]) -> tuple[Options, list[Problem]]:
+def read_options(given: Mapping[str, Any]) -> tuple[LmEvalOptions, list[Problem]]:
     """Return the settings and what is wrong with them; `None` values count as not given."""
     problems = []
     values = {key: value for key, value in given.items() if value is not None}
@@ -79,7 +54,7 @@ def read_options(given: Mapping[str, Any]) -> tuple[Options, list[Problem]]:
         del values[key]
     own = {key: value for key, value in values.items() if key not in _MODEL}
     model = {key: value for key, value in values.items() if key in _MODEL or key == "chat_template_args"}
-    return Options(**own, model=model), problems
+    return LmEvalOptions(**own, model=model), problems
 
 
 def unused_names(allowed: Collection[str], tasks: Collection[str]) -> list[Problem]:
@@ -96,5 +71,5 @@ def _type_name(kind: Any) -> str:
     if kind == (int, float):
         return "a number"
     if isinstance(kind, tuple):
-        return " or ".join(_type_name(one) for one in kind)
+        return " or ".join(_type_name(option) for option in kind)
     return {int: "a whole number", bool: "true or false", str: "text"}.get(kind, "a mapping")

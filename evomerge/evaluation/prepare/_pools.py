@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evomerge.evaluation.prepare._request import PoolSizes, Refused
+from evomerge.evaluation._request import InvalidTask, PoolSizes
 from evomerge.records import POOLS, Pool
 
 
@@ -43,7 +43,7 @@ def plan_splits(training: str | None, validation: str | None, test: str | None, 
     """
     final = test or validation
     if final is None:
-        raise Refused("it has neither a test nor a validation split")
+        raise InvalidTask("it has neither a test nor a validation split")
     others = [split for split in (validation, training) if split and split != final]
     if not others:
         return SplitPlan(own=final, final=final, note=f"has a single split ({final}), divided among the pools")
@@ -82,14 +82,14 @@ def cut_pools(plan: SplitPlan, sizes: PoolSizes, available: Mapping[str, Sequenc
     available: split -> positions that may be used, shuffled.
 
     Returns: pool -> positions in its split.
-    Raises: Refused, with the numbers, when a split has too few documents.
+    Raises: InvalidTask, with the numbers, when a split has too few documents.
     """
     for split in plan.splits:
         pools = [pool for pool in POOLS if plan.split_of(pool) == split]
         needed, found = sum(sizes.of(pool) for pool in pools), len(available[split])
         if needed > found:
             terms = " + ".join(f"{pool} {sizes.of(pool)}" for pool in pools)
-            raise Refused(
+            raise InvalidTask(
                 f"the pools need {needed} items ({terms}) of its {split} split, which has {found} distinct documents; "
                 "ask for smaller pools"
             )

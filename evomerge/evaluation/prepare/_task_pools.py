@@ -5,15 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.evaluation._items import Item, TaskItems
-from evomerge.evaluation._task import (
-    LoadedTask,
-    build_items,
-    document_key,
-    pack,
-)
+from evomerge.evaluation._items import TaskItem, TaskItems
+from evomerge.evaluation._request import PoolSizes
 from evomerge.evaluation.prepare._fewshot import reserve_examples
-from evomerge.evaluation.prepare._options import Options
+from evomerge.evaluation.prepare._options import LmEvalOptions
 from evomerge.evaluation.prepare._pools import (
     SplitPlan,
     cut_pools,
@@ -21,13 +16,25 @@ from evomerge.evaluation.prepare._pools import (
     shuffled,
     without_repeats,
 )
-from evomerge.evaluation.prepare._request import PoolSizes
+from evomerge.evaluation.prepare._task import (
+    LoadedTask,
+    build_items,
+    document_key,
+    pack,
+)
 from evomerge.records import POOLS, Pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedTask:
-    """A task with its items. pools: pool -> item numbers. facts: JSON-able provenance. notes: what to say of it."""
+class PooledTask:
+    """A task with its items.
+
+    Attributes:
+        packed: the items of all pools, ready to travel.
+        pools: pool -> item numbers.
+        facts: identity of what is asked (JSON-able).
+        notes: for the user, without the task's name.
+    """
 
     packed: TaskItems
     pools: Mapping[Pool, tuple[int, ...]]
@@ -36,11 +43,15 @@ class PreparedTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """What a task has to give, before anything is dealt out.
+class TaskDocuments:
+    """What a task has, before it is divided among the pools.
 
-    docs: split -> documents. available: split -> positions that pools may use, shuffled. examples: a note on few-shot
-    examples, or "".
+    Attributes:
+        loaded: the task.
+        plan: the split of each pool.
+        docs: split -> documents.
+        available: split -> positions that pools may use, shuffled.
+        examples: a note on few-shot examples, or "".
     """
 
     loaded: LoadedTask
@@ -55,8 +66,8 @@ class Survey:
         return sum(len(docs) for docs in self.docs.values())
 
 
-def survey_task(loaded: LoadedTask, *, seed: int, allow_test_split: bool) -> Survey:
-    """Read a task's documents and set its few-shot examples and repeated documents apart. Raises Refused."""
+def read_documents(loaded: LoadedTask, *, seed: int, allow_test_split: bool) -> TaskDocuments:
+    """Read a task's documents and set its few-shot examples and repeated documents apart. Raises InvalidTask."""
     task, name, config = loaded.task, loaded.name, loaded.task.config
     plan = plan_splits(config.training_split, config.validation_split, config.test_split, allow_test_split)
     examples, note = reserve_examples(task, plan.splits, seed, name)
@@ -67,17 +78,17 @@ def survey_task(loaded: LoadedTask, *, seed: int, allow_test_split: bool) -> Sur
     order = {split: shuffled(len(docs[split]), seed, f"{name}/{split}") for split in plan.splits}
     usable = {split: set(kept[split]) for split in plan.splits}
     available = {split: [i for i in order[split] if i in usable[split]] for split in plan.splits}
-    return Survey(loaded=loaded, plan=plan, docs=docs, available=available, examples=note)
+    return TaskDocuments(loaded=loaded, plan=plan, docs=docs, available=available, examples=note)
 
 
 def prepare_task(
-    survey: Survey, *, sizes: PoolSizes, options: Options, chat_template: Callable[..., str] | None
-) -> PreparedTask:
-    """Divide a task's documents into pools and build their prompts. Raises Refused."""
-    loaded, plan, docs = survey.loaded, survey.plan, survey.docs
-    cut = cut_pools(plan, sizes, survey.available)
+    documents: TaskDocuments, *, sizes: PoolSizes, options: LmEvalOptions, chat_template: Callable[..., str] | None
+) -> PooledTask:
+    """Divide a task's documents into pools and build their prompts. Raises InvalidTask."""
+    loaded, plan, docs = documents.loaded, documents.plan, documents.docs
+    cut = cut_pools(plan, sizes, documents.available)
     starts = _starts(plan, docs)
-    items: dict[int, Item] = {}
+    items: dict[int, TaskItem] = {}
     for split in plan.splits:
         chosen = [i for pool in POOLS if plan.split_of(pool) == split for i in cut[pool]]
         wanted = {i: starts[split] + i for i in chosen}
@@ -87,12 +98,12 @@ def prepare_task(
     }
     facts = _facts(loaded, plan, options) | {
         "documents": {split: len(docs[split]) for split in plan.splits},
-        "left_out": sum(len(docs[split]) - len(survey.available[split]) for split in plan.splits),
+        "left_out": sum(len(docs[split]) - len(documents.available[split]) for split in plan.splits),
         "numbering": starts,
         "items_digest": {pool: _items_digest(items, pools[pool]) for pool in POOLS},
     }
-    notes = (plan.note, survey.examples, _code_note(loaded), _constant_note(loaded.task, items))
-    return PreparedTask(
+    notes = (plan.note, documents.examples, _code_note(loaded), _constant_note(loaded.task, items))
+    return PooledTask(
         packed=pack(loaded, items, dict(loaded.task.task_docs[0])),
         pools=pools,
         facts=facts,
@@ -109,7 +120,7 @@ def _starts(plan: SplitPlan, docs: Mapping[str, Sequence[Any]]) -> dict[str, int
     return starts
 
 
-def _facts(loaded: LoadedTask, plan: SplitPlan, options: Options) -> dict[str, Any]:
+def _facts(loaded: LoadedTask, plan: SplitPlan, options: LmEvalOptions) -> dict[str, Any]:
     """Return what a report should say of a task."""
     task = loaded.task
     facts: dict[str, Any] = {
@@ -127,7 +138,7 @@ def _facts(loaded: LoadedTask, plan: SplitPlan, options: Options) -> dict[str, A
     return facts
 
 
-def _items_digest(items: Mapping[int, Item], ids: Sequence[int]) -> str:
+def _items_digest(items: Mapping[int, TaskItem], ids: Sequence[int]) -> str:
     """Return the SHA-256 of what a model will be asked in a pool."""
     digest = hashlib.sha256()
     for number in ids:
@@ -141,7 +152,7 @@ def _code_note(loaded: LoadedTask) -> str:
     return f"runs Python of its own folder: {', '.join(own)}" if own else ""
 
 
-def _constant_note(task: Any, items: Mapping[int, Item]) -> str:
+def _constant_note(task: Any, items: Mapping[int, TaskItem]) -> str:
     """Return a warning when every right choice has the same position: a model that always answers it looks perfect."""
     if task.OUTPUT_TYPE != "multiple_choice" or len(items) < 2 or task.multiple_input:
         return ""

@@ -27,7 +27,7 @@ _WIDEST = 512  # tokens of a tree of short rows; wide trees waste attention on w
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class TokenPair:
     """One question to the model: how likely is `continuation` after `context` (token ids, neither empty)?"""
 
     context: tuple[int, ...]
@@ -39,7 +39,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sharing:
+class ContextSharing:
     """What a model can share between rows. window: longest row for which it can, or None (sliding attention)."""
 
     possible: bool = False
@@ -47,7 +47,7 @@ class Sharing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class BatchLimits:
     """Size of a batch: rows and tokens; max_length: tokens that the model reads."""
 
     batch_size: int
@@ -78,7 +78,7 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BatchPlan:
     """Batches for a fixed list of pairs.
 
     order_N: for the scored tokens of all pairs in turn, where they stand among those of all batches. lengths: number of
@@ -94,7 +94,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class _Leaf:
+class _Branch:
     """The end of an input, after its row's trunk, and the pairs that it answers."""
 
     tokens: tuple[int, ...]
@@ -104,26 +104,28 @@ class _Leaf:
 @dataclass(frozen=True, slots=True)
 class _Row:
     trunk: tuple[int, ...]
-    leaves: tuple[_Leaf, ...]
+    branches: tuple[_Branch, ...]
 
     @property
     def width(self) -> int:
-        return len(self.trunk) + sum(len(leaf.tokens) for leaf in self.leaves)
+        return len(self.trunk) + sum(len(branch.tokens) for branch in self.branches)
 
 
-def make_plan(pairs: Sequence[Pair], *, limits: Limits, sharing: Sharing, device: Any) -> Plan:
+def make_batch_plan(
+    pairs: Sequence[TokenPair], *, limits: BatchLimits, sharing: ContextSharing, device: Any
+) -> BatchPlan:
     """Lay pairs out in batches."""
     inputs: dict[tuple[int, ...], list[int]] = {}
     for number, pair in enumerate(pairs):
         inputs.setdefault(pair.cut(limits.max_length), []).append(number)
-    sharing = sharing if _fits(inputs, sharing) else Sharing()
+    sharing = sharing if _fits(inputs, sharing) else ContextSharing()
     start = _prefix_length(inputs, pairs) if sharing.possible else 0
     prefix = next(iter(inputs), ())[:start]
-    rows = [_Row(tokens[start:], (_Leaf((), tuple(numbers)),)) for tokens, numbers in inputs.items()]
+    rows = [_Row(tokens[start:], (_Branch((), tuple(numbers)),)) for tokens, numbers in inputs.items()]
     if sharing.possible:
         trees = _trees(rows)
         rows = trees if _size(trees) <= (1 - _WORTH) * _size(rows) else rows
-    rows.sort(key=lambda row: (-row.width, row.leaves[0].pairs[0]))
+    rows.sort(key=lambda row: (-row.width, row.branches[0].pairs[0]))
     batches: list[Batch] = []
     stands: list[list[int]] = [[] for _ in pairs]
     done = scored = 0
@@ -135,7 +137,7 @@ def make_plan(pairs: Sequence[Pair], *, limits: Limits, sharing: Sharing, device
         scored += len(batch.target)
         done += len(chunk)
         batches.append(batch)
-    return Plan(
+    return BatchPlan(
         batches=tuple(batches),
         order=torch.tensor([one for numbers in stands for one in numbers], dtype=torch.long, device=device),
         lengths=tuple(map(len, stands)),
@@ -144,12 +146,12 @@ def make_plan(pairs: Sequence[Pair], *, limits: Limits, sharing: Sharing, device
     )
 
 
-def _fits(inputs: Iterable[tuple[int, ...]], sharing: Sharing) -> bool:
+def _fits(inputs: Iterable[tuple[int, ...]], sharing: ContextSharing) -> bool:
     """Return whether every input lies inside the model's attention window."""
     return sharing.window is None or all(len(tokens) <= sharing.window for tokens in inputs)
 
 
-def _fitting(width: int, prefix: int, limits: Limits) -> int:
+def _fitting(width: int, prefix: int, limits: BatchLimits) -> int:
     """Return how many rows of a width go into one batch."""
     by_logits = _MOST_LOGITS // (limits.vocab_size * width)  # vocab * width bounds a row's logits
     return max(1, min(limits.batch_size, limits.max_tokens // (prefix + width), by_logits))
@@ -168,7 +170,7 @@ def _common(a: Sequence[int], b: Sequence[int]) -> int:
     return min(len(a), len(b))
 
 
-def _prefix_length(inputs: dict[tuple[int, ...], list[int]], pairs: Sequence[Pair]) -> int:
+def _prefix_length(inputs: dict[tuple[int, ...], list[int]], pairs: Sequence[TokenPair]) -> int:
     """Return the length of a prefix that is worth reading once, or 0. No prediction is taken from inside it."""
     if len(inputs) < 2:
         return 0
@@ -187,20 +189,20 @@ def _trees(rows: Sequence[_Row]) -> list[_Row]:
         tree = trees[-1] if trees else None
         shared = _common(tree.trunk, row.trunk) if tree else 0
         if tree and shared:
-            lost = len(tree.trunk) - shared  # tokens that every leaf has to repeat from now on
-            saved = len(tree.trunk) - len(tree.leaves) * lost
+            lost = len(tree.trunk) - shared  # tokens that every branch has to repeat from now on
+            saved = len(tree.trunk) - len(tree.branches) * lost
             if saved >= _GAIN * row.width and tree.width + row.width - saved <= widest:
                 end = tree.trunk[shared:]
-                leaves = [_Leaf(end + leaf.tokens, leaf.pairs) for leaf in tree.leaves]
-                leaves += [_Leaf(row.trunk[shared:], row.leaves[0].pairs)]
-                trees[-1] = _Row(tree.trunk[:shared], tuple(leaves))
+                branches = [_Branch(end + branch.tokens, branch.pairs) for branch in tree.branches]
+                branches += [_Branch(row.trunk[shared:], row.branches[0].pairs)]
+                trees[-1] = _Row(tree.trunk[:shared], tuple(branches))
                 continue
         trees.append(row)
     return trees
 
 
 def _lay_out(
-    rows: Sequence[_Row], prefix: int, pairs: Sequence[Pair], device: Any
+    rows: Sequence[_Row], prefix: int, pairs: Sequence[TokenPair], device: Any
 ) -> tuple[Batch, dict[int, list[int]]]:
     """Return a batch of right-padded rows, and pair -> where its tokens stand among the batch's scored ones."""
     asked = [
@@ -223,8 +225,8 @@ def _lay_out(
 
     width = rows[0].width
     # Right padding needs no mask: a causal model never looks at what follows.
-    ids = [_padded([*row.trunk, *(token for leaf in row.leaves for token in leaf.tokens)], width) for row in rows]
-    branched = any(len(row.leaves) > 1 for row in rows)
+    ids = [_padded([*row.trunk, *(token for branch in row.branches for token in branch.tokens)], width) for row in rows]
+    branched = any(len(row.branches) > 1 for row in rows)
     batch = Batch(
         ids=tensor(ids),
         keep=tensor(keep),
@@ -239,15 +241,15 @@ def _lay_out(
     return batch, stands
 
 
-def _columns(row: _Row, pairs: Sequence[Pair]) -> Iterator[tuple[int, list[int]]]:
+def _columns(row: _Row, pairs: Sequence[TokenPair]) -> Iterator[tuple[int, list[int]]]:
     """Yield each pair of a row, and the columns from which the tokens of its continuation are predicted."""
     start = trunk = len(row.trunk)
-    for leaf in row.leaves:
-        # The leaf's input is the trunk and then the columns start, start + 1, ...
-        columns = [*range(trunk), *range(start, start + len(leaf.tokens))]
-        for number in leaf.pairs:
+    for branch in row.branches:
+        # The branch's input is the trunk and then the columns start, start + 1, ...
+        columns = [*range(trunk), *range(start, start + len(branch.tokens))]
+        for number in branch.pairs:
             yield number, columns[len(columns) - len(pairs[number].continuation) :]
-        start += len(leaf.tokens)
+        start += len(branch.tokens)
 
 
 def _padded(numbers: list[int], width: int) -> list[int]:
@@ -258,10 +260,10 @@ def _padded(numbers: list[int], width: int) -> list[int]:
 def _positions(row: _Row, prefix: int) -> list[int]:
     """Return each token's place in its own input."""
     branch = prefix + len(row.trunk)
-    places = [branch + i for leaf in row.leaves for i in range(len(leaf.tokens))]
+    places = [branch + i for branch in row.branches for i in range(len(branch.tokens))]
     return [*range(prefix, branch), *places]
 
 
 def _segments(row: _Row) -> list[int]:
-    """Return 0 for the trunk's tokens, and the number of their leaf, from 1, for the others."""
-    return [0] * len(row.trunk) + [i for i, leaf in enumerate(row.leaves, start=1) for _ in leaf.tokens]
+    """Return 0 for the trunk's tokens, and the number of their branch, from 1, for the others."""
+    return [0] * len(row.trunk) + [i for i, branch in enumerate(row.branches, start=1) for _ in branch.tokens]

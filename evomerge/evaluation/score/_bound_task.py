@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evomerge.errors import EvomergeError, InvalidInput
-from evomerge.evaluation._items import Item, TaskItems
+from evomerge.evaluation._items import TaskItem, TaskItems, answer_limit
 from evomerge.evaluation._metrics import Measure, choice_margin
-from evomerge.evaluation._task import answer_limit, unpack
+from evomerge.evaluation._user_code import with_functions
 from evomerge.evaluation.score._batching import (
-    Limits,
-    Pair,
-    Plan,
-    make_plan,
+    BatchLimits,
+    BatchPlan,
+    TokenPair,
+    make_batch_plan,
 )
 from evomerge.evaluation.score._forward import Forward, LogLikelihood
 from evomerge.evaluation.score._health import check_values, check_varied
@@ -36,14 +36,14 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Question:
-    """Token ids of a Pair in a tenth of its memory; an item's questions share a context that they have in common."""
+    """A TokenPair in a tenth of its memory; an item's questions share a context that they have in common."""
 
     context: "array[int]"
     continuation: "array[int]"
 
-    def pair(self) -> Pair:
+    def pair(self) -> TokenPair:
         """Return it as what batches are laid out from."""
-        return Pair(context=tuple(self.context), continuation=tuple(self.continuation))
+        return TokenPair(context=tuple(self.context), continuation=tuple(self.continuation))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +62,10 @@ class BoundTask:
         self.cut_answers = self.answers = 0
         self._packed, self._lm, self._forward = packed, language_model, forward
         self._batch_size, self._vocab_size = batch_size, vocab_size
-        self._task = unpack(packed)
+        self._task = _rebuilt_task(packed)
         self._filters = {ensemble.name: ensemble for ensemble in self._task._filters}
         self._questions: dict[int, list[list[_Question]]] = {}
-        self._plans: OrderedDict[tuple[int, ...], Plan] = OrderedDict()
+        self._plans: OrderedDict[tuple[int, ...], BatchPlan] = OrderedDict()
         self.generates = packed.output_type == "generate_until"
         if self.generates:
             self._check_limit()
@@ -129,13 +129,13 @@ class BoundTask:
         self.cut_answers, self.answers = self._lm.cut_answers, len(requests)
         return {i: [[next(texts) for _ in range(repeats)] for _ in self.items[i].requests] for i in ids}
 
-    def _plan(self, ids: tuple[int, ...]) -> Plan:
+    def _plan(self, ids: tuple[int, ...]) -> BatchPlan:
         """Return the batches for a set of items; the last few sets are kept, as candidates share them."""
         if ids not in self._plans:
             for number in ids:
                 if number not in self._questions:
                     self._questions[number] = _compact(self._encoded(number))
-            self._plans[ids] = make_plan(
+            self._plans[ids] = make_batch_plan(
                 [one.pair() for number in ids for questions in self._questions[number] for one in questions],
                 limits=self._limits(),
                 sharing=self._forward.sharing,
@@ -146,16 +146,16 @@ class BoundTask:
         self._plans.move_to_end(ids)
         return self._plans[ids]
 
-    def _limits(self) -> Limits:
+    def _limits(self) -> BatchLimits:
         tokens = self._batch_size * _TOKENS_A_ROW
-        return Limits(
+        return BatchLimits(
             batch_size=self._batch_size,
             max_tokens=min(tokens, _MOST_TOKENS_CPU) if self._lm.device.type == "cpu" else tokens,
             max_length=self._lm.max_length,
             vocab_size=self._vocab_size,
         )
 
-    def _encoded(self, number: int) -> list[list[Pair]]:
+    def _encoded(self, number: int) -> list[list[TokenPair]]:
         """Return the token pairs of an item's requests. Raises InvalidInput when they do not fit the model."""
         from evomerge.evaluation import _lm_eval
 
@@ -163,7 +163,7 @@ class BoundTask:
         encoded = []
         for request in item.requests:
             instance = _lm_eval.new_instance(request.kind, item.doc, request.arguments, request.index, 1)
-            pairs = [Pair(context=left, continuation=right) for left, right in self._lm.encode(instance)]
+            pairs = [TokenPair(context=left, continuation=right) for left, right in self._lm.encode(instance)]
             for pair in pairs:
                 if not pair.context or not pair.continuation:
                     raise InvalidInput(f"{where}: its prompt or its answer becomes no token at all")
@@ -209,7 +209,7 @@ class BoundTask:
                 raise EvomergeError(f"{text}: {type(error).__name__}: {error}") from error
         return processed
 
-    def _soft(self, item: Item, metric: str, responses: list[Any]) -> float | None:
+    def _soft(self, item: TaskItem, metric: str, responses: list[Any]) -> float | None:
         """Return how well the right answer did, as a graded number, where there is one."""
         if self._packed.output_type == "loglikelihood":
             return float(responses[0][0])
@@ -227,7 +227,27 @@ class BoundTask:
         return choice_margin(values, [one for one in golds if isinstance(one, int)], lengths)
 
 
-def _compact(requests: Sequence[Sequence[Pair]]) -> list[list[_Question]]:
+class _Documents(list[Any]):
+    """A list with the one attribute of a data set that lm-eval reads."""
+
+    features: dict[str, None]
+
+
+def _rebuilt_task(packed: TaskItems) -> Any:
+    """Rebuild the lm-eval task of packed items, with one document for data; reads no data set."""
+    from evomerge.evaluation import _lm_eval
+
+    docs = _Documents([packed.sample])
+    docs.features = dict.fromkeys(packed.features)
+    config = with_functions(packed.config)
+    data = {"custom_dataset": lambda **_: {"only": docs}, "test_split": "only"}
+    task = _lm_eval.new_task({**config, **data})
+    task.features, task.multiple_input = list(packed.features), packed.multiple_input
+    task.multiple_target = packed.multiple_target
+    return task
+
+
+def _compact(requests: Sequence[Sequence[TokenPair]]) -> list[list[_Question]]:
     """Return an item's pairs as they are kept: tuples of Python numbers would take 40 bytes a token."""
     contexts: dict[tuple[int, ...], array[int]] = {}
     return [

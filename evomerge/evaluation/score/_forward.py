@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from evomerge.evaluation.score._batching import Batch, Plan
+from evomerge.evaluation.score._batching import Batch, BatchPlan
 from evomerge.evaluation.score._inputs import is_spread
 from evomerge.evaluation.score._model_family import sharing_of
 from evomerge.evaluation.score._tree_attention import CausalBlocks, helps
@@ -50,7 +50,7 @@ class Forward:
         self._fixed = {"use_cache": False} if catches_all or "use_cache" in known else {}
 
     @torch.inference_mode()
-    def run(self, plan: Plan) -> list[LogLikelihood]:
+    def run(self, plan: BatchPlan) -> list[LogLikelihood]:
         """Return the log-likelihoods of the plan's pairs, in the order in which they were given."""
         prefix = self._read(plan.prefix) if plan.prefix is not None else None
         values: list[torch.Tensor] = []

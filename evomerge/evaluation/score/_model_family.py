@@ -1,7 +1,7 @@
 """Which models can share contexts between questions.
 
 Sharing needs a model that takes a four-dimensional mask and explicit positions as they are, and a cache of keys and
-values that can be handed in. Most do; some quietly ignore one of the three. A family is listed here after
+values that can be passed in. Most do; some quietly ignore one of the three. A family is listed here after
 `tests/evaluation/test_evaluate_sharing.py` has shown that it gives the same log-likelihoods; every other one gets plain
 rows, which is slower and never wrong.
 """
@@ -9,9 +9,9 @@ rows, which is slower and never wrong.
 import inspect
 from typing import Any
 
-from evomerge.evaluation.score._batching import Sharing
+from evomerge.evaluation.score._batching import ContextSharing
 
-FAMILIES = frozenset(
+SHARING_FAMILIES = frozenset(
     [
         "apertus",
         "arcee",
@@ -60,18 +60,18 @@ _ATTENTION = ("sdpa", "eager")  # flash attention knows no masks of one's own
 _LENGTH_DEPENDENT = ("dynamic", "longrope")  # rotary angles that follow the longest row of a batch
 
 
-def sharing_of(model: Any) -> Sharing:
+def sharing_of(model: Any) -> ContextSharing:
     """Return what a model can share."""
     config = getattr(model, "config", None)
     known = inspect.signature(model.forward).parameters
     if (
-        getattr(config, "model_type", None) not in FAMILIES
+        getattr(config, "model_type", None) not in SHARING_FAMILIES
         or getattr(config, "_attn_implementation", None) not in _ATTENTION
         or _rope_types(config) & set(_LENGTH_DEPENDENT)
         or any(name not in known for name in _NEEDED)
     ):
-        return Sharing()
-    return Sharing(possible=True, window=_window(config))
+        return ContextSharing()
+    return ContextSharing(possible=True, window=_window(config))
 
 
 def _rope_types(config: Any) -> set[str]:

@@ -1,0 +1,223 @@
+"""What a kind of task is: the extension point that lm-eval tasks, groups and Python scorers go through, too."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from evomerge.errors import EvomergeError
+from evomerge.evaluation._request import LmEvalSettings, PoolSizes, TaskRequest
+from evomerge.evaluation._rng import isolated_randomness
+from evomerge.records import ItemScores, Objective, Pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedTask:
+    """One objective's items, ready to travel to the workers; it can be pickled and holds no model or tokenizer.
+
+    Attributes:
+        objective: what is measured: name, metric, direction (see `PrepareContext.objective`).
+        pools: pool -> item numbers, in an order in which any first k are a fair sample; disjoint.
+        facts: identity of the measurement (JSON-able): digests of items and code, versions, settings. A run can be
+            resumed only while they stay the same, so whatever changes what a score means changes a value here.
+        notes: sentences for the user.
+        items: whatever `Evaluator.score` needs: the items by number, settings, code.
+        prompt: some prompt of the items, which the health check reads before items are scored; "" = any text.
+        guards_itself: whether scoring the items raises `DegenerateModel` for a model whose numbers are not finite or
+            constant. Without, a fixed prompt is run before each candidate, as other numbers would hide such a model.
+    """
+
+    objective: Objective
+    pools: Mapping[Pool, tuple[int, ...]]
+    facts: Mapping[str, Any]
+    items: Any
+    notes: tuple[str, ...] = ()
+    prompt: str = ""
+    guards_itself: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareContext:
+    """What an evaluator is told about the search when it prepares an entry.
+
+    Attributes:
+        request: the entry.
+        requests: all entries of the search.
+        pools: items wanted in each pool.
+        seed: of the division into pools.
+        lm_eval: settings of all lm-eval tasks; of no use to others.
+        shared: what evaluators keep for the other entries of the same call, by a key of their own.
+    """
+
+    request: TaskRequest
+    requests: Sequence[TaskRequest]
+    pools: PoolSizes
+    seed: int
+    lm_eval: LmEvalSettings = field(default_factory=LmEvalSettings)
+    shared: dict[str, Any] = field(default_factory=dict)
+
+    def path(self, text: str) -> Path:
+        """Return a path named in the options, which starts at the search file's folder."""
+        path = Path(text).expanduser()
+        return path if self.request.folder is None else self.request.folder / path
+
+    def objective(
+        self,
+        name: str,
+        *,
+        task: str | None = None,
+        metric: str = "score",
+        direction: Literal["max", "min"] = "max",
+        link: Literal["identity", "exp"] = "identity",
+    ) -> Objective:
+        """Return the entry's objective, with the weight, floor and scale that the user gave it.
+
+        Args:
+            name: of the objective, where the user gave no other.
+            task: what is measured; None = `name`.
+            metric: what the numbers are called.
+            direction: of the metric as it is displayed; values of items are always "higher is better".
+            link: how the mean of the values becomes the metric (see `Objective.link`).
+        """
+        request = self.request
+        return Objective(
+            name=request.name or name,
+            task=task or name,
+            metric=metric,
+            direction=direction,
+            link=link,
+            weight=request.weight,
+            floor=request.floor,
+            scale=request.scale,
+        )
+
+
+class BoundTasks(Protocol):
+    """All tasks of one evaluator, bound to one model object whose weights change in place between calls."""
+
+    def score(self, items: Mapping[str, Sequence[int]]) -> Mapping[str, ItemScores]:
+        """Score items with the weights as they are now.
+
+        Args:
+            items: objective -> distinct item numbers, not empty, of any of its pools.
+
+        Returns:
+            objective -> scores, in the order of its numbers.
+        """
+        ...
+
+
+class Evaluator(ABC):
+    """A kind of task: it prepares items once on the driver, and scores item numbers on a live model in a worker.
+
+    An evaluator promises:
+
+    * the same item means the same question for every candidate, as comparisons are paired;
+    * the same weights and items give the same values: nothing depends on the candidate before, the order of the items,
+      the clock or a global random number;
+    * a broken model never becomes a number (`DegenerateModel`);
+    * scoring needs no network.
+
+    Instances travel to the workers with what they prepared and must be picklable; what an instance is configured with
+    enters the identity of the measurement as far as it is plain data. `evomerge.testing.evaluators.EvaluatorContract`
+    holds the promises as tests.
+
+    Attributes:
+        name: what a search file calls it (`evaluator: NAME`).
+        description: one line for lists of evaluators.
+    """
+
+    name: str
+    description: str = ""
+
+    @abstractmethod
+    def prepare(self, options: Mapping[str, Any], context: PrepareContext) -> PreparedTask:
+        """Check the options of an entry and return its items. Runs once, on the driver.
+
+        Args:
+            options: of the entry, as written; unknown ones must be refused.
+            context: the search around the entry; `prepare_items` makes pools of a list of items.
+
+        Raises:
+            InvalidInput: an option is wrong; a sentence of what was found, what was expected and what to do.
+        """
+
+    @abstractmethod
+    def score(
+        self, task: PreparedTask, ids: Sequence[int], model: Any, tokenizer: Any, *, batch_size: int
+    ) -> ItemScores:
+        """Score items of a task with the weights that the model holds now. Runs in a worker, under `torch.no_grad`.
+
+        Args:
+            task: what `prepare` returned; it must not be changed.
+            ids: distinct item numbers, sorted, of any of its pools.
+            model: a causal language model of transformers, on its device, in evaluation mode.
+            tokenizer: its tokenizer.
+            batch_size: most rows of a forward pass.
+
+        Returns:
+            Scores in the order of `ids`, higher is better.
+
+        Raises:
+            DegenerateModel: the model's outputs are not finite, or constant.
+            EvomergeError: anything else that goes wrong; it becomes the failure of one candidate.
+        """
+
+    def bind(self, tasks: Mapping[str, PreparedTask], model: Any, tokenizer: Any, *, batch_size: int) -> BoundTasks:
+        """Return all of this evaluator's tasks bound to a model object. Override it to share work between tasks, or to
+        keep something for the model object, such as tokens.
+
+        Args:
+            tasks: objective -> what `prepare` returned.
+            model: whose weights change in place between calls of `BoundTasks.score`.
+            tokenizer: its tokenizer.
+            batch_size: most rows of a forward pass.
+        """
+        return SeparateTasks(self, tasks, model, tokenizer, batch_size=batch_size)
+
+    def tokens(self, tasks: Mapping[str, PreparedTask], items: Mapping[str, Sequence[int]], tokenizer: Any) -> int:
+        """Return about how many tokens go through a model that scores items once, for estimates of time.
+
+        Args:
+            tasks: objective -> what `prepare` returned.
+            items: objective -> item numbers.
+            tokenizer: of the model.
+
+        Returns:
+            0 where that is not known.
+        """
+        return 0
+
+
+class SeparateTasks:
+    """Tasks that share nothing: each is scored by itself."""
+
+    def __init__(
+        self, evaluator: Evaluator, tasks: Mapping[str, PreparedTask], model: Any, tokenizer: Any, *, batch_size: int
+    ):
+        self._evaluator, self._tasks = evaluator, tasks
+        self._model, self._tokenizer, self._batch_size = model, tokenizer, batch_size
+
+    def score(self, items: Mapping[str, Sequence[int]]) -> dict[str, ItemScores]:
+        """Score each objective's items, in the order of their numbers.
+
+        Raises:
+            EvomergeError: the evaluator raised, whatever it was.
+        """
+        import torch
+
+        found = {}
+        for name, ids in items.items():
+            try:
+                with torch.no_grad(), isolated_randomness():
+                    scores = self._evaluator.score(
+                        self._tasks[name], sorted(ids), self._model, self._tokenizer, batch_size=self._batch_size
+                    )
+            except (EvomergeError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # an evaluator may be anybody's
+                text = f"{name}: the evaluator {self._evaluator.name} raised {type(error).__name__}: {error}"
+                raise EvomergeError(text) from error
+            found[name] = scores
+        return found

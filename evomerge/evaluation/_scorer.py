@@ -1,0 +1,131 @@
+"""The scorer of a worker: item numbers in, item scores out, for whatever weights the model holds now."""
+
+import copy
+import gc
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+
+from evomerge.errors import EvomergeError, InvalidInput
+from evomerge.evaluation._evaluator import BoundTasks, Evaluator
+from evomerge.evaluation._prepared import Prepared
+from evomerge.evaluation._rng import isolated_randomness
+from evomerge.evaluation.score import check_logits, readable_tokens
+from evomerge.records import ItemScores
+
+_MAX_PROMPT_TOKENS = 32  # of the health check
+
+
+class Scorer:
+    """Prepared items bound to one model object."""
+
+    def __init__(self, prepared: Prepared, model: Any, tokenizer: Any, *, batch_size: int):
+        """Bind each evaluator's tasks to the model (see `Prepared.scorer`)."""
+        if batch_size < 1:
+            raise InvalidInput(f"batch_size is {batch_size}, expected at least 1")
+        self._tasks, self._batch_size = prepared.tasks, batch_size
+        self._known = {name: frozenset(chain(*task.pools.values())) for name, task in prepared.tasks.items()}
+        self._model, tokenizer = model, copy.deepcopy(tokenizer)
+        self._bound: list[tuple[Evaluator, tuple[str, ...], BoundTasks]] = []
+        with isolated_randomness():
+            for evaluator, tasks in prepared.groups():
+                bound = evaluator.bind(tasks, model, tokenizer, batch_size=batch_size)
+                self._bound.append((evaluator, tuple(tasks), bound))
+        text = next((task.prompt for task in prepared.tasks.values() if task.prompt), "0")
+        vocab_size = readable_tokens(model, tokenizer)
+        tokens = [token for token in tokenizer.encode(text) if token < vocab_size]
+        self._prompt = tokens[:_MAX_PROMPT_TOKENS] or [0]
+
+    def score(self, items: Mapping[str, Sequence[int]]) -> dict[str, ItemScores]:
+        """Score items with the weights as they are now.
+
+        The same items give the same bits, whatever their order and whatever else is scored. Global random numbers and
+        the model's training mode are left as they were.
+
+        Args:
+            items: objective -> distinct item numbers, not empty, of any of its pools.
+
+        Returns:
+            objective -> scores in the order of its numbers.
+
+        Raises:
+            DegenerateModel: log-likelihoods or logits are not finite, or constant.
+            EvomergeError: an objective or item is unknown, an evaluator fails, or a GPU's memory does not suffice.
+        """
+        try:
+            return self._score(items)
+        except torch.OutOfMemoryError as error:
+            found = str(error).splitlines()[0]
+        # The error is gone here, and with it the frames that held the activations; what is free can go back.
+        gc.collect()
+        torch.cuda.empty_cache()
+        raise EvomergeError(f"the memory of the GPU is full; use a batch_size below {self._batch_size} ({found})")
+
+    def _score(self, items: Mapping[str, Sequence[int]]) -> dict[str, ItemScores]:
+        for name, ids in items.items():
+            self._check_numbers(name, ids)
+        if not all(self._tasks[name].guards_itself for name in items):
+            check_logits(self._model, self._prompt)
+        found: dict[str, ItemScores] = {}
+        for evaluator, names, bound in self._bound:
+            wanted = {name: items[name] for name in names if name in items}
+            if not wanted:
+                continue
+            with isolated_randomness(), _same_modes(self._model):
+                scores = bound.score(wanted)
+            found |= {name: _in_order(name, evaluator.name, ids, scores.get(name)) for name, ids in wanted.items()}
+        return {name: found[name] for name in items}
+
+    def _check_numbers(self, name: str, ids: Sequence[int]) -> None:
+        """Raise EvomergeError for an objective or an item that does not exist, and for an item given twice."""
+        if name not in self._tasks:
+            raise EvomergeError(f'there is no objective "{name}" (there are: {", ".join(self._tasks)})')
+        unknown = set(ids) - self._known[name]
+        if unknown or not ids or len(set(ids)) < len(ids):
+            what = f"unknown: {sorted(unknown)[:5]}" if unknown else "none given" if not ids else "one is given twice"
+            raise EvomergeError(f"{name}: bad item numbers ({what})")
+
+
+@contextmanager
+def _same_modes(model: Any) -> Iterator[None]:
+    """Put every module back into evaluation or training mode, as it was: a scorer may forget to."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def _in_order(name: str, evaluator: str, ids: Sequence[int], scores: ItemScores | None) -> ItemScores:
+    """Return an evaluator's scores in the order asked for.
+
+    Raises:
+        EvomergeError: they are not one finite number for each item.
+    """
+    if not isinstance(scores, ItemScores) or sorted(scores.ids) != sorted(ids):
+        raise EvomergeError(f"{name}: the evaluator {evaluator} did not return scores of exactly the items given")
+    columns = [scores.values, scores.weights, scores.soft]
+    for column in columns:
+        if column is None:
+            continue
+        if len(column) != len(ids):
+            raise EvomergeError(
+                f"{name}: the evaluator {evaluator} returned {len(column)} numbers for {len(ids)} items"
+            )
+        for i, value in zip(scores.ids, column, strict=True):
+            if not math.isfinite(value):
+                raise EvomergeError(
+                    f"{name}, item {i}: the evaluator {evaluator} returned {value}, not a finite number"
+                )
+    if scores.ids == tuple(ids):
+        return scores
+    place = {i: position for position, i in enumerate(scores.ids)}
+    order = [place[i] for i in ids]
+    values, weights, soft = (None if column is None else tuple(column[p] for p in order) for column in columns)
+    assert values is not None
+    return ItemScores(ids=tuple(ids), values=values, weights=weights, soft=soft)

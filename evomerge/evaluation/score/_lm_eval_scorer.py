@@ -1,0 +1,134 @@
+"""lm-eval tasks on a live model: items of several objectives, each task's read once."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evomerge.errors import EvomergeError
+from evomerge.evaluation._items import ItemRange, LmEvalItems, TaskItems
+from evomerge.evaluation._rng import isolated_randomness
+from evomerge.evaluation.score._bound_task import BoundTask, ItemResult
+from evomerge.evaluation.score._forward import Forward
+from evomerge.evaluation.score._inputs import input_device, readable_tokens
+from evomerge.records import ItemScores
+
+
+@dataclass(frozen=True, slots=True)
+class _WantedItems:
+    """What an objective needs of a task.
+
+    Attributes:
+        objective: its name.
+        first: what is added to the task's item numbers in the objective.
+        ids: the task's item numbers.
+    """
+
+    objective: str
+    first: int
+    ids: Sequence[int]
+
+
+class LmEvalScorer:
+    """lm-eval tasks bound to one model object; tokens and batches are kept between calls, answers are not."""
+
+    def __init__(self, tasks: Mapping[str, LmEvalItems], model: Any, tokenizer: Any, *, batch_size: int):
+        """Rebuild the tasks.
+
+        Args:
+            tasks: objective -> its items.
+            model: a causal language model of transformers.
+            tokenizer: its tokenizer, whose settings may be changed.
+            batch_size: most rows of a forward pass.
+
+        Raises:
+            InvalidInput: a task's answers may be longer than the model can read.
+        """
+        from evomerge.evaluation import _lm_eval
+
+        self._tasks = tasks
+        settings = next(iter(tasks.values()))
+        with isolated_randomness():
+            language_model = _lm_eval.new_language_model(
+                model,
+                tokenizer,
+                device=input_device(model),
+                batch_size=batch_size,
+                options=settings.model_options,
+                limits=settings.answer_limits,
+            )
+            forward, vocab_size = Forward(model), readable_tokens(model, tokenizer)
+            self._bound = {
+                key: BoundTask(packed, language_model, forward, batch_size=batch_size, vocab_size=vocab_size)
+                for key, packed in _with_used_metrics(tasks).items()
+            }
+
+    def score(self, items: Mapping[str, Sequence[int]]) -> dict[str, ItemScores]:
+        """Score items with the weights as they are now.
+
+        Every task's items are laid out in batches by themselves, in an order that depends on the set of items alone.
+
+        Args:
+            items: objective -> distinct item numbers, not empty, of any of its pools.
+
+        Returns:
+            objective -> scores in the order of its numbers.
+
+        Raises:
+            DegenerateModel: log-likelihoods are not finite, or constant, or answers do not end.
+            EvomergeError: task code fails, or computes no number.
+        """
+        wanted: dict[str, list[_WantedItems]] = {}
+        for name, ids in items.items():
+            for part in self._tasks[name].ranges:
+                own = self._own(part, ids)
+                if own:
+                    wanted.setdefault(part.source, []).append(_WantedItems(name, part.numbers.start, own))
+        results: dict[str, dict[int, ItemResult]] = {name: {} for name in items}
+        for source, uses in wanted.items():
+            # Each item's answers are needed once, whichever objectives they count for.
+            union = sorted({i for use in uses for i in use.ids})
+            with isolated_randomness():
+                found = self._bound[source].results(union, [self._tasks[use.objective].measure for use in uses])
+            for use, result in zip(uses, found, strict=True):
+                results[use.objective].update({use.first + i: result[i] for i in use.ids})
+        return {name: _item_scores(name, self._tasks[name], ids, results[name]) for name, ids in items.items()}
+
+    def _own(self, part: ItemRange, ids: Sequence[int]) -> list[int]:
+        """Return a task's numbers of those items that are its own."""
+        first, known = part.numbers.start, self._bound[part.source].items
+        return [i - first for i in ids if i in part.numbers and i - first in known]
+
+
+def _with_used_metrics(tasks: Mapping[str, LmEvalItems]) -> dict[str, TaskItems]:
+    """Return key -> a task's items, with the metrics that some objective uses."""
+    sources: dict[str, TaskItems] = {}
+    metrics: dict[str, set[str]] = {}
+    for items in tasks.values():
+        for key, packed in items.sources.items():
+            sources[key] = packed
+            metrics.setdefault(key, set()).add(items.measure.metric)
+    return {key: packed.with_metrics(metrics[key]) for key, packed in sources.items()}
+
+
+def _item_scores(name: str, items: LmEvalItems, ids: Sequence[int], results: Mapping[int, ItemResult]) -> ItemScores:
+    """Turn what a task computed into values. Raises EvomergeError where that is no finite number."""
+    measure, pairs = items.measure, []
+    for i in ids:
+        try:
+            pair = measure.value(results[i].raw)
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            raise EvomergeError(f"{name}, item {i}: {measure.metric} is {results[i].raw!r}, not a number") from error
+        if not math.isfinite(pair[0]):
+            raise EvomergeError(f"{name}, item {i}: {measure.metric} is {pair[0]}, not a finite number")
+        pairs.append(pair)
+    weights = tuple(weight for _, weight in pairs) if measure.weighted else None
+    if items.weights is not None:
+        weights = tuple(items.weights[i] for i in ids)
+    soft = [results[i].soft for i in ids]
+    return ItemScores(
+        ids=tuple(ids),
+        values=tuple(value for value, _ in pairs),
+        weights=weights,
+        soft=None if any(value is None for value in soft) else tuple(value for value in soft if value is not None),
+    )
