@@ -32,7 +32,7 @@ from evomerge.evaluation import (
     PoolSizes,
     Prepared,
     TaskRequest,
-    prepare,
+    prepare_tasks,
 )
 
 QUICKSTART = Path(__file__).resolve().parents[1] / "experiments" / "quickstart"
@@ -95,7 +95,7 @@ def versus_simple_evaluate(
         write_task(folder, items=items, context=context, choice=choice, shots=shots, vocabulary=vocabulary)
         started = time.perf_counter()
         sizes = PoolSizes(search=0, select=0, report=items)
-        prepared = prepare([TaskRequest(task="four_choices")], task_path=folder, pools=sizes, seed=0)
+        prepared = prepare_tasks([TaskRequest(task="four_choices")], task_path=folder, pools=sizes, seed=0)
         preparing = time.perf_counter() - started
         scorer = prepared.scorer(model, tokenizer, batch_size=batch_size)
         wanted = {"four_choices": sorted(prepared.pools["four_choices"]["report"])}
@@ -167,7 +167,7 @@ def quickstart(repeats: int = 15, items: int = 64, batch_size: int = 64) -> dict
     """Return the seconds of scoring one candidate on the quickstart's tasks, and of its forward passes alone."""
     tasks = sorted(path.stem for path in (QUICKSTART / "tasks").glob("*.yaml"))
     sizes = PoolSizes(search=items, select=0, report=0)
-    prepared = prepare([TaskRequest(task=t) for t in tasks], task_path=QUICKSTART / "tasks", pools=sizes, seed=0)
+    prepared = prepare_tasks([TaskRequest(task=t) for t in tasks], task_path=QUICKSTART / "tasks", pools=sizes, seed=0)
     model, tokenizer, name = _quickstart_model()
     return {"model": name} | over_forwards(prepared, model, tokenizer, batch_size=batch_size, repeats=repeats)
 

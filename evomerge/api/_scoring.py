@@ -9,7 +9,7 @@ import torch
 
 from evomerge.checkpoint import Parents
 from evomerge.engine import output_tokenizer
-from evomerge.evaluation import PoolSizes, Prepared, TaskRequest, prepare
+from evomerge.evaluation import PoolSizes, Prepared, TaskRequest, prepare_tasks
 from evomerge.recipe import Recipe
 
 
@@ -32,9 +32,9 @@ def prepared_tasks(
         seed: of the sample of items.
 
     Raises:
-        InvalidInput: see `evomerge.evaluation.prepare`.
+        InvalidInput: see `evomerge.evaluation.prepare_tasks`.
     """
-    return prepare(
+    return prepare_tasks(
         [_request(name) for name in tasks],
         task_path=None if task_path is None else Path(task_path).resolve(),
         pools=pools,

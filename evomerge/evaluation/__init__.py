@@ -23,7 +23,7 @@ which items a generation is scored on or which candidate wins. Importing it load
 
 from typing import TYPE_CHECKING, Any
 
-from evomerge.evaluation._evaluator import BoundTasks, Evaluator, PreparedTask, PrepareContext
+from evomerge.evaluation._evaluator import BoundTasks, Evaluator, PrepareContext, PreparedTask
 from evomerge.evaluation._prepare import prepare_tasks
 from evomerge.evaluation._prepared import Prepared
 from evomerge.evaluation._registry import get, names, register

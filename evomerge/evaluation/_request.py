@@ -56,8 +56,8 @@ class TaskRequest:
 
     @property
     def label(self) -> str:
-        """What to call the entry in messages."""
-        chosen = self.name or self.task or self.scorer or self.evaluator
+        """What to call the entry in messages; "" where it names nothing."""
+        chosen = self.name or self.task or self.scorer or self.evaluator or ""
         return chosen if isinstance(chosen, str) else str(getattr(chosen, "name", getattr(chosen, "__name__", chosen)))
 
 

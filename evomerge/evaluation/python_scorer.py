@@ -77,7 +77,7 @@ class PythonScorer(Evaluator):
             facts["scorer_digest"] = code.digest()
         elif callable(request.scorer):
             code, scorer = None, request.scorer
-            function = name = request.name or getattr(scorer, "__name__", type(scorer).__name__)
+            name = function = request.name or str(getattr(scorer, "__name__", type(scorer).__name__))
             facts = {"scorer": function, "scorer_digest": callable_digest(scorer)}
         else:
             raise InvalidTask(f'scorer is {request.scorer!r}, expected "file.py:function" or a function')

@@ -4,6 +4,8 @@ Nothing here knows a model. It must not import `evomerge.evaluation.score`, and 
 by itself.
 """
 
+from evomerge.evaluation.prepare._group import is_group, read_group, read_task
+from evomerge.evaluation.prepare._index import TaskIndex, built_in_entries, scan_folder
 from evomerge.evaluation.prepare._item_list import prepare_items, read_items
 from evomerge.evaluation.prepare._loader import TaskLoader
 from evomerge.evaluation.prepare._options import read_options, unused_names
@@ -11,11 +13,17 @@ from evomerge.evaluation.prepare._task import measure_of
 from evomerge.evaluation.prepare._token_cost import count_tokens
 
 __all__ = [
+    "TaskIndex",
     "TaskLoader",
+    "built_in_entries",
     "count_tokens",
+    "is_group",
     "measure_of",
     "prepare_items",
+    "read_group",
     "read_items",
     "read_options",
+    "read_task",
+    "scan_folder",
     "unused_names",
 ]

@@ -52,12 +52,12 @@ class TaskIndex:
         """Return (entry, whether it is the user's own). None = unknown."""
         if name in self._local:
             return self._local[name], True
-        entry = built_in().get(name)
+        entry = built_in_entries().get(name)
         return (entry, False) if entry else None
 
     def names(self) -> list[str]:
         """Return every known name."""
-        return [*self._local, *built_in()]
+        return [*self._local, *built_in_entries()]
 
     def unreadable(self) -> Mapping[str, str]:
         """Return file -> error for the folder's YAML files that cannot be read."""
@@ -72,9 +72,14 @@ class TaskIndex:
 
 
 @functools.cache
-def built_in() -> Mapping[str, IndexEntry]:
+def built_in_entries() -> Mapping[str, IndexEntry]:
     """Return the index of lm-eval's own names."""
-    return _entries(_scanned(lm_eval_folder() / "tasks"))
+    return scan_folder(lm_eval_folder() / "tasks")
+
+
+def scan_folder(folder: Path) -> dict[str, IndexEntry]:
+    """Return name -> entry for the YAML files below a folder of lm-eval's."""
+    return _entries(_scanned(folder))
 
 
 def _entries(files: Iterator[tuple[Path, Mapping[str, Any]]]) -> dict[str, IndexEntry]:

@@ -38,14 +38,14 @@ def _read(path: Path, package: Path | None, parents: tuple[Path, ...]) -> dict[s
         raise ValueError(f"{path.name} includes itself")
     folder = str(path.parent.relative_to(package)) if package else str(path.parent)
 
-    class TaskLoader(_SAFE):
+    class YamlLoader(_SAFE):
         """Safe YAML plus !function."""
 
     def function(loader: yaml.Loader, node: yaml.ScalarNode) -> FunctionRef:
         return FunctionRef(folder, str(loader.construct_scalar(node)), package is not None).with_code()
 
-    TaskLoader.add_constructor("!function", function)
-    content = yaml.load(path.read_text(encoding="utf-8"), TaskLoader=TaskLoader)
+    YamlLoader.add_constructor("!function", function)
+    content = yaml.load(path.read_text(encoding="utf-8"), Loader=YamlLoader)
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} is not a mapping")
     includes = content.pop("include", None) or []
@@ -58,9 +58,7 @@ def _read(path: Path, package: Path | None, parents: tuple[Path, ...]) -> dict[s
 def accept(config: Mapping[str, Any]) -> None:
     """Raise InvalidTask for a task that this program does not run."""
     if "class" in config:
-        raise InvalidTask(
-            "it is written as a Python class, which cannot be split into pools; use one written in YAML"
-        )
+        raise InvalidTask("it is written as a Python class, which cannot be split into pools; use one written in YAML")
     if config.get("unsafe_code"):
         raise InvalidTask("it runs code that the model writes (unsafe_code), which is refused")
     if config.get("doc_to_image") or config.get("doc_to_audio"):

@@ -259,9 +259,9 @@ def _padded(numbers: list[int], width: int) -> list[int]:
 
 def _positions(row: _Row, prefix: int) -> list[int]:
     """Return each token's place in its own input."""
-    branch = prefix + len(row.trunk)
-    places = [branch + i for branch in row.branches for i in range(len(branch.tokens))]
-    return [*range(prefix, branch), *places]
+    start = prefix + len(row.trunk)
+    places = [start + i for branch in row.branches for i in range(len(branch.tokens))]
+    return [*range(prefix, start), *places]
 
 
 def _segments(row: _Row) -> list[int]:

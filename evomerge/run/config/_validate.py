@@ -11,7 +11,7 @@ from evomerge.evaluation import (
     PoolSizes,
     Prepared,
     TaskRequest,
-    prepare,
+    prepare_tasks,
 )
 from evomerge.optimizers import resolve_auto, validate_options
 from evomerge.recipe import (
@@ -153,7 +153,7 @@ def _prepare(entry: SearchEntry, folder: Path, findings: Findings, models: Seque
         tokenizer = AutoTokenizer.from_pretrained(models[0].folder)
     return findings.attempt(
         "tasks",
-        lambda: prepare(
+        lambda: prepare_tasks(
             requests,
             task_path=resolve(folder, entry.task_path) if entry.task_path else None,
             pools=pools,

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from evomerge.errors import EvomergeError, InvalidFile
-from evomerge.evaluation import PoolSizes, TaskRequest, prepare
+from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
 
 SMALL = PoolSizes(search=4, select=3, report=2)
 
@@ -47,7 +47,7 @@ def request_for(tmp_path):
 
 
 def score(request, model, tokenizer, pool="search"):
-    prepared = pickle.loads(pickle.dumps(prepare([request], task_path=None, pools=SMALL, seed=0)))
+    prepared = pickle.loads(pickle.dumps(prepare_tasks([request], task_path=None, pools=SMALL, seed=0)))
     name = prepared.objectives[0].name
     return prepared.scorer(model, tokenizer, batch_size=4).score({name: prepared.pools[name][pool]})[name]
 
@@ -61,9 +61,9 @@ def test_scorers_alone_need_no_lm_eval(request_for, tmp_path):
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from evomerge.evaluation import PoolSizes, TaskRequest, prepare\n"
+        "from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks\n"
         "request = TaskRequest(scorer=sys.argv[1], items=Path(sys.argv[2]))\n"
-        "prepare([request], task_path=None, pools=PoolSizes(search=4, select=3, report=2), seed=0)\n"
+        "prepare_tasks([request], task_path=None, pools=PoolSizes(search=4, select=3, report=2), seed=0)\n"
         "assert 'lm_eval' not in sys.modules\n"
     )
     request = request_for("length")
@@ -72,24 +72,22 @@ def test_scorers_alone_need_no_lm_eval(request_for, tmp_path):
 
 def test_lower_is_better(request_for, model, tokenizer):
     request = request_for("length", direction="min")
-    prepared = prepare([request], task_path=None, pools=SMALL, seed=0)
+    prepared = prepare_tasks([request], task_path=None, pools=SMALL, seed=0)
     assert prepared.objectives[0].direction == "min"
     scores = score(request, model, tokenizer)
     assert scores.values == tuple(-float(i) for i in scores.ids)
 
 
 def test_the_function_sees_the_model_and_cannot_change_its_items(request_for, model, tokenizer):
-    prepared = prepare([request_for("greedy")], task_path=None, pools=SMALL, seed=0)
+    prepared = prepare_tasks([request_for("greedy")], task_path=None, pools=SMALL, seed=0)
     scorer, ids = prepared.scorer(model, tokenizer, batch_size=4), prepared.pools["greedy"]["search"]
     ids = [i for i in ids if i]  # an empty text has no logits
     assert scorer.score({"greedy": ids})["greedy"].values == (1.0,) * len(ids)
-    assert all(
-        item["text"] != "changed" for item in prepared._sources[prepared._members["greedy"][0].source].items.values()
-    )
+    assert all(item["text"] != "changed" for item in prepared.tasks["greedy"].items.items.values())
 
 
 def test_pools_are_disjoint_and_repeats_are_dropped(request_for):
-    prepared = prepare([request_for("length")], task_path=None, pools=SMALL, seed=0)
+    prepared = prepare_tasks([request_for("length")], task_path=None, pools=SMALL, seed=0)
     ids = [i for pool in prepared.pools["length"].values() for i in pool]
     assert len(set(ids)) == 9 and 10 not in ids
     assert prepared.facts["length"]["left_out"] == 1
@@ -120,7 +118,7 @@ def test_every_problem_at_once(request_for, tmp_path):
         TaskRequest(scorer=f"{tmp_path / 'worse.py'}:length", items=tmp_path / "items.jsonl", where="e"),
     ]
     with pytest.raises(InvalidFile) as caught:
-        prepare(requests, task_path=None, pools=SMALL, seed=0)
+        prepare_tasks(requests, task_path=None, pools=SMALL, seed=0)
     texts = [problem.text for problem in caught.value.problems]
     assert [problem.where[0] for problem in caught.value.problems] == list("abcde")
     for text, expected in zip(
@@ -130,4 +128,4 @@ def test_every_problem_at_once(request_for, tmp_path):
     ):
         assert expected in text
     with pytest.raises(InvalidFile, match="need 30 items"):
-        prepare([request_for("length")], task_path=None, pools=PoolSizes(search=10, select=10, report=10), seed=0)
+        prepare_tasks([request_for("length")], task_path=None, pools=PoolSizes(search=10, select=10, report=10), seed=0)

@@ -8,18 +8,21 @@ import pytest
 import torch
 from local_tasks import CHOICE, choice_rows
 
-from evomerge.evaluation import PoolSizes, TaskRequest, prepare
-from evomerge.evaluation.score._batching import (
-    Limits,
-    Pair,
-    Sharing,
-    make_plan,
+from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
+from evomerge.evaluation.score import (
+    SHARING_FAMILIES,
+    BatchLimits,
+    ContextSharing,
+    Forward,
+    TokenPair,
+    input_device,
+    is_spread,
+    make_batch_plan,
+    readable_tokens,
+    sharing_of,
 )
-from evomerge.evaluation.score._forward import Forward
-from evomerge.evaluation.score._inputs import input_device, is_spread, readable_tokens
-from evomerge.evaluation.score._model_family import FAMILIES, sharing_of
 
-LIMITS = Limits(batch_size=64, max_tokens=200, max_length=128, vocab_size=120)
+LIMITS = BatchLimits(batch_size=64, max_tokens=200, max_length=128, vocab_size=120)
 SMALL: dict[str, Any] = {
     **dict.fromkeys(("hidden_size", "n_embd", "word_embed_proj_dim"), 32),
     **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim"), 64),
@@ -52,7 +55,7 @@ def tiny(family: str) -> Any:
     return model
 
 
-def questions() -> list[Pair]:
+def questions() -> list[TokenPair]:
     """Return few-shot multiple-choice questions: a common prefix, contexts and choices of different lengths."""
     rng = random.Random(0)
 
@@ -62,7 +65,7 @@ def questions() -> list[Pair]:
     shots, pairs = tokens(20), []
     for i in range(6):
         context = shots + tokens(5 + 3 * i)
-        pairs += [Pair(context=context, continuation=tokens(1 + (i * j) % 6)) for j in range(3 + i % 2)]
+        pairs += [TokenPair(context=context, continuation=tokens(1 + (i * j) % 6)) for j in range(3 + i % 2)]
     return pairs
 
 
@@ -72,13 +75,13 @@ def distance(a: Any, b: Any) -> float:
     )
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", sorted(SHARING_FAMILIES))
 def test_family(family):
     model = tiny(family)
     forward = Forward(model)
     assert forward.sharing.possible
-    plain = make_plan(questions(), limits=LIMITS, sharing=Sharing(), device="cpu")
-    shared = make_plan(questions(), limits=LIMITS, sharing=forward.sharing, device="cpu")
+    plain = make_batch_plan(questions(), limits=LIMITS, sharing=ContextSharing(), device="cpu")
+    shared = make_batch_plan(questions(), limits=LIMITS, sharing=forward.sharing, device="cpu")
     assert shared.prefix is not None and shared.prefix.numel() == 20
     assert any(batch.segments is not None for batch in shared.batches)
     assert shared.tokens < 0.6 * plain.tokens
@@ -90,16 +93,16 @@ def test_family(family):
 def test_prefix_and_trees_each_alone():
     model = tiny("llama")
     forward = Forward(model)
-    plain = make_plan(questions(), limits=LIMITS, sharing=Sharing(), device="cpu")
-    without_prefix = [Pair(context=one.context[20:], continuation=one.continuation) for one in questions()]
-    trees = make_plan(without_prefix, limits=LIMITS, sharing=forward.sharing, device="cpu")
+    plain = make_batch_plan(questions(), limits=LIMITS, sharing=ContextSharing(), device="cpu")
+    without_prefix = [TokenPair(context=one.context[20:], continuation=one.continuation) for one in questions()]
+    trees = make_batch_plan(without_prefix, limits=LIMITS, sharing=forward.sharing, device="cpu")
     assert trees.prefix is None and trees.tokens < 0.8 * sum(len(one.cut(128)) for one in without_prefix)
-    rows = make_plan(without_prefix, limits=LIMITS, sharing=Sharing(), device="cpu")
+    rows = make_batch_plan(without_prefix, limits=LIMITS, sharing=ContextSharing(), device="cpu")
     assert distance(forward.run(trees), forward.run(rows)) < 1e-5
     one_each = questions()[::3]
-    prefix = make_plan(one_each, limits=LIMITS, sharing=forward.sharing, device="cpu")
+    prefix = make_batch_plan(one_each, limits=LIMITS, sharing=forward.sharing, device="cpu")
     assert prefix.prefix is not None and all(batch.segments is None for batch in prefix.batches)
-    again = make_plan(one_each, limits=LIMITS, sharing=Sharing(), device="cpu")
+    again = make_batch_plan(one_each, limits=LIMITS, sharing=ContextSharing(), device="cpu")
     assert distance(forward.run(prefix), forward.run(again)) < 1e-5
     assert plain.tokens > prefix.tokens
 
@@ -108,12 +111,12 @@ def test_no_prediction_is_taken_from_inside_the_prefix():
     """Continuations that begin alike must not become part of what is read once."""
     rng = random.Random(1)
     shared = tuple(rng.randrange(3, 119) for _ in range(40))
-    pairs = [Pair(context=shared[:25], continuation=(*shared[25:], number)) for number in (5, 6, 7)]
-    pairs.append(Pair(context=shared[:30], continuation=(*shared[30:], 9, 9)))
+    pairs = [TokenPair(context=shared[:25], continuation=(*shared[25:], number)) for number in (5, 6, 7)]
+    pairs.append(TokenPair(context=shared[:30], continuation=(*shared[30:], 9, 9)))
     forward = Forward(tiny("llama"))
-    plan = make_plan(pairs, limits=LIMITS, sharing=forward.sharing, device="cpu")
+    plan = make_batch_plan(pairs, limits=LIMITS, sharing=forward.sharing, device="cpu")
     assert plan.prefix is not None and plan.prefix.numel() == 24
-    expected = forward.run(make_plan(pairs, limits=LIMITS, sharing=Sharing(), device="cpu"))
+    expected = forward.run(make_batch_plan(pairs, limits=LIMITS, sharing=ContextSharing(), device="cpu"))
     assert distance(forward.run(plan), expected) < 1e-5
 
 
@@ -129,8 +132,8 @@ def test_plain_rows_where_sharing_is_not_known_to_work():
     assert not sharing_of(model).possible
     windowed = tiny("mistral")
     windowed.config.sliding_window = 30
-    assert sharing_of(windowed) == Sharing(possible=True, window=30)
-    plan = make_plan(questions(), limits=LIMITS, sharing=sharing_of(windowed), device="cpu")
+    assert sharing_of(windowed) == ContextSharing(possible=True, window=30)
+    plan = make_batch_plan(questions(), limits=LIMITS, sharing=sharing_of(windowed), device="cpu")
     assert plan.prefix is None and all(batch.segments is None for batch in plan.batches)
     config = AutoConfig.for_model("bloom", hidden_size=32, n_layer=1, n_head=4, vocab_size=120)
     assert not sharing_of(AutoModelForCausalLM.from_config(config)).possible
@@ -138,37 +141,38 @@ def test_plain_rows_where_sharing_is_not_known_to_work():
 
 def test_batches_stay_below_rows_and_tokens():
     pairs = questions()
-    limits = Limits(batch_size=3, max_tokens=100, max_length=128, vocab_size=120)
-    for sharing in (Sharing(), Sharing(possible=True)):
-        plan = make_plan(pairs, limits=limits, sharing=sharing, device="cpu")
+    limits = BatchLimits(batch_size=3, max_tokens=100, max_length=128, vocab_size=120)
+    for sharing in (ContextSharing(), ContextSharing(possible=True)):
+        plan = make_batch_plan(pairs, limits=limits, sharing=sharing, device="cpu")
         prefix = 0 if plan.prefix is None else plan.prefix.numel()
         for batch in plan.batches:
             rows, width = batch.ids.shape
             assert rows == 1 or (rows <= 3 and rows * (prefix + width) <= 100)
 
 
-def test_few_shot_scores_in_bfloat16_are_as_good_as_plain_ones(write_task, model, tokenizer):
-    """Sharing must not lose more to rounding than bfloat16 loses anyway."""
+def test_few_shot_scores_in_bfloat16_are_as_good_as_plain_ones(write_task, model, tokenizer, monkeypatch):
+    """ContextSharing must not lose more to rounding than bfloat16 loses anyway."""
     rows = {"train": choice_rows(6, 500), "validation": choice_rows(4, 300), "test": choice_rows(24)}
     config = {"fewshot_split": "train", "num_fewshot": 4, "fewshot_config": {"sampler": "first_n"}}
     folder = write_task("fs", rows, **CHOICE | config)
-    prepared = prepare(
+    prepared = prepare_tasks(
         [TaskRequest(task="fs")], task_path=folder, pools=PoolSizes(search=0, select=0, report=24), seed=0
     )
     items = {"fs": prepared.pools["fs"]["report"]}
     exact = prepared.scorer(model, tokenizer, batch_size=64).score(items)["fs"].soft
-    half = model.to(torch.bfloat16)
-    scorer = prepared.scorer(half, tokenizer, batch_size=64)
-    shared = scorer.score(items)["fs"].soft
-    plain_scorer = prepared.scorer(half, tokenizer, batch_size=64)
-    plain_scorer._sources["fs"]._forward.sharing = Sharing()
-    plain = plain_scorer.score(items)["fs"].soft
+    half, read = model.to(torch.bfloat16), []
+    half.register_forward_pre_hook(lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True)
+    shared = prepared.scorer(half, tokenizer, batch_size=64).score(items)["fs"].soft
+    shared_tokens = sum(read)
+    read.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(half.config, "model_type", "a family that is not listed")
+        plain = prepared.scorer(half, tokenizer, batch_size=64).score(items)["fs"].soft
 
     def error(values: Any) -> float:
         return float((torch.tensor(values) - torch.tensor(exact)).square().mean().sqrt())
 
-    tokens = [next(iter(one._sources["fs"]._plans.values())).tokens for one in (scorer, plain_scorer)]
-    assert tokens[0] < 0.2 * tokens[1]
+    assert shared_tokens < 0.2 * sum(read)
     assert error(shared) < 2 * error(plain) + 1e-3
 
 
@@ -181,19 +185,21 @@ def test_attention_in_blocks_of_wide_trees(family, monkeypatch):
     pairs = []
     for i in range(4):
         context = tuple(rng.randrange(3, 119) for _ in range(30 + i))
-        pairs += [Pair(context=context, continuation=tuple(rng.choices(range(3, 119), k=25 + j))) for j in range(4)]
+        pairs += [
+            TokenPair(context=context, continuation=tuple(rng.choices(range(3, 119), k=25 + j))) for j in range(4)
+        ]
     shots = tuple(rng.randrange(3, 119) for _ in range(20))
-    few_shot = [Pair(context=shots + one.context, continuation=one.continuation) for one in pairs]
+    few_shot = [TokenPair(context=shots + one.context, continuation=one.continuation) for one in pairs]
     calls = []
     in_blocks = _attention._in_blocks
     monkeypatch.setattr(_attention, "_in_blocks", lambda *args, **kw: calls.append(1) or in_blocks(*args, **kw))
     forward = Forward(tiny(family))
     for asked in (pairs, few_shot):
         calls.clear()
-        plan = make_plan(asked, limits=LIMITS, sharing=forward.sharing, device="cpu")
+        plan = make_batch_plan(asked, limits=LIMITS, sharing=forward.sharing, device="cpu")
         assert (plan.prefix is not None) == (asked is few_shot)
         assert plan.batches[0].ids.shape[1] > 120
-        plain = make_plan(asked, limits=LIMITS, sharing=Sharing(), device="cpu")
+        plain = make_batch_plan(asked, limits=LIMITS, sharing=ContextSharing(), device="cpu")
         found = forward.run(plan)
         assert len(calls) == (0 if forward.model.config._attn_implementation == "eager" else 2 * len(plan.batches))
         assert distance(found, forward.run(plain)) < 1e-5
@@ -204,7 +210,7 @@ def test_a_spread_model_gets_its_positions_without_a_device():
     from evomerge.engine.live._placement import attach_hooks
 
     model = tiny("llama")
-    plan = make_plan(questions(), limits=LIMITS, sharing=sharing_of(model), device="cpu")
+    plan = make_batch_plan(questions(), limits=LIMITS, sharing=sharing_of(model), device="cpu")
     expected = Forward(model).run(plan)
     seen = []
     own = model.forward

@@ -3,19 +3,17 @@
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import yaml
 
 from evomerge.errors import InvalidFile
-from evomerge.evaluation import PoolSizes, TaskRequest, prepare
-from evomerge.evaluation.prepare._index import (
-    Index,
-    _entries,
-    _scanned,
-    built_in,
-)
-from evomerge.evaluation.prepare._task_config import lm_eval_folder
+from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
+from evomerge.evaluation.prepare import TaskIndex, built_in_entries, scan_folder
+
+LM_EVAL_TASKS = Path(find_spec("lm_eval").origin).parent / "tasks"
 
 # Names in quotes, in included files, lists of tags, tasks written as classes, groups of groups, several includes.
 FOLDERS = ["aclue", "agieval", "arc", "belebele", "glue", "leaderboard", "metabench", "mmlu", "noreval", "okapi"]
@@ -25,11 +23,11 @@ KINDS = {"TASK": "task", "PY_TASK": "task", "GROUP": "group", "TAG": "tag"}
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_a_folder_of_lm_eval(name):
-    from lm_eval.tasks._index import TaskIndex
+    from lm_eval.tasks import _index
 
-    folder = lm_eval_folder() / "tasks" / name
-    expected = TaskIndex.build([folder])
-    found = _entries(_scanned(folder))
+    folder = LM_EVAL_TASKS / name
+    expected = _index.TaskIndex.build([folder])
+    found = scan_folder(folder)
     assert found
     assert found.keys() == expected.keys()
     for key, entry in found.items():
@@ -40,9 +38,9 @@ def test_a_folder_of_lm_eval(name):
 
 def test_all_names_are_there_in_little_time():
     started = time.process_time()
-    names = _entries(_scanned(lm_eval_folder() / "tasks"))
+    names = scan_folder(LM_EVAL_TASKS)
     assert time.process_time() - started < 5  # lm-eval itself: 5 to 10 s
-    assert names == built_in()
+    assert names == built_in_entries()
     assert {"mmlu", "arc_easy", "hellaswag", "leaderboard", "ai2_arc"} <= names.keys()
     assert [names[one].kind for one in ("mmlu", "arc_easy", "ai2_arc")] == ["group", "task", "tag"]
 
@@ -51,9 +49,9 @@ def test_an_unknown_name_costs_no_import(tmp_path):
     code = (
         "import sys\n"
         "from evomerge.errors import InvalidFile\n"
-        "from evomerge.evaluation import PoolSizes, TaskRequest, prepare\n"
+        "from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks\n"
         "sizes = PoolSizes(search=1, select=1, report=1)\n"
-        "try: prepare([TaskRequest(task='arc_eesy')], task_path=None, pools=sizes, seed=0)\n"
+        "try: prepare_tasks([TaskRequest(task='arc_eesy')], task_path=None, pools=sizes, seed=0)\n"
         "except InvalidFile as error: print(error)\n"
         "print([name for name in ('torch', 'lm_eval', 'datasets') if name in sys.modules])\n"
     )
@@ -70,7 +68,7 @@ def test_a_folder_of_ones_own(tmp_path):
     (tmp_path / "arc.yaml").write_text(yaml.safe_dump({"task": "arc_easy"}))  # hides lm-eval's
     (tmp_path / "zwei.yaml").write_text(yaml.safe_dump({"task": "two"}))
     (tmp_path / "broken.yaml").write_text("task: [")
-    index = Index(tmp_path)
+    index = TaskIndex(tmp_path)
     assert {name: index.find(name)[0].kind for name in ("one", "two", "both", "all")} == {
         "one": "task",
         "two": "task",
@@ -86,4 +84,4 @@ def test_a_folder_of_ones_own(tmp_path):
 def test_a_class_is_refused(tmp_path):
     sizes = PoolSizes(search=1, select=1, report=1)
     with pytest.raises(InvalidFile, match="written as a Python class"):
-        prepare([TaskRequest(task="scrolls_quality")], task_path=None, pools=sizes, seed=0)
+        prepare_tasks([TaskRequest(task="scrolls_quality")], task_path=None, pools=sizes, seed=0)

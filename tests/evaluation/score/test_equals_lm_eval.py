@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from local_tasks import ACC, CHOICE, LETTERS, choice_rows, greedy, text_rows
 
-from evomerge.evaluation import PoolSizes, TaskRequest, prepare
+from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
 from evomerge.records import ItemScores
 
 ALL = PoolSizes(search=8, select=8, report=8)
@@ -27,7 +27,7 @@ def reference(model: Any, tokenizer: Any, folder: Path, task: str) -> dict[int, 
 
 def ours(model: Any, tokenizer: Any, folder: Path, requests: list[TaskRequest], pools: PoolSizes) -> dict[str, Any]:
     """Return objective -> scores of all its pools."""
-    prepared = prepare(requests, task_path=folder, pools=pools, seed=3)
+    prepared = prepare_tasks(requests, task_path=folder, pools=pools, seed=3)
     scorer = prepared.scorer(model, tokenizer, batch_size=5)
     ids = {name: [i for pool in pools.values() for i in pool] for name, pools in prepared.pools.items()}
     return dict(scorer.score(ids))
@@ -86,7 +86,7 @@ def test_rolling_perplexities_with_windows(model, tokenizer, write_task):
     names = [metric["metric"] for metric in metrics]
     config = {"output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "{{text}}"}
     folder = write_task("roll", {"test": rows}, **config, metric_list=metrics)
-    prepared = prepare([TaskRequest(task="roll", metric=m) for m in names], task_path=folder, pools=ALL, seed=0)
+    prepared = prepare_tasks([TaskRequest(task="roll", metric=m) for m in names], task_path=folder, pools=ALL, seed=0)
     scores = ours(model, tokenizer, folder, [TaskRequest(task="roll", metric=m) for m in names], ALL)
     expected = reference(model, tokenizer, folder, "roll")
     import math
@@ -146,7 +146,7 @@ def test_one_token_choices_share_a_row(model, tokenizer, write_task, monkeypatch
         seen.append(len(input_ids))
         return forward(self, input_ids=input_ids, **kwargs)
 
-    prepared = prepare([TaskRequest(task="one", metric="acc")], task_path=folder, pools=ALL, seed=0)
+    prepared = prepare_tasks([TaskRequest(task="one", metric="acc")], task_path=folder, pools=ALL, seed=0)
     scorer = prepared.scorer(model, tokenizer, batch_size=64)
     monkeypatch.setattr(type(model), "forward", counted)
     found = by_id(scorer.score({"one": prepared.pools["one"]["search"]})["one"])

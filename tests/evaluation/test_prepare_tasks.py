@@ -11,7 +11,7 @@ import yaml
 from local_tasks import ACC, CHOICE, choice_rows
 
 from evomerge.errors import InvalidFile
-from evomerge.evaluation import PoolSizes, TaskRequest, prepare
+from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
 
 SMALL = PoolSizes(search=4, select=4, report=4)
 ROWS = {"validation": choice_rows(12), "test": choice_rows(12, 100)}
@@ -20,11 +20,11 @@ ROWS = {"validation": choice_rows(12), "test": choice_rows(12, 100)}
 def problems(*requests, task_path, **options):
     """Return place -> sentence of everything that is refused."""
     with pytest.raises(InvalidFile) as caught:
-        prepare(list(requests), task_path=task_path, pools=options.pop("pools", SMALL), seed=0, **options)
+        prepare_tasks(list(requests), task_path=task_path, pools=options.pop("pools", SMALL), seed=0, **options)
     return {problem.where: problem.text for problem in caught.value.problems}
 
 
-def test_importing_the_room_loads_no_heavy_library():
+def test_importing_the_package_loads_no_heavy_library():
     code = (
         "import sys, evomerge.evaluation\n"
         "assert not {'torch', 'transformers', 'lm_eval', 'datasets'} & set(sys.modules), 'heavy import'"
@@ -70,7 +70,7 @@ def test_every_problem_at_once(write_task):
     assert "not a mean over items; use one of: acc" in found["tasks.4 (f1)"]
     assert "Python class" in found["tasks.5 (class)"]
     assert 'its task mc is used by "mc", too' in found["tasks.6 (some)"]
-    assert "either a task or a scorer" in found["tasks.7 (None)"]
+    assert found["tasks.7"] == "name either a task, a scorer or an evaluator"
     assert len(found) == 12
 
 
@@ -102,7 +102,7 @@ def test_data_files_are_taken_from_the_yaml_s_folder(write_task, tmp_path, monke
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     requests = [TaskRequest(task=name, metric="acc") for name in ("mc", "deep", "child")]
-    prepared = prepare(requests, task_path=folder, pools=SMALL, seed=0)
+    prepared = prepare_tasks(requests, task_path=folder, pools=SMALL, seed=0)
     assert [one.name for one in prepared.objectives] == ["mc", "deep", "child"]
 
 
@@ -120,22 +120,22 @@ def test_functions_of_a_local_task_travel(write_task, model, tokenizer, tmp_path
         text + "process_docs: !function code.process\nprocess_results: !function code.score\n"
     )
     request = TaskRequest(task="mc", metric="acc")
-    prepared = prepare([request], task_path=folder, pools=SMALL, seed=0)
+    prepared = prepare_tasks([request], task_path=folder, pools=SMALL, seed=0)
     assert prepared.notes == ("mc runs Python of its own folder: code.process, code.score",)
-    again = prepare([request], task_path=folder, pools=SMALL, seed=0)
+    again = prepare_tasks([request], task_path=folder, pools=SMALL, seed=0)
     assert again.facts == prepared.facts  # documents that a task makes at random are the same every time
     program = (
         "import pickle, sys\n"
         "prepared = pickle.load(open(sys.argv[1], 'rb'))\n"
-        "from evomerge.evaluation._task import unpack\n"
-        "assert unpack(prepared._sources['mc']).process_results({}, [(-1.0, True)])['acc'] == 1.0\n"
+        "function = prepared.tasks['mc'].items.sources['mc'].config['process_results'].load()\n"
+        "assert function({}, [(-1.0, True)])['acc'] == 1.0\n"
     )
     (tmp_path / "prepared.pickle").write_bytes(pickle.dumps(prepared))
     subprocess.run([sys.executable, "-c", program, str(tmp_path / "prepared.pickle")], check=True, cwd=tmp_path)
 
 
 def test_a_pickled_copy_gives_the_same_scores(write_task, model, tokenizer):
-    prepared = prepare(
+    prepared = prepare_tasks(
         [TaskRequest(task="mc", metric="acc")], task_path=write_task("mc", ROWS, **CHOICE), pools=SMALL, seed=0
     )
     items = {"mc": prepared.pools["mc"]["search"]}
@@ -149,7 +149,7 @@ def test_digests_follow_what_is_asked(write_task):
 
     def facts(**changes):
         folder = write_task("mc", ROWS, **CHOICE | changes)
-        return prepare([request], task_path=folder, pools=SMALL, seed=0).facts["mc"]
+        return prepare_tasks([request], task_path=folder, pools=SMALL, seed=0).facts["mc"]
 
     first, same, other = facts(), facts(), facts(doc_to_text="Question: {{question}}")
     assert first == same
@@ -163,10 +163,10 @@ def test_num_fewshot_option_and_a_constant_answer_note(write_task):
     folder = write_task("mc", rows, **CHOICE)
     request = TaskRequest(task="mc", metric="acc")
     options = {"num_fewshot": 2}
-    prepared = prepare([request], task_path=folder, pools=SMALL, seed=0, lm_eval_options=options)
+    prepared = prepare_tasks([request], task_path=folder, pools=SMALL, seed=0, lm_eval_options=options)
     assert prepared.facts["mc"]["num_fewshot"] == 2
     assert "the same right answer (choice 0) in every item" in prepared.notes[0]
-    item = prepared._sources["mc"].items[prepared.pools["mc"]["search"][0]]
+    item = prepared.tasks["mc"].items.sources["mc"].items[prepared.pools["mc"]["search"][0]]
     assert item.requests[0].arguments[0].count("\n\n") == 2
 
 
@@ -180,8 +180,10 @@ def test_chat_template(write_task, tokenizer):
     chatty = copy.deepcopy(tokenizer)
     chatty.chat_template = "{% for m in messages %}[{{m.role}}]{{m.content}}{% endfor %}[assistant]"
     options["system_instruction"] = "Be brief."
-    prepared = prepare([request], task_path=folder, pools=SMALL, seed=0, lm_eval_options=options, tokenizer=chatty)
-    item = next(iter(prepared._sources["mc"].items.values()))
+    prepared = prepare_tasks(
+        [request], task_path=folder, pools=SMALL, seed=0, lm_eval_options=options, tokenizer=chatty
+    )
+    item = next(iter(prepared.tasks["mc"].items.sources["mc"].items.values()))
     assert item.requests[0].arguments[0] == f"[system]Be brief.[user]{item.doc['question']}[assistant]"
 
 

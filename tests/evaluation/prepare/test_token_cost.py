@@ -5,16 +5,20 @@ import time
 import pytest
 from local_tasks import ACC, CHOICE, choice_rows, text_rows
 
-from evomerge.evaluation import PoolSizes, TaskRequest, prepare
+from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
 
 SIZES = PoolSizes(search=8, select=8, report=8)
 
 
-def laid_out(prepared, model, tokenizer, items):
-    """Return the tokens of the plans that scoring makes, padding included."""
-    scorer = prepared.scorer(model, tokenizer, batch_size=64)
-    scorer.score(items)
-    return sum(plan.tokens for source in scorer._sources.values() for plan in source._plans.values())
+def tokens_read(prepared, model, tokenizer, items):
+    """Return the tokens that go through the model while it scores, padding included."""
+    read = []
+    hook = model.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    prepared.scorer(model, tokenizer, batch_size=64).score(items)
+    hook.remove()
+    return sum(read)
 
 
 @pytest.mark.parametrize("shots", [0, 3])
@@ -25,10 +29,10 @@ def test_choices_share_their_context_and_prompts_their_beginning(shots, model, t
     few = {"fewshot_split": "train", "num_fewshot": shots, "fewshot_config": {"sampler": "first_n"}}
     folder = write_task("mc", rows, **CHOICE | few)
     requests = [TaskRequest(task="mc", metric=metric) for metric in ("acc", "acc_norm")]
-    prepared = prepare(requests, task_path=folder, pools=SIZES, seed=0)
+    prepared = prepare_tasks(requests, task_path=folder, pools=SIZES, seed=0)
     items = {name: pools["search"] for name, pools in prepared.pools.items()}
     found = prepared.tokens(tokenizer, items)
-    assert found == pytest.approx(laid_out(prepared, model, tokenizer, items), rel=0.25)
+    assert found == pytest.approx(tokens_read(prepared, model, tokenizer, items), rel=0.25)
     assert prepared.tokens(tokenizer, {"mc/acc": items["mc/acc"]}) == found  # two metrics, one reading
     assert prepared.tokens(tokenizer, {}) == 0
 
@@ -42,7 +46,7 @@ def test_texts_and_generated_answers(model, tokenizer, write_task):
     exact = [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}]
     folder = write_task("gen", {"test": choice_rows(24)}, **generation, **texts, metric_list=exact)
     requests = [TaskRequest(task=name) for name in ("roll", "gen")]
-    prepared = prepare(requests, task_path=folder, pools=SIZES, seed=0)
+    prepared = prepare_tasks(requests, task_path=folder, pools=SIZES, seed=0)
     read = prepared.pools["roll"]["search"]
     exact = sum(len(tokenizer.encode(text_rows(24)[i]["text"])) for i in read)
     assert prepared.tokens(tokenizer, {"roll": read}) == pytest.approx(exact, rel=0.05)
@@ -56,7 +60,7 @@ def test_an_estimate_is_quick_and_close_for_many_items(model, tokenizer, write_t
         row["question"] += f" {i}" * (100 + i % 50)
     folder = write_task("mc", {"test": rows}, **CHOICE | {"metric_list": ACC})
     pools = PoolSizes(search=0, select=0, report=1000)
-    prepared = prepare([TaskRequest(task="mc")], task_path=folder, pools=pools, seed=0)
+    prepared = prepare_tasks([TaskRequest(task="mc")], task_path=folder, pools=pools, seed=0)
     started = time.process_time()
     found = prepared.tokens(tokenizer, {"mc": prepared.pools["mc"]["report"]})
     assert time.process_time() - started < 1.0

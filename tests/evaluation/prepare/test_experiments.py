@@ -5,12 +5,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evomerge.evaluation.prepare._group import is_group, leaf_of, read_group
-from evomerge.evaluation.prepare._index import Index
+from evomerge.evaluation.prepare import TaskIndex, is_group, read_group, read_task
 from evomerge.recipe import check_document
 from evomerge.run.config._schema import SearchEntry
 
-FOLDER = Path(__file__).resolve().parents[2] / "experiments"
+FOLDER = Path(__file__).resolve().parents[3] / "experiments"
 
 
 @pytest.mark.parametrize("name", ["open_llm_leaderboard", "nous"])
@@ -18,13 +17,13 @@ def test_a_ready_search_file(name):
     path = FOLDER / name / "search.yaml"
     entry, problems = check_document(SearchEntry, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
     assert entry is not None and not problems
-    index = Index(path.parent / entry.task_path if entry.task_path else None)
+    index = TaskIndex(path.parent / entry.task_path if entry.task_path else None)
     for task in entry.tasks:
         metric = str(task.metric).partition(",")[0]
         if is_group(str(task.task), index):
             group = read_group(str(task.task), index)
-            assert metric in {one.metric for one in group.aggregates}
+            assert metric in {entry.metric for entry in group.metrics}
         else:
-            listed = leaf_of(str(task.task), index).config["metric_list"]
-            assert metric in {one["metric"] for one in listed}
+            listed = read_task(str(task.task), index).config["metric_list"]
+            assert metric in {entry["metric"] for entry in listed}
     assert (path.parent / "README.md").is_file()

@@ -4,13 +4,13 @@ import pytest
 from local_tasks import CHOICE, choice_rows
 
 from evomerge.errors import InvalidFile
-from evomerge.evaluation import PoolSizes, TaskRequest, prepare
+from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
 
 SMALL = PoolSizes(search=6, select=5, report=4)
 
 
 def prepared_pools(folder, pools=SMALL, seed=0, name="mc", **options):
-    return prepare([TaskRequest(task=name, metric="acc")], task_path=folder, pools=pools, seed=seed, **options)
+    return prepare_tasks([TaskRequest(task=name, metric="acc")], task_path=folder, pools=pools, seed=seed, **options)
 
 
 def assert_disjoint(pools, sizes=SMALL):
@@ -81,7 +81,7 @@ def test_few_shot_documents_are_in_no_pool(write_task):
     folder = write_task("mc", rows, **CHOICE, fewshot_split="validation", num_fewshot=2)
     prepared = prepared_pools(folder, PoolSizes(search=8, select=8, report=8))
     assert prepared.notes == ("mc takes its few-shot examples from 3 documents of validation that are in no pool",)
-    task = prepared._sources["mc"]
+    task = prepared.tasks["mc"].items.sources["mc"]
     asked = {item.doc["question"] for item in task.items.values()}
     for item in task.items.values():
         *examples, question = item.requests[0].arguments[0].split("\n\n")
@@ -97,14 +97,14 @@ def test_first_n_examples_stay_the_first_n(write_task):
     folder = write_task("mc", rows, **CHOICE, fewshot_config=first, num_fewshot=3)
     prepared = prepared_pools(folder)
     assert not {0, 1, 2} & {i for ids in prepared.pools["mc"].values() for i in ids}
-    item = prepared._sources["mc"].items[prepared.pools["mc"]["report"][0]]
+    item = prepared.tasks["mc"].items.sources["mc"].items[prepared.pools["mc"]["report"][0]]
     assert item.requests[0].arguments[0].startswith("q0: a ")
 
 
 def test_two_metrics_of_a_task_share_items_and_are_named_apart(write_task):
     folder = write_task("mc", {"test": choice_rows(15)}, **CHOICE)
     requests = [TaskRequest(task="mc"), TaskRequest(task="mc", metric="acc_norm", weight=2, floor=0.5, scale=(0, 1))]
-    prepared = prepare(requests, task_path=folder, pools=SMALL, seed=0)
+    prepared = prepare_tasks(requests, task_path=folder, pools=SMALL, seed=0)
     assert [one.name for one in prepared.objectives] == ["mc/acc", "mc/acc_norm"]
     assert prepared.pools["mc/acc"] == prepared.pools["mc/acc_norm"]
     assert (prepared.objectives[1].weight, prepared.objectives[1].floor) == (2, 0.5)
