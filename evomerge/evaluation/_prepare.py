@@ -76,7 +76,7 @@ def prepare_tasks(
                 if task.objective.name in tasks:
                     raise InvalidTask(f'there are two objectives called "{task.objective.name}"')
             except InvalidInput as error:
-                problems.append(Problem(f"{request.where} ({request.label})" if request.label else request.where, str(error)))
+                problems.append(Problem(request.place, str(error)))
             else:
                 tasks[task.objective.name], evaluators[task.objective.name] = task, evaluator
     if problems:

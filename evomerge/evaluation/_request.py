@@ -55,10 +55,13 @@ class TaskRequest:
     where: str = "tasks"
 
     @property
-    def label(self) -> str:
-        """What to call the entry in messages; "" where it names nothing."""
-        chosen = self.name or self.task or self.scorer or self.evaluator or ""
-        return chosen if isinstance(chosen, str) else str(getattr(chosen, "name", getattr(chosen, "__name__", chosen)))
+    def place(self) -> str:
+        """The place to name in messages, with what the entry names: "tasks.0 (arc_easy)"."""
+        chosen = self.name or self.task or self.scorer or self.evaluator
+        if chosen is None:
+            return self.where
+        named = chosen if isinstance(chosen, str) else getattr(chosen, "name", getattr(chosen, "__name__", chosen))
+        return f"{self.where} ({named})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,9 +56,7 @@ def test_a_scorer_needs_its_file_on_the_driver_alone(tmp_path, items, model, tok
 
 def test_a_tasks_functions_need_their_files_on_the_driver_alone(write_task, tmp_path):
     folder = write_task("mc", {"test": choice_rows(12)}, **CHOICE)
-    (folder / "code.py").write_text(
-        "from helper import ONE\ndef score(doc, results):\n    return {'acc': ONE}\n"
-    )
+    (folder / "code.py").write_text("from helper import ONE\ndef score(doc, results):\n    return {'acc': ONE}\n")
     (folder / "helper.py").write_text("ONE = 1.0\n")
     text = (folder / "mc.yaml").read_text() + "process_results: !function code.score\n"
     (folder / "mc.yaml").write_text(text + "metadata: {version: 2}\n")
