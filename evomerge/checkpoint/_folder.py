@@ -37,6 +37,7 @@ SINGLE = "model.safetensors"
 _SHARD = re.compile(r"(?P<prefix>.*)-[0-9]+-of-(?P<count>[0-9]+)\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _MAX_SIZE = 2**31 - 1  # of a size that a config states
+_MAX_FILE_NAME_BYTES = 255  # what file systems take
 
 
 class Checkpoint(Model):
@@ -228,11 +229,17 @@ def _read_index(folder: Path, name: str) -> dict[str, str] | None:
     if not index:
         raise InvalidInput(f"{path}: weight_map lists no tensor; download {name} again")
     for tensor, file in index.items():
-        if Path(file).name != file or not file.endswith(".safetensors") or "\\" in file or "\0" in file:
-            raise RefusedForSafety(f"{path}: names the file {file!r}, expected a .safetensors file beside it")
+        if not _is_file_name(file):
+            raise RefusedForSafety(f"{path}: names the file {file[:80]!r}, expected a .safetensors file beside it")
         if not (folder / file).exists():
             raise InvalidInput(f"{path}: says {tensor} is in {file}, which is missing; download {name} again")
     return index
+
+
+def _is_file_name(file: str) -> bool:
+    """Tell whether an index's file can only be a .safetensors file beside it."""
+    plain = Path(file).name == file and not set(file) & {"\\", "\0"} and len(file.encode()) <= _MAX_FILE_NAME_BYTES
+    return plain and file.endswith(".safetensors")
 
 
 def _check_single(folder: Path, name: str) -> None:

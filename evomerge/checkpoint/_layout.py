@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 
 MAX_BLOCKS = 99_999  # a tensor whose name has a larger number belongs to no block
 
-_BLOCK = re.compile(r"^(.*?\.)?([0-9]{1,5})\.")
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,4}")
+_BLOCK = re.compile(rf"^(.*?\.)?({_NUMBER.pattern})\.")
 
 # Tensors outside the blocks that come after them; all others come before them.
 _AFTER = re.compile(
@@ -94,7 +95,7 @@ class Layout:
         """Return where a tensor sits."""
         if self.num_layers and name.startswith(self.block_prefix):
             number, dot, suffix = name[len(self.block_prefix) :].partition(".")
-            if dot and number.isascii() and number.isdigit() and int(number) < self.num_layers:
+            if dot and _NUMBER.fullmatch(number) and int(number) < self.num_layers:
                 return TensorSite("block", int(number), suffix)
         after = _AFTER.search(name) and not _EMBEDDINGS.search(name)
         return TensorSite("after" if after else "before", -1, name)

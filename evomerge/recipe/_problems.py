@@ -8,10 +8,10 @@ from evomerge import methods
 from evomerge.errors import Problem, did_you_mean
 from evomerge.recipe._parameters import Setting, values_in
 from evomerge.recipe._reference import ModelRef, looks_local
-from evomerge.recipe._schema import ModuleEntry, RecipeEntry
+from evomerge.recipe._schema import MAX_MAGNITUDE, ModuleEntry, RecipeEntry
+from evomerge.recipe._validation import short_repr
 
 WHOLE_MODEL = "default"  # mergekit's name for the only part of a language model
-MAX_MAGNITUDE = 3.4e38  # of a parameter: what float32 holds
 CHAT_TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
 
 
@@ -192,8 +192,8 @@ def _extension_problems(entry: RecipeEntry, method: methods.Method, where: str) 
             yield Problem(f"{where}: evomerge.commits.{name}", text)
     template = entry.chat_template
     if template is not None and template not in CHAT_TEMPLATES and "{" not in template:
-        text = f'found "{template}", expected {", ".join(CHAT_TEMPLATES)} or a Jinja template'
-        yield Problem(f"{where}: chat_template", f"{text}.{did_you_mean(template, CHAT_TEMPLATES)}")
+        text = f"found {short_repr(template)}, expected {', '.join(CHAT_TEMPLATES)} or a Jinja template"
+        yield Problem(f"{where}: chat_template", f"{text}.{did_you_mean(template[:80], CHAT_TEMPLATES)}")
 
 
 def _refs(entry: RecipeEntry) -> list[ModelRef]:
@@ -219,10 +219,11 @@ def _setting_problems(
     for value in values_in(setting):
         if parameter.kind != "flag" and isinstance(value, bool):
             yield Problem(place, f"found {value}, expected a number")
-        elif not math.isfinite(value):
+        elif isinstance(value, float) and not math.isfinite(value):
             yield Problem(place, f"found {value}, expected a finite number")
         elif abs(value) > MAX_MAGNITUDE:
-            yield Problem(place, f"found {value:g}, expected a number of at most {MAX_MAGNITUDE:g}")
+            found = f"{value:g}" if isinstance(value, float) else short_repr(value)
+            yield Problem(place, f"found {found}, expected a number of at most {MAX_MAGNITUDE:g}")
         elif parameter.kind == "flag" and not isinstance(value, bool) and (value not in (0, 1) or not plain):
             yield Problem(place, f"found {value}, expected true or false")
         elif parameter.kind == "integer" and value != int(value):

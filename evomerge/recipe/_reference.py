@@ -7,6 +7,8 @@ from typing import Any
 
 from evomerge.recipe._validation import short_repr
 
+MAX_PATH_CHARACTERS = 4096
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ModelRef:
@@ -44,12 +46,12 @@ class ModelRef:
 
     @classmethod
     def _from_string(cls, text: str) -> "ModelRef":
-        if not text.strip():
-            raise ValueError("found an empty model name")
+        _check_name(text)
         parts = text.split("+")
         if len(parts) > 2 or any(part.count("@") > 1 for part in parts):
             raise ValueError(
-                f'"{text}" holds more than one "+" or "@"; if they belong to the path, write {{model: {{path: ...}}}}'
+                f'"{text[:80]}" holds more than one "+" or "@"; if they belong to the path, write '
+                "{model: {path: ...}}"
             )
         model, lora = (parts[0], parts[1] if len(parts) == 2 else None)
         return cls(*_split(model), lora=None if lora is None else cls(*_split(lora)))
@@ -71,8 +73,11 @@ class ModelRef:
     def _from_part(cls, value: Any) -> "ModelRef":
         """Read path[@revision], in which "+" is part of the path, or {path:, revision:}."""
         if isinstance(value, str):
-            if not value.strip() or value.count("@") > 1:
-                raise ValueError(f'found "{value}", expected path or path@revision; "@" in a path: write {{path: ...}}')
+            _check_name(value)
+            if value.count("@") > 1:
+                raise ValueError(
+                    f'found "{value[:80]}", expected path or path@revision; "@" in a path: write {{path: ...}}'
+                )
             return cls(*_split(value))
         if not isinstance(value, Mapping):
             raise ValueError(
@@ -84,6 +89,7 @@ class ModelRef:
         path, revision = value.get("path"), value.get("revision")
         if not isinstance(path, str) or not path.strip():
             raise ValueError("a model given as a mapping needs model: or path:, a text")
+        _check_name(path)
         if revision is not None and not isinstance(revision, str):
             raise ValueError(f"found revision: {short_repr(revision)}, expected a text; put it in quotes")
         return cls(path, revision)
@@ -111,6 +117,14 @@ class ModelRef:
             return ModelRef._from_string(str(ref)) == ref
         except ValueError:
             return False
+
+
+def _check_name(text: str) -> None:
+    """Raise ValueError for what can be no model's name."""
+    if not text.strip():
+        raise ValueError("found an empty model name")
+    if len(text) > MAX_PATH_CHARACTERS:
+        raise ValueError(f"found a model name of {len(text)} characters, expected at most {MAX_PATH_CHARACTERS}")
 
 
 def _split(text: str) -> tuple[str, str | None]:

@@ -9,6 +9,12 @@ from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._validation import StrictModel, json_schema
 from evomerge.recipe._vocabulary import TokenRule, read_source, read_token
 
+MAX_MAGNITUDE = 3.4e38  # of a parameter: what float32 holds
+MAX_NAME_CHARACTERS = 200  # of a method, a parameter, a variant
+MAX_LAYER = 100_000
+MAX_SEED = 2**53  # beyond it the fingerprint, which holds numbers as float64, is the same for several seeds
+MAX_ROWS_MULTIPLE = 1 << 20
+
 _NAMED: dict[str, Any] = {"type": "string", "minLength": 1}
 _PATH = {
     "type": "object",
@@ -71,7 +77,8 @@ _none_as_empty = BeforeValidator(lambda given: {} if given is None else given)  
 
 
 SettingField = Annotated[Any, BeforeValidator(read_setting), WithJsonSchema(_SETTING_SCHEMA)]
-ParametersField = Annotated[dict[str, SettingField], _none_as_empty]
+NameField = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS)]
+ParametersField = Annotated[dict[NameField, SettingField], _none_as_empty]
 
 
 class ModelEntry(StrictModel):
@@ -96,7 +103,7 @@ class SourceEntry(StrictModel):
     """
 
     model: ModelField
-    layer_range: tuple[int, int]
+    layer_range: tuple[Annotated[int, Field(le=MAX_LAYER)], Annotated[int, Field(le=MAX_LAYER)]]
     parameters: ParametersField = Field(default_factory=dict)
 
 
@@ -141,7 +148,7 @@ class TokenizerEntry(StrictModel):
 
     source: TokenizerSourceField = "union"
     tokens: Annotated[dict[str, TokenRuleField], _none_as_empty] = Field(default_factory=dict)
-    pad_to_multiple_of: int | None = Field(None, ge=1)
+    pad_to_multiple_of: int | None = Field(None, ge=1, le=MAX_ROWS_MULTIPLE)
 
 
 class ExtensionEntry(StrictModel):
@@ -157,9 +164,9 @@ class ExtensionEntry(StrictModel):
         parents_in: the folder that relative parent paths start at.
     """
 
-    seed: int = 0
-    gains: list[Annotated[float, Field(gt=0)]] | None = None
-    variants: dict[str, str] = Field(default_factory=dict)
+    seed: int = Field(0, ge=-MAX_SEED, le=MAX_SEED)
+    gains: list[Annotated[float, Field(gt=0, le=MAX_MAGNITUDE)]] | None = None
+    variants: dict[NameField, NameField] = Field(default_factory=dict)
     commits: dict[str, Annotated[str, Field(pattern="^[0-9a-f]{7,40}$")]] = Field(default_factory=dict)
     merges: dict[str, dict[str, Any]] = Field(default_factory=dict)
     parents_in: str | None = None
@@ -168,7 +175,7 @@ class ExtensionEntry(StrictModel):
 class RecipeEntry(StrictModel):
     """A whole recipe file, with mergekit's keys and `evomerge:`."""
 
-    merge_method: str
+    merge_method: NameField
     models: list[ModelEntry] | None = Field(None, min_length=1)
     slices: list[SliceEntry] | None = Field(None, min_length=1)
     modules: dict[str, ModuleEntry] | None = Field(None, min_length=1)

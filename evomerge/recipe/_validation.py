@@ -68,12 +68,20 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
 
 
+def short_key(key: Any) -> str:
+    """Return the beginning of a key of a file, short enough for a sentence."""
+    return key[:_MAX_REPR_CHARACTERS] if isinstance(key, str) else short_repr(key)
+
+
 def short_repr(value: Any) -> str:
     """Return the beginning of a value's text, short enough for a sentence.
 
     Quick even for nested YAML aliases, whose whole text would fill the memory.
     """
-    text = _LIMITED.repr(value)
+    try:
+        text = _LIMITED.repr(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        return "a number of too many digits"
     return text if len(text) <= _MAX_REPR_CHARACTERS else text[: _MAX_REPR_CHARACTERS - 3] + "..."
 
 
@@ -92,7 +100,7 @@ def _drop(data: Any, location: Sequence[Any]) -> bool:
 
 
 def _problem(model: type[BaseModel], error: Any, where: str) -> Problem:
-    location = [str(part) for part in error["loc"]]
+    location = [short_key(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
         location = location[:-1]
     place = f"{where}: {'.'.join(location)}" if location else where
@@ -104,7 +112,8 @@ def _sentence(model: type[BaseModel], error: Any, location: list[Any]) -> str:
     if kind == "extra_forbidden":
         known = _fields_at(model, location[:-1])
         listed = f"; known keys are {', '.join(known)}" if known else ""
-        return f'unknown key "{location[-1]}"{listed}.{did_you_mean(str(location[-1]), known)}'
+        unknown = short_key(location[-1])
+        return f'unknown key "{unknown}"{listed}.{did_you_mean(unknown, known)}'
     if kind == "missing":
         return "is required but missing"
     if kind == "value_error":

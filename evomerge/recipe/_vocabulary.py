@@ -7,6 +7,7 @@ from typing import Any
 from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._validation import short_repr
 
+MAX_TOKEN_ID = 2**31 - 1
 SOURCES = ("union", "base")
 
 
@@ -82,9 +83,10 @@ def _read_kind(source: Mapping[str, Any], force: bool) -> TokenRule:
         return TokenRule(force=force)
     if kind == "model_token" and "model" in rest and set(rest) - {"model"} in ({"token"}, {"token_id"}):
         token = rest.get("token", rest.get("token_id"))
-        if isinstance(token, str if "token" in rest else int) and not isinstance(token, bool):
+        known = isinstance(token, str) if "token" in rest else type(token) is int and 0 <= token <= MAX_TOKEN_ID
+        if known:
             return TokenRule(model=ModelRef.parse(rest["model"]), token=token, force=force)
     raise ValueError(
         f"found {short_repr(dict(source))}, expected {{kind: zero}} or {{kind: model_token, model: ..., token: ...}} "
-        "(token_id: for a number)"
+        "(token_id: for a number from 0)"
     )

@@ -16,28 +16,32 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
     def __init__(self, stream: str):
         super().__init__(stream)
+        self._checked: set[int] = set()
         self._merged_keys = 0
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str | int | float | bool) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f'the key "{key}" stands twice', key_node.start_mark
-                )
-            if isinstance(key, str | int | float | bool):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Replace "<<" by the keys it stands for, up to a number of them."""
+        """Replace "<<" by the keys that it stands for, up to a number of them; refuse keys that are given twice."""
+        if id(node) not in self._checked:  # a mapping that another one merges in comes here again, with their keys
+            self._checked.add(id(node))
+            self._check_unique(node)
         before = len(node.value)
         super().flatten_mapping(node)
         self._merged_keys += max(0, len(node.value) - before)
         if self._merged_keys > MAX_MERGED_KEYS:
             text = f'"<<" brings in more than {MAX_MERGED_KEYS} keys'
             raise yaml.constructor.ConstructorError(None, None, text, node.start_mark)
+
+    def _check_unique(self, node: yaml.MappingNode) -> None:
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str | int | float | bool):
+                if key in seen:
+                    text = f'the key "{str(key)[:80]}" stands twice'
+                    raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
+                seen.add(key)
 
 
 def read_yaml(path: Path) -> Any:

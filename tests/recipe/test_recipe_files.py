@@ -12,7 +12,6 @@ from evomerge.recipe import (
     load_recipe,
     looks_local,
     parse_recipe,
-    parse_yaml,
     to_mergekit,
 )
 
@@ -208,44 +207,6 @@ def test_all_problems_come_at_once() -> None:
     problems = "\n".join(problems_of(document))
     for place in ("base_modle", "models.0.parameters.weight", "models.1.parameters.densty", "models.2", "dtype"):
         assert place in problems, problems
-
-
-@pytest.mark.parametrize("key", ["models", "base_model", "parameters", "tokenizer", "nonsense", "slices"])
-def test_nested_aliases_do_not_unfold(key: str, tmp_path: Path) -> None:
-    """Ten levels of ten would be ten thousand million values."""
-    levels = [f"l{i}: &l{i} [{', '.join([f'*l{i - 1}'] * 10)}]" for i in range(1, 11)]
-    path = tmp_path / "r.yaml"
-    path.write_text("l0: &l0 [x]\n" + "\n".join(levels) + f"\nmerge_method: linear\n{key}: *l10\n")
-    with pytest.raises(InvalidFile) as caught:
-        load_recipe(path)
-    assert len(str(caught.value)) < 10_000
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("a: [1", "line 1 is not valid YAML"),
-        ("a: 1\na: 2", 'line 2 is not valid YAML (the key "a" stands twice)'),
-        ("a: 1\n---\nb: 2", "holds 2 YAML documents"),
-        ("", "holds 0 YAML documents"),
-        ("a: !!python/object/apply:os.system ['true']", "is not valid YAML"),
-    ],
-)
-def test_what_is_no_yaml_is_a_sentence(text: str, sentence: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        parse_yaml(text, "merge.yaml")
-    assert sentence in str(caught.value)
-
-
-def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    for path, sentence in (
-        (tmp_path / "none", "no such file"),
-        (tmp_path / "binary", "read as"),
-        (tmp_path, "read as"),
-    ):
-        with pytest.raises(InvalidInput, match=sentence):
-            load_recipe(path)
 
 
 # -- models -----------------------------------------------------------------------------------------------------------
