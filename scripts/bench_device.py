@@ -29,8 +29,8 @@ class Parents(NamedTuple):
     out: Mapping[str, torch.Tensor]
 
 
-class KeptByNobody:
-    """A keeper, with which the statistics of all densities are worked out at once, as in a search."""
+class NoStore:
+    """A store, with which the statistics of all densities are computed at once, as in a search."""
 
     def begin(self, known: dict[str, torch.Tensor]) -> None:
         """Nothing to claim."""
@@ -101,7 +101,7 @@ class Candidates:
             inputs = inputs_of(self.parents, self.method, name)
             known = self._known.get(name)
             if known is None:
-                known = self._known[name] = Statistics(inputs.models, inputs.base, keeper=KeptByNobody())
+                known = self._known[name] = Statistics(inputs.models, inputs.base, store=NoStore())
             known.bind(inputs.models, inputs.base)
             finite.append(methods.merge_into(out, method, inputs, settings, statistics=known))
             known.release()
@@ -198,13 +198,4 @@ def resident(
 
 def kernels_on(device: torch.device) -> str:
     """Return what merged on a device."""
-    from evomerge.methods.kernels.cpu import _dispatch as _fused
-    from evomerge.methods.kernels.gpu import _dispatch as _device
-
-    if device.type == "cpu":
-        return "numba" if _fused._kernels else "torch"
-    if not any(_device._trials.values()):
-        return "torch"
-    import triton
-
-    return f"triton {triton.__version__}"
+    return methods.kernels_loaded(device)

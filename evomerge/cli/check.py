@@ -53,13 +53,14 @@ def _facts(file: Path) -> dict[str, Any]:
 
 def _recipe_facts(file: Path) -> dict[str, Any]:
     from evomerge.api.merge import plan_merge
+    from evomerge.methods import get
 
     plan, parents = plan_merge(file)
     recipe = plan.recipe
     models = [parents[ref].summary(digest=False) for ref in parents]
     merges = [recipe, *recipe.merges.values()]
     related = [
-        _relatedness([parents[ref] for ref in merge.merged], plan.dtype, merge.method == "passthrough")
+        _relatedness([parents[ref] for ref in merge.merged], plan.dtype, not get(merge.method).merges)
         for merge in merges
     ]
     facts, warnings = ([line for found in related for line in found[i]] for i in (0, 1))

@@ -1,11 +1,14 @@
 """`evomerge methods [NAME]`."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from evomerge.cli._options import JSON
 from evomerge.cli._output import print_json
+
+if TYPE_CHECKING:
+    from evomerge.methods import Method
 
 
 @click.command()
@@ -18,13 +21,14 @@ def command(name: str | None, as_json: bool) -> None:
     Example:
       evomerge methods ties
     """
-    from evomerge.methods import METHODS, get
+    from evomerge.methods import get, names
 
     if name is None:
+        known = [get(name) for name in names()]
         if as_json:
-            print_json([{"name": method.name, "title": method.title} for method in METHODS.values()])
+            print_json([{"name": method.name, "title": method.title} for method in known])
             return
-        for method in METHODS.values():
+        for method in known:
             click.echo(f"{method.name:<18} {method.title}")
         return
     document = _describe(get(name))
@@ -39,7 +43,7 @@ def command(name: str | None, as_json: bool) -> None:
         click.echo(f"{head}: {parameter['doc']}")
 
 
-def _describe(method: Any) -> dict[str, Any]:
+def _describe(method: "Method") -> dict[str, Any]:
     low, high = method.inputs
     return {
         "name": method.name,

@@ -172,7 +172,7 @@ class Builder:
         try:
             finite = self._runner.merge(plan, prepared.inputs, prepared.statistics, out)
         finally:
-            prepared.statistics.settle()
+            prepared.statistics.end_merge()
             if plan.name not in self._prepared:
                 prepared.statistics.release()
         if isinstance(finite, torch.Tensor):
@@ -229,7 +229,7 @@ class Builder:
             self._statistics.popitem(last=False)
         entry = None if self._cache is None else self._cache.entry(self.parents, plan, self.device)
         known = None if entry is None else entry.load()
-        statistics = Statistics(inputs.models, inputs.base, known=known, keeper=entry)
+        statistics = Statistics(inputs.models, inputs.base, known=known, store=entry)
         self._statistics[key] = statistics
         return statistics
 

@@ -102,7 +102,7 @@ class StatisticsCache:
 
 
 class CacheEntry:
-    """The cached statistics of one set of tensors: a `methods.StatisticsKeeper`."""
+    """The cached statistics of one set of tensors: a `methods.StatisticsStore`."""
 
     def __init__(self, cache: StatisticsCache, key: str):
         self._cache, self._path = cache, cache.path(key)

@@ -1,83 +1,71 @@
-"""Merge arithmetic: tensors in, tensor out.
+"""Merge arithmetic: tensors in, tensor out. One method a file; `core` holds what they share.
 
 A method is statistics (whole-tensor reductions, computed once), coefficients (a few numbers from settings and
-statistics) and combine (one elementwise pass over blocks). This room knows tensors and numbers; it refuses to know
-files, models, layers, recipes and YAML.
+statistics) and combine (one elementwise pass over blocks). To add one, subclass `Method` (or `LinearCombination`,
+which needs coefficients alone), and `register` it or declare it as an entry point; `evomerge.testing.methods` tests it.
+
+Knows tensors and numbers. Must not import recipe, checkpoint, engine or anything above them: no files, no models, no
+layers, no YAML.
 """
 
-from evomerge.errors import InvalidInput, did_you_mean
-from evomerge.methods.core._linear_combination import LINEAR, SLERP, TASK_ARITHMETIC
-from evomerge.methods.core._merge import (
+from evomerge.methods._registry import built_in_names, get, names, register, registered
+from evomerge.methods.core import (
+    BASE,
     BLOCK,
-    block_size,
-    merge_into,
-    working_dtype,
-)
-from evomerge.methods.core._method import (
+    DEVICE_BLOCK,
+    AbsentRule,
+    Block,
+    Combination,
+    Contributions,
     Inputs,
+    LinearCombination,
     Method,
     Parameter,
+    Scratch,
     Settings,
     Value,
     Variant,
+    block_size,
+    kernels_loaded,
+    merge_into,
+    working_dtype,
 )
-from evomerge.methods.core._scratch import Scratch
-from evomerge.methods.core._sparse_methods import SPARSE
-from evomerge.methods.core._spherical import KARCHER, MULTISLERP, NUSLERP
-from evomerge.methods.core._swap import ARCEE_FUSION, NEARSWAP
-from evomerge.methods.model_stock import MODEL_STOCK
-from evomerge.methods.passthrough import PASSTHROUGH
-from evomerge.methods.ram import RAM, RAMPLUS_TL
-from evomerge.methods.sce import SCE
-from evomerge.methods.statistics._tables import (
+from evomerge.methods.statistics import (
     GRID,
     Statistics,
-    StatisticsKeeper,
     StatisticsLocked,
+    StatisticsStore,
     load_kernels,
 )
 
-METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        *(LINEAR, SLERP, NUSLERP, MULTISLERP, KARCHER),
-        *(TASK_ARITHMETIC, *SPARSE, SCE, RAM, RAMPLUS_TL),
-        *(MODEL_STOCK, NEARSWAP, ARCEE_FUSION, PASSTHROUGH),
-    )
-}
-
-
-def get(name: str) -> Method:
-    """Return the method called `name`.
-
-    Raises:
-        InvalidInput: there is none; the message names the closest.
-    """
-    try:
-        return METHODS[name]
-    except KeyError:
-        raise InvalidInput(
-            f'unknown merge method "{name}"; known are {", ".join(METHODS)}.{did_you_mean(name, METHODS)}'
-        ) from None
-
-
 __all__ = [
+    "BASE",
     "BLOCK",
+    "DEVICE_BLOCK",
     "GRID",
-    "METHODS",
+    "AbsentRule",
+    "Block",
+    "Combination",
+    "Contributions",
     "Inputs",
+    "LinearCombination",
     "Method",
     "Parameter",
     "Scratch",
     "Settings",
     "Statistics",
-    "StatisticsKeeper",
     "StatisticsLocked",
+    "StatisticsStore",
     "Value",
     "Variant",
     "block_size",
+    "built_in_names",
     "get",
+    "kernels_loaded",
     "load_kernels",
     "merge_into",
+    "names",
+    "register",
+    "registered",
     "working_dtype",
 ]

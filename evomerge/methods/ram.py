@@ -1,46 +1,55 @@
-"""RAM: elements that one model alone changed are taken over whole, shared ones averaged."""
+"""RAM: elements that one model alone changed are taken over whole, shared ones averaged (Yuan 2026)."""
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 
-from evomerge.methods.core._method import (
-    Arithmetic,
+from evomerge.methods.core import (
     Block,
     Inputs,
     Method,
     Parameter,
     Settings,
 )
-from evomerge.methods.statistics._selection import chunks
-from evomerge.methods.statistics._tables import Statistics
+from evomerge.methods.statistics import Statistics, chunks
 
 SMALLEST = 1e-300  # keeps an empty count with epsilon 0 out of a division
 
 
 class Activity(NamedTuple):
-    """epsilon: smaller differences are no change. alone: of each model, the factor where it alone is active."""
+    """Which elements count as changed.
+
+    Attributes:
+        epsilon: smaller differences are no change.
+        alone: the factor of each model where it alone is active.
+    """
 
     epsilon: float
     alone: tuple[float, ...]
 
 
-class _RAM(Arithmetic):
-    """base + sum over active models of f_i d_i / their number; f_i is 1, or above 1 where a model is alone."""
+_EPSILON = Parameter(
+    name="epsilon", per="merge", default=1e-5, low=0.0, doc="differences up to this count as no change"
+)
 
-    def __init__(self, rescaled: bool):
-        self.rescaled = rescaled
+
+class RAM(Method):
+    """base + sum over active models of f_i d_i / their number; f_i is 1."""
+
+    name = "ram"
+    title = "RAM: reinforced agent merging"
+    formula = "base + mean of (x_i - base) over the models that changed the element by more than epsilon"
+    paper = "Yuan 2026, https://arxiv.org/abs/2601.13572"
+    base = "required"
+    inputs = (1, None)
+    parameters: ClassVar[tuple[Parameter, ...]] = (_EPSILON,)
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Activity:
-        epsilon = float(settings.shared("epsilon"))
-        if not self.rescaled:
-            return Activity(epsilon, (1.0,) * len(inputs.models))
-        counts = statistics.lasting(f"overlap - {epsilon!r}", lambda: _overlap(statistics, epsilon)).tolist()
-        r, alpha = float(settings.shared("r")), float(settings.shared("alpha"))
-        ratios = [shared / max(unique, epsilon, SMALLEST) if shared else 0.0 for shared, unique in counts]
-        return Activity(epsilon, tuple(1 + r * min(max(ratio, 0.0), alpha) for ratio in ratios))
+        """Return epsilon."""
+        return Activity(float(settings.shared("epsilon")), (1.0,) * len(inputs.models))
 
     def combine(self, out: torch.Tensor, block: Block, coefficients: Activity) -> None:
+        """Write one block."""
         assert block.base is not None
         epsilon, alone = coefficients
         base = block.scratch.load("base", block.base)
@@ -52,12 +61,32 @@ class _RAM(Arithmetic):
             number.add_(here)
             out.add_(delta.masked_fill_(here.logical_not(), 0))
         out.div_(number.clamp(min=1))
-        if self.rescaled:
-            single = number == 1
-            for factor, here in zip(alone, active, strict=True):
-                if factor != 1:
-                    torch.where(here.logical_and_(single), out * factor, out, out=out)
+        single = number == 1 if any(factor != 1 for factor in alone) else None
+        for factor, here in zip(alone, active, strict=True):
+            if single is not None and factor != 1:
+                torch.where(here.logical_and_(single), out * factor, out, out=out)
         out.add_(base)
+
+
+class RAMPlus(RAM):
+    """RAM with f_i above 1 where model i alone is active."""
+
+    name = "ramplus_tl"
+    title = "RAM+ with a factor for each tensor"
+    formula = "as ram; an element that model i alone changed is scaled by 1 + r clip(shared_i / unique_i, 0, alpha)"
+    parameters = (
+        Parameter(name="r", per="merge", default=0.1, gene=(0.0, 0.5), doc="strength of the factor"),
+        Parameter(name="alpha", per="merge", default=0.2, low=0.0, doc="largest ratio of shared to unique that counts"),
+        _EPSILON,
+    )
+
+    def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Activity:
+        """Return epsilon and each model's factor, from how many of its elements others share."""
+        epsilon = float(settings.shared("epsilon"))
+        counts = statistics.cached(f"overlap - {epsilon!r}", lambda: _overlap(statistics, epsilon)).tolist()
+        r, alpha = float(settings.shared("r")), float(settings.shared("alpha"))
+        ratios = [shared / max(unique, epsilon, SMALLEST) if shared else 0.0 for shared, unique in counts]
+        return Activity(epsilon, tuple(1 + r * min(max(ratio, 0.0), alpha) for ratio in ratios))
 
 
 def _active(delta: torch.Tensor, epsilon: float) -> torch.Tensor:
@@ -75,35 +104,3 @@ def _overlap(statistics: Statistics, epsilon: float) -> torch.Tensor:
             unique, every = int((here & (number == 1)).sum()), int(here.sum())
             counts[model] = (counts[model][0] + every - unique, counts[model][1] + unique)
     return torch.tensor(counts, dtype=torch.float64)
-
-
-_EPSILON = Parameter(
-    name="epsilon", per="merge", default=1e-5, low=0.0, doc="differences up to this count as no change"
-)
-
-RAM = Method(
-    name="ram",
-    title="RAM: reinforced agent merging",
-    formula="base + mean of (x_i - base) over the models that changed the element by more than epsilon",
-    paper="Yuan 2026, https://arxiv.org/abs/2601.13572",
-    base="required",
-    inputs=(1, None),
-    parameters=(_EPSILON,),
-    arithmetic=_RAM(rescaled=False),
-)
-
-RAMPLUS_TL = Method(
-    name="ramplus_tl",
-    title="RAM+ with a factor for each tensor",
-    formula="as ram; an element that model i alone changed is scaled by 1 + r clip(shared_i / unique_i, 0, alpha)",
-    paper="Yuan 2026, https://arxiv.org/abs/2601.13572",
-    base="required",
-    inputs=(1, None),
-    parameters=(
-        Parameter(name="r", per="merge", default=0.1, gene=(0.0, 0.5), doc="strength of the factor"),
-        Parameter(name="alpha", per="merge", default=0.2, low=0.0, doc="largest ratio of shared to unique that counts"),
-        _EPSILON,
-    ),
-    arithmetic=_RAM(rescaled=True),
-    passes=2,
-)

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import torch
 
-from evomerge.methods.core._linear_combination import INT8_MASK
-from evomerge.methods.core._method import (
-    Arithmetic,
+from evomerge.methods.core import (
+    INT8_MASK,
     Block,
     Inputs,
     Method,
@@ -15,8 +14,7 @@ from evomerge.methods.core._method import (
     Settings,
     Variant,
 )
-from evomerge.methods.statistics._selection import Cut, chunks, select
-from evomerge.methods.statistics._tables import Statistics
+from evomerge.methods.statistics import Cut, Statistics, chunks, select
 
 SMALLEST_ENERGY = 1e-6  # mergekit weighs all models alike when their energies sum to less
 SMALLEST_DIVISOR = 1e-6
@@ -30,22 +28,49 @@ ENERGY = Variant(
 
 
 class Energies(NamedTuple):
-    """weights: of the models, summing to 1. cut: on the variance over models; None = all elements take part."""
+    """What the elements of an SCE merge need.
+
+    Attributes:
+        weights: of the models, summing to 1.
+        cut: on the variance over models; None = all elements take part.
+    """
 
     weights: tuple[float, ...]
     cut: Cut | None
 
 
-class _SCE(Arithmetic):
+class SCE(Method):
     """base + sum(w_i m_i d_i) / sum(w_i m_i), m_i = 1 where d_i has the sign of sum(d_i)  (Wan 2024, section 3.3)."""
 
+    name = "sce"
+    title = "SCE: select, calculate, erase"
+    formula = "base + sum(w_i m_i d_i) / sum(w_i m_i), w_i ~ mean(d_i^2), m_i = sign agrees with sum(d_i)"
+    paper = "Wan 2024, https://arxiv.org/abs/2408.07990"
+    base = "required"
+    inputs = (1, None)
+    parameters = (
+        Parameter(
+            name="select_topk",
+            per="merge",
+            default=1.0,
+            low=0.0,
+            high=1.0,
+            gene=(0.05, 1.0),
+            positive=True,
+            doc="fraction of the elements, those that vary most over models, that is merged",
+        ),
+        INT8_MASK,
+    )
+    variants = (ENERGY,)
+
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Energies:
+        """Return each model's share of the energy of the selected elements."""
         topk = float(settings.shared("select_topk"))
         cut = None
         if topk < 1:
-            count = int(float(statistics.lasting("varying", lambda: _varying(statistics))) * topk)
-            cut = statistics.remember(("variance", count), lambda: _cut(statistics, count))
-        energies = statistics.remember(("energies", cut), lambda: _energies(statistics, cut))
+            count = int(float(statistics.cached("varying", lambda: _varying(statistics))) * topk)
+            cut = statistics.memoized(("variance", count), lambda: _cut(statistics, count))
+        energies = statistics.memoized(("energies", cut), lambda: _energies(statistics, cut))
         total = math.fsum(energies)
         floor = SMALLEST_ENERGY if settings.variant(ENERGY) == "floored" else 0.0
         if total <= 0 or total < floor:
@@ -53,6 +78,7 @@ class _SCE(Arithmetic):
         return Energies(tuple(energy / total for energy in energies), cut)
 
     def combine(self, out: torch.Tensor, block: Block, coefficients: Energies) -> None:
+        """Write one block."""
         assert block.base is not None
         base = block.scratch.load("base", block.base)
         deltas = [block.scratch.load(f"delta{i}", model).sub_(base) for i, model in enumerate(block.models)]
@@ -119,29 +145,3 @@ def _energies(statistics: Statistics, cut: Cut | None) -> list[float]:
             wide = delta.double()
             sums[model] += float(torch.dot(wide, wide))
     return [value / statistics.size for value in sums]
-
-
-SCE = Method(
-    name="sce",
-    title="SCE: select, calculate, erase",
-    formula="base + sum(w_i m_i d_i) / sum(w_i m_i), w_i ~ mean(d_i^2), m_i = sign agrees with sum(d_i)",
-    paper="Wan 2024, https://arxiv.org/abs/2408.07990",
-    base="required",
-    inputs=(1, None),
-    parameters=(
-        Parameter(
-            name="select_topk",
-            per="merge",
-            default=1.0,
-            low=0.0,
-            high=1.0,
-            gene=(0.05, 1.0),
-            positive=True,
-            doc="fraction of the elements, those that vary most over models, that is merged",
-        ),
-        INT8_MASK,
-    ),
-    arithmetic=_SCE(),
-    variants=(ENERGY,),
-    passes=4,
-)

@@ -8,8 +8,6 @@ from evomerge import methods
 from evomerge.errors import InvalidInput
 from evomerge.recipe._recipe import Recipe
 
-RANDOM = {name for name, method in methods.METHODS.items() if "dare" in name or "della" in name}
-
 
 class MergekitText(NamedTuple):
     """A recipe for mergekit.
@@ -32,12 +30,14 @@ def to_mergekit(recipe: Recipe) -> MergekitText:
     Raises:
         InvalidInput: the recipe sets something that mergekit has no key for and that changes the model.
     """
-    notes = [note for each in recipe.merges.values() for note in to_mergekit(each).notes]
+    notes = [note for inner in recipe.merges.values() for note in to_mergekit(inner).notes]
+    if recipe.method not in methods.built_in_names():
+        raise InvalidInput(f"mergekit has no method {recipe.method}; export as recipe or hf instead")
     if recipe.variants:
         raise InvalidInput(f"mergekit has no words for evomerge.variants ({', '.join(recipe.variants)})")
     if recipe.gains and any(gain != 1 for gain in recipe.gains):
         raise InvalidInput("mergekit has no words for evomerge.gains; export as recipe or hf instead")
-    if recipe.method in RANDOM:
+    if methods.get(recipe.method).random:
         notes.append("mergekit draws its own random masks, so its result differs from the one that was scored")
     if recipe.commits:
         notes.append("mergekit takes no pinned commits; write owner/name@commit to get the same parents")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from evomerge import methods
-from evomerge.errors import Problem, did_you_mean
+from evomerge.errors import InvalidInput, Problem, did_you_mean
 from evomerge.recipe._parameters import Setting, values_in
 from evomerge.recipe._reference import ModelRef, looks_local
 from evomerge.recipe._schema import MAX_MAGNITUDE, ModuleEntry, RecipeEntry
@@ -46,12 +46,11 @@ def problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
             return
     if entry.tokenizer is not None and entry.tokenizer_source is not None:
         yield Problem(where, "tokenizer: and tokenizer_source: say the same; keep one")
-    if entry.merge_method not in methods.METHODS:
-        hint = did_you_mean(entry.merge_method, methods.METHODS)
-        known = ", ".join(methods.METHODS)
-        yield Problem(f"{where}: merge_method", f'unknown method "{entry.merge_method}"; known are {known}.{hint}')
+    try:
+        method = methods.get(entry.merge_method)
+    except InvalidInput as error:
+        yield Problem(f"{where}: merge_method", str(error))
         return
-    method = methods.get(entry.merge_method)
     yield from _shape_problems(entry, method, where, place)
     for level, parameters, per_model in _levels(entry, where, place):
         for name, setting in parameters.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from evomerge import methods
 from evomerge.checkpoint import Layout, Parents
 from evomerge.engine import Plan, TensorPlan, make_plan
 from evomerge.records import Candidate
@@ -55,15 +56,10 @@ def contributions_of(plan: Plan) -> dict[str, dict[str, float]]:
 
 def _factors(tensor: TensorPlan) -> Mapping[str, float]:
     """Return parent -> factor of one tensor."""
-    names = [str(origin.model) for origin in tensor.models]
+    said = methods.get(tensor.method).contributions(tensor.settings)
     found: dict[str, float] = {}
-    shared = dict(tensor.settings.merge)
-    for name, values in zip(names, tensor.settings.parents, strict=True) if tensor.settings.parents else ():
-        known = dict(values)
-        factor = float(known.get("weight", known.get("scale", shared.get("t", 1.0)))) * float(known.get("density", 1.0))
-        found[name] = found.get(name, 0.0) + factor
-    if not tensor.settings.parents:
-        found = dict.fromkeys(names, 1.0)
-    if tensor.base is not None and "t" in shared:
-        found[str(tensor.base.model)] = 1.0 - float(shared["t"])
+    for origin, factor in zip(tensor.models, said.models, strict=True):
+        found[str(origin.model)] = found.get(str(origin.model), 0.0) + factor
+    if tensor.base is not None and said.base is not None:
+        found[str(tensor.base.model)] = said.base
     return found

@@ -173,12 +173,13 @@ def build(data: Any, *, where: str, base: ParentSummary | None, models: Sequence
     if entry is None:
         raise InvalidFile(problems)
     names = [entry.method] if isinstance(entry.method, str) else list(entry.method)
-    unknown = [name for name in names if name not in methods.METHODS]
-    for name in unknown:
-        hint = did_you_mean(name, methods.METHODS)
-        problems.append(
-            Problem(f"{where}: method", f'unknown method "{name}"; known are {", ".join(methods.METHODS)}.{hint}')
-        )
+    unknown = []
+    for name in names:
+        try:
+            methods.get(name)
+        except InvalidInput as error:
+            unknown.append(Problem(f"{where}: method", str(error)))
+    problems += unknown
     if not unknown:
         problems += _problems(entry, names, where, base, models)
     if problems:
@@ -292,7 +293,7 @@ def _gene(parameter: Parameter, entry: GeneEntry, models: Sequence[ParentSummary
 
 def _start(parameter: Parameter, low: float, high: float, models: int) -> float:
     """Return where a search begins when the space does not say: equal shares for weights, else the middle."""
-    start = 1.0 / models if parameter.name == "weight" else (low + high) / 2
+    start = 1.0 / models if parameter.start == "equal" else (low + high) / 2
     return min(high, max(low, start))
 
 

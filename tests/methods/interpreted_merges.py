@@ -6,9 +6,9 @@ The interpreter cuts bf16 off instead of rounding it, so bf16 parents are merged
 import itertools
 
 import torch
-from merge_cases import Case, case
+from merge_cases import METHODS, Case, case
 
-from evomerge.methods import METHODS, Statistics
+from evomerge.methods import Combination, Inputs, Statistics
 from evomerge.methods.core import _merge
 from evomerge.methods.kernels.gpu import _dispatch as _device
 from evomerge.methods.kernels.gpu import _triton as _device_kernels
@@ -20,7 +20,7 @@ NAMES = [
 WEIGHTS = ((0.5, 0.5, 0.5), (-0.3, 0.7, 0.45), (1.5, 1.4, 1.3), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
 DENSITIES = ((0.5, 0.123, 1.0), (0.9, 1.0, 0.0))
 DTYPES = {torch.bfloat16: torch.float32, torch.float16: torch.float16, torch.float32: torch.float32}
-SIZE = 2 * _device.BLOCK + 77
+SIZE = 2 * _device.BLOCK_ELEMENTS + 77
 
 
 def example(name: str, dtype: torch.dtype, number: int, weights: tuple[float, ...]) -> Case:
@@ -47,14 +47,20 @@ def example(name: str, dtype: torch.dtype, number: int, weights: tuple[float, ..
 
 def compare(merge: Case, out_dtype: torch.dtype, gain: float) -> None:
     """Merge with the kernels and in torch; both must give the same bits and see the same infinities."""
-    inputs, arithmetic = merge.inputs(), merge.method.arithmetic
-    coefficients = arithmetic.coefficients(inputs, merge.settings(), Statistics(inputs.models, inputs.base))
+    inputs, method = merge.inputs(), merge.method
+    coefficients = method.coefficients(inputs, merge.settings(), Statistics(inputs.models, inputs.base))
     found, expected = (torch.empty(SIZE, dtype=out_dtype) for _ in range(2))
-    finite = _device.merge(found, arithmetic, inputs, coefficients, gain)
+    finite = _merge_on_gpu(found, inputs, coefficients, gain)
     assert finite is not None, "there was no kernel"
-    whole = _merge._merge_blocks(expected, arithmetic, inputs, coefficients, gain, 1 << 16, None)
+    whole = _merge.merge_blocks(expected, method, inputs, coefficients, gain=gain)
     assert bool(finite) == whole
     assert torch.equal(found.nan_to_num(nan=7.0), expected.nan_to_num(nan=7.0))
+
+
+def _merge_on_gpu(out: torch.Tensor, inputs: Inputs, coefficients: object, gain: float) -> torch.Tensor | None:
+    """Merge with the kernels as if `out` lay on a GPU."""
+    merge_on_gpu = _device.combine if isinstance(coefficients, Combination) else _device.sparse
+    return merge_on_gpu(out, inputs, coefficients, gain)
 
 
 def main() -> None:

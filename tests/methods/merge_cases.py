@@ -17,8 +17,8 @@ from evomerge.methods import (
 )
 
 SHAPES = [(1,), (7,), (64,), (1, 9), (9, 1), (3, 5), (16, 33), (40, 64), (4, 6, 5)]
-RANDOM = {"dare_ties", "dare_linear", "della", "della_linear"}
-DETERMINISTIC = [name for name in methods.METHODS if name not in RANDOM]
+METHODS = {name: methods.get(name) for name in methods.names()}
+DETERMINISTIC = [name for name, method in METHODS.items() if not method.random]
 SPREADS = (0.001, 0.05, 1.0)  # of task vectors, beside weights of spread 1
 
 

@@ -13,8 +13,8 @@ import torch
 from merge_cases import case
 
 from evomerge.methods import Statistics
-from evomerge.methods import della as _ranked
 from evomerge.methods.core import _merge
+from evomerge.methods.core import _random_mask as _random
 from evomerge.methods.kernels.gpu import _dispatch as _device
 from evomerge.methods.kernels.gpu import _statistics as _device_statistics
 from evomerge.methods.statistics import _gram, _selection
@@ -26,7 +26,7 @@ def as_device(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     monkeypatch.setattr(_device, "DEVICES", ("cpu",))
     monkeypatch.setattr(_device, "_trials", {})
     monkeypatch.setattr(_device_statistics, "serves", lambda values, sorting=False: values.dtype != torch.float64)
-    monkeypatch.setattr(_device_statistics, "PIECE", 5000)
+    monkeypatch.setattr(_device_statistics, "PIECE_ELEMENTS", 5000)
     return monkeypatch
 
 
@@ -64,7 +64,7 @@ def test_kernels_compile_to_separate_roundings(what: str, elect: bool, divide: s
         "base": tensor,
         "models": (tensor,) * count,
         "numbers": ((number,) * {"CUT": 3, "WINDOW": 6, "RANDOM": 5}[what],) * count,
-        **dict.fromkeys(("votes", "posts", "weights"), (number,) * count),
+        **dict.fromkeys(("sign_weights", "post_scales", "weights"), (number,) * count),
         **dict.fromkeys(("divisor", "scale", "gain"), number),
         **dict.fromkeys(options, "constexpr"),
     }
@@ -87,15 +87,14 @@ def ties() -> dict[str, Any]:
     base = torch.randn(4000, generator=generator)
     models = [base + 0.1 * torch.randn(4000, generator=generator) for _ in range(2)]
     merge = case("ties", models, base, [{"weight": 0.5, "density": 0.5}] * 2)
-    inputs, arithmetic = merge.inputs(), merge.method.arithmetic
-    coefficients = arithmetic.coefficients(inputs, merge.settings(), Statistics(models, base))
-    return {"arithmetic": arithmetic, "inputs": inputs, "coefficients": coefficients}
+    inputs = merge.inputs()
+    return {"inputs": inputs, "terms": merge.method.coefficients(inputs, merge.settings(), Statistics(models, base))}
 
 
 def test_without_triton_torch_merges(as_device: pytest.MonkeyPatch) -> None:
     as_device.setitem(sys.modules, "triton", None)
     as_device.delitem(sys.modules, "evomerge.methods.kernels.gpu._triton", raising=False)
-    assert _device.merge(torch.empty(4000), gain=1.0, **ties()) is None
+    assert _device.sparse(torch.empty(4000), gain=1.0, **ties()) is None
 
 
 class Idle:
@@ -118,20 +117,18 @@ def test_kernels_that_fail_their_trial_are_not_used(error: Exception | None, as_
     code = SimpleNamespace(combine=Idle(error), sparse=Idle(error), **names)
     as_device.setitem(sys.modules, "evomerge.methods.kernels.gpu._triton", code)
     with pytest.warns(UserWarning, match="C compiler" if error else "differs"):
-        assert _device.merge(torch.empty(4000), gain=1.0, **ties()) is None
-    assert _device.merge(torch.empty(4000), gain=1.0, **ties()) is None  # and no second trial
+        assert _device.sparse(torch.empty(4000), gain=1.0, **ties()) is None
+    assert _device.sparse(torch.empty(4000), gain=1.0, **ties()) is None  # and no second trial
 
 
 def test_only_what_kernels_can_read_is_theirs(as_device: pytest.MonkeyPatch) -> None:
     as_device.setattr(_device, "_load", lambda device: pytest.fail("asked for the kernels"))
     doubles = ties()
     doubles["inputs"].models[0] = doubles["inputs"].models[0].double()
-    assert _device.merge(torch.empty(4000), gain=1.0, **doubles) is None
+    assert _device.sparse(torch.empty(4000), gain=1.0, **doubles) is None
     della = case("della", [torch.randn(8, 8)] * 2, torch.zeros(8, 8), [{"weight": 1.0, "density": 0.5}] * 2)
-    shares = della.method.arithmetic.coefficients(
-        della.inputs(), della.settings(), Statistics(della.models, della.base)
-    )
-    assert _device.merge(torch.empty(8, 8), della.method.arithmetic, della.inputs(), shares, 1.0) is None
+    terms = della.method.coefficients(della.inputs(), della.settings(), Statistics(della.models, della.base))
+    assert della.method.merge_compiled(torch.empty(8, 8), della.inputs(), terms, 1.0) is None
 
 
 def deltas(kind: str, size: int) -> torch.Tensor:
@@ -173,7 +170,7 @@ def test_statistics_are_those_of_a_cpu(dtype: torch.dtype, as_device: pytest.Mon
             count = known.magnitude(0, density)
             found += [*known.cut(0, count), known.kept_l1(0, count)]
             found += known.random(0, density, (3, 4))
-            found += known.ranked(0, density, _ranked.ranking(base.shape, 0.1), (3, 4))
+            found += known.ranked(0, density, _random.ranks_of(base.shape, 0.1), (3, 4))
         return found
 
     there = numbers()

@@ -16,10 +16,10 @@ def test_same_bytes_as_torch(dtype: torch.dtype, weights: tuple[float, ...], mon
     base = torch.randn(70_001, generator=generator).to(dtype)
     models = [(base.float() + 0.05 * torch.randn(70_001, generator=generator)).to(dtype) for _ in weights]
     merge = case("task_arithmetic", models, base, [{"weight": weight} for weight in weights], **{"lambda": 1.0})
-    monkeypatch.setattr(_fused, "WARM_UP", 0)
+    monkeypatch.setattr(_fused, "WARM_UP_ELEMENTS", 0)
     used: list[bool] = []
-    compiled = _combination._fused_differences
-    monkeypatch.setattr(_combination, "_fused_differences", lambda *given: used.append(True) or compiled(*given))
+    compiled = _combination._compiled_differences
+    monkeypatch.setattr(_combination, "_compiled_differences", lambda *given: used.append(True) or compiled(*given))
     fused, gained = merge.run(), merge.run(gain=0.7)
     assert used == [True, True]
     monkeypatch.setattr(_fused, "kernels", lambda tensors: None)

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from merge_cases import Case, case, random_case
+from merge_cases import METHODS, Case, case, random_case
 
 from evomerge import methods
 from evomerge.methods import (
-    METHODS,
     Scratch,
     Settings,
     Statistics,

@@ -4,9 +4,9 @@ import re
 
 import pytest
 import torch
-from merge_cases import Case, case
+from merge_cases import METHODS, Case, case
 
-from evomerge.methods import METHODS, Statistics
+from evomerge.methods import Statistics
 from evomerge.methods.kernels.cpu import _dispatch as _fused
 from evomerge.methods.statistics import _selection
 
@@ -21,7 +21,7 @@ FUSED = [
 
 @pytest.fixture
 def compiled(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(_fused, "WARM_UP", 0)
+    monkeypatch.setattr(_fused, "WARM_UP_ELEMENTS", 0)
     return monkeypatch
 
 
@@ -88,7 +88,7 @@ def test_any_number_of_models(name: str, count: int, compiled: pytest.MonkeyPatc
 @pytest.mark.parametrize("name", ["ties", "dare_ties", "breadcrumbs"])
 def test_a_tensor_too_large_for_one_call_is_merged_in_pieces(name: str, compiled: pytest.MonkeyPatch) -> None:
     merge = example(name, torch.bfloat16, 1)
-    compiled.setattr("evomerge.methods.kernels.cpu._dispatch_sparse.PIECE", 1 << 13)
+    compiled.setattr("evomerge.methods.kernels.cpu._dispatch_sparse.PIECE_ELEMENTS", 1 << 13)
     fused = merge.run()
     in_torch(compiled)
     assert torch.equal(bits(fused), bits(merge.run()))

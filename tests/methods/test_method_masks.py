@@ -5,11 +5,11 @@ import itertools
 
 import pytest
 import torch
-from merge_cases import case, merge
+from merge_cases import METHODS, case, merge
 
 from evomerge import methods
 from evomerge.errors import InvalidInput, MergeFailed
-from evomerge.methods import METHODS, Settings, Statistics
+from evomerge.methods import Settings, Statistics
 from evomerge.methods.core import _random_mask as _random
 from evomerge.methods.statistics import _selection
 
@@ -45,7 +45,7 @@ def test_masks_depend_on_seed_parent_and_tensor_only(name: str) -> None:
 
 def test_random_numbers_are_pinned() -> None:
     """Recipes are reproducible across releases only as long as these numbers stay."""
-    bits = _random.uniform_bits(_random.keys(0, "parent", "tensor"), 0, 4, torch.device("cpu"))
+    bits = _random.uniform_bits(_random.mask_keys(0, "parent", "tensor"), 0, 4, torch.device("cpu"))
     assert bits.tolist() == [15073488, 12753485, 10705442, 12949308]
     far = _random.uniform_bits((1, 2), (1 << 32) - 1, 2, torch.device("cpu"))
     assert len(set(far.tolist())) == 2
@@ -74,7 +74,7 @@ def test_selection_equals_sorting(size: int, steps: int) -> None:
         l1 = _selection.kept_l1(read, size, cut)
         assert table.l1[at] == l1
         assert l1 == pytest.approx(float(values[order[:count]].double().sum()), rel=1e-12)
-    assert _selection.select(read, size, 0) == _selection.NOTHING
+    assert _selection.select(read, size, 0) == _selection.KEEP_NONE
 
 
 @pytest.mark.parametrize("size", [1000, (1 << 20) + 7])

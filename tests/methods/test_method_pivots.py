@@ -17,7 +17,7 @@ SIZE = 150_001
 
 @pytest.fixture
 def code(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.setattr(_fused, "WARM_UP", 0)
+    monkeypatch.setattr(_fused, "WARM_UP_ELEMENTS", 0)
     return _fused.kernels([torch.empty(1)])
 
 

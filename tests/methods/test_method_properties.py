@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from merge_cases import SHAPES, Case
+from merge_cases import METHODS, SHAPES, Case
 
 from evomerge import methods
 from evomerge.errors import MergeFailed
-from evomerge.methods import METHODS, Method, Parameter
+from evomerge.methods import Method, Parameter
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]
 

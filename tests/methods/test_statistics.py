@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from evomerge.methods import Statistics, StatisticsLocked
-from evomerge.methods import della as _ranked
 from evomerge.methods.core import _random_mask as _random
 from evomerge.methods.kernels.cpu import _dispatch as _fused
 from evomerge.methods.statistics import _selection
-from evomerge.methods.statistics._tables import ALIKE, GRID
+from evomerge.methods.statistics._tables import GRID, MAX_CACHED_PER_KIND
 
 COUNTS_OF = {"norm": 768, "odd": 5003, "matrix": (1 << 20) + 77}
 
@@ -27,7 +26,7 @@ def tensors(size: int, dtype: torch.dtype, seed: int = 0) -> tuple[torch.Tensor,
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("size", COUNTS_OF.values(), ids=COUNTS_OF)
 def test_the_compiled_table_is_that_of_torch(size: int, dtype: torch.dtype) -> None:
-    code = _fused._load()
+    code = _fused.load()
     if code is None:
         pytest.skip("numba is not installed")
     base, model = tensors(size, dtype)
@@ -49,25 +48,25 @@ def test_the_compiled_table_is_that_of_torch(size: int, dtype: torch.dtype) -> N
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float16])
 def test_a_table_gives_the_cuts_of_single_selections(dtype: torch.dtype) -> None:
     base, model = tensors(4099, dtype)
-    tabled, single = Statistics([model], base, keeper=Recorder()), Statistics([model], base)
+    tabled, single = Statistics([model], base, store=Recorder()), Statistics([model], base)
     for step in (1, 2, 300, 511, 512, 1023):
         count = tabled.magnitude(0, step / GRID)
         assert tabled.cut(0, count) == single.cut(0, count)
         assert tabled.kept_l1(0, count) == single.kept_l1(0, count)
     assert tabled.kept_l1(0, tabled.size) == single.kept_l1(0, single.size)
-    assert "table 0" in tabled._lasting and not single._lasting
+    assert "table 0" in tabled._cached and not single._cached
 
 
 @pytest.mark.parametrize("above", [1, 40, 2000])
 def test_a_window_has_a_table_of_its_own(above: int) -> None:
     base, model = tensors(4099, torch.bfloat16)
-    tabled, single = Statistics([model], base, keeper=Recorder()), Statistics([model], base)
+    tabled, single = Statistics([model], base, store=Recorder()), Statistics([model], base)
     for step in (1, 2, 300, 511, 512):
         count = tabled.magnitude(0, step / GRID, above)
         assert count == above + 4099 * step // GRID
         assert tabled.cut(0, count) == single.cut(0, count)
         assert tabled.kept_l1(0, count) == single.kept_l1(0, count)
-    assert list(tabled._lasting) == [f"above 0 {above}"]
+    assert list(tabled._cached) == [f"above 0 {above}"]
 
 
 class Recorder:
@@ -89,16 +88,16 @@ class Recorder:
 def test_a_keeper_is_asked_before_and_told_after() -> None:
     base, model = tensors(500, torch.float32)
     keeper = Recorder(busy=True)
-    statistics = Statistics([model], base, keeper=keeper)
+    statistics = Statistics([model], base, store=keeper)
     with pytest.raises(StatisticsLocked):
         statistics.gram()
-    assert not statistics._lasting
+    assert not statistics._cached
     keeper.busy = False
     gram = statistics.gram()
     assert keeper.begun == 2 and statistics.gram() is gram and keeper.begun == 2
-    statistics.settle()
+    statistics.end_merge()
     assert list(keeper.kept) == ["gram"]
-    again = Statistics([model], base, known=keeper.kept, keeper=Recorder(busy=True))
+    again = Statistics([model], base, known=keeper.kept, store=Recorder(busy=True))
     assert torch.equal(again.gram(), gram)
 
 
@@ -106,15 +105,15 @@ def test_lasting_numbers_are_float64_in_main_memory() -> None:
     base, model = tensors(600, torch.bfloat16)
     statistics = Statistics([model.view(20, 30)], base.view(20, 30))
     statistics.gram(), statistics.fiber_gram("last"), statistics.fiber_gram("first")
-    statistics.random(0, 0.5, (1, 2)), statistics.ranked(0, 0.5, _ranked.ranking((20, 30), 0.1), (1, 2))
-    assert len(statistics._lasting) == 5
-    assert all(each.dtype == torch.float64 and each.is_cpu for each in statistics._lasting.values())
+    statistics.random(0, 0.5, (1, 2)), statistics.ranked(0, 0.5, _random.ranks_of((20, 30), 0.1), (1, 2))
+    assert len(statistics._cached) == 5
+    assert all(each.dtype == torch.float64 and each.is_cpu for each in statistics._cached.values())
 
 
 def test_nothing_grows_with_what_a_search_tries() -> None:
     """Thousands of densities, seeds and epsilons, on the grid and off it, leave a bounded number of entries."""
     base, model = tensors(300, torch.float32)
-    statistics = Statistics([model, base], base, keeper=Recorder())
+    statistics = Statistics([model, base], base, store=Recorder())
     generator = torch.Generator().manual_seed(0)
     for number in range(1500):
         density = float(torch.rand((), generator=generator)) * 0.9 + 0.05
@@ -122,11 +121,11 @@ def test_nothing_grows_with_what_a_search_tries() -> None:
             for above in (0, number % 15):
                 count = statistics.magnitude(0, each, above)
                 statistics.cut(0, count), statistics.kept_l1(0, count)
-            statistics.random(0, each, _random.keys(number, "parent", "tensor"))
-            statistics.ranked(0, each, _ranked.ranking((300,), number / 1500), (1, 2))
-    assert len(statistics._lasting) == 1 + 3 * ALIKE  # one table, and of windows and each kind of mask
-    assert len(statistics._passing) <= 16 + 8 * 2
-    assert len(statistics._asked) <= 2
+            statistics.random(0, each, _random.mask_keys(number, "parent", "tensor"))
+            statistics.ranked(0, each, _random.ranks_of((300,), number / 1500), (1, 2))
+    assert len(statistics._cached) == 1 + 3 * MAX_CACHED_PER_KIND  # one table, and of windows and each kind of mask
+    assert len(statistics._memo) <= 16 + 8 * 2
+    assert len(statistics._last_table) <= 2
 
 
 def test_forgotten_numbers_come_out_the_same() -> None:

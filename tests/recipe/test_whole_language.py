@@ -330,7 +330,9 @@ def test_a_name_must_come_before_its_use(tmp_path: Path) -> None:
 def test_variants_reach_the_method_and_are_checked(pico: dict[str, Path], tmp_path: Path) -> None:
     from evomerge import methods
 
-    method = next(m for m in methods.METHODS.values() if m.variants and m.base == "required" and m.inputs[0] <= 1)
+    method = next(
+        m for m in map(methods.get, methods.names()) if m.variants and m.base == "required" and m.inputs[0] <= 1
+    )
     variant = method.variants[0]
     known = {p.name for p in method.parameters}
     given = [{"weight": weight, "density": 0.5} for weight in (0.2, 0.9)]

@@ -82,7 +82,7 @@ def test_candidates_leave_nothing_behind(
 ) -> None:
     """Other genes each time, and subsets in turn, so that every item was seen when the counting begins."""
     monkeypatch.setattr(
-        "evomerge.methods.kernels.cpu._dispatch.WARM_UP", sys.maxsize
+        "evomerge.methods.kernels.cpu._dispatch.WARM_UP_ELEMENTS", sys.maxsize
     )  # loading numba once is no growth
     setup, draw = prepared(tmp_path, pico, method), random.Random(0)
     (ids,) = (pools["search"] for pools in setup.prepared.pools.values())

@@ -13,11 +13,10 @@ from evomerge.checkpoint import (
 )
 from evomerge.engine._alignment import Alignment
 from evomerge.engine._plan_records import Origin, Rows, TensorPlan
-from evomerge.engine.plan._absent import without_absent
 from evomerge.engine.plan._output_order import OutputTensor
 from evomerge.engine.plan._settings import settings_at
 from evomerge.errors import MergeFailed
-from evomerge.methods import Method, Settings
+from evomerge.methods import BASE, Method, Settings
 from evomerge.recipe import ModelRef, Recipe, Source
 
 
@@ -45,14 +44,14 @@ class TensorPlanner:
             return
         missing = next(pair for pair, origin in zip(asked, present, strict=True) if origin is None)
         holder = next((origin for origin in present if origin), None)
-        verdict = without_absent(self.method, None if place.base is None else base is not None, [*map(bool, found)])
-        if holder is None or not is_optional(place.name) or verdict.what == "refuse":
+        rule = self.method.when_absent(None if place.base is None else base is not None, [*map(bool, found)])
+        if holder is None or not is_optional(place.name) or rule.action == "refuse":
             whose = f", which {holder.model} has" if holder else ""
             self.problems.append(f"{missing[0]} has no tensor {missing[1]}{whose}")
-        elif verdict.what == "drop":
+        elif rule.action == "drop":
             self.notes.append(f"{place.name} is left out: too few of the models have it for {self.method.name}")
-        elif verdict.what == "copy":
-            origin = base if verdict.position < 0 else found[verdict.position]
+        elif rule.action == "copy":
+            origin = base if rule.position == BASE else found[rule.position]
             assert origin is not None
             info = self.parents[origin.model].tensors[origin.tensor]
             yield self._copy(place.name, origin, info._replace(dtype=self.dtype or info.dtype), place.gain)
@@ -116,10 +115,11 @@ class TensorPlanner:
 
     def _is_copy(self, settings: Settings, models: Sequence[Origin], dtype: torch.dtype, rows: Rows | None) -> bool:
         """Tell whether the result is a stored tensor, bit for bit, so that nothing need be computed or kept."""
-        if self.method.name != "passthrough" or rows is not None or settings.each("scale") != [1.0]:
+        copied = self.method.copied_model(settings)
+        if copied is None or rows is not None:
             return False
-        parent = self.parents[models[0].model]
-        return parent.tensors[models[0].tensor].dtype == dtype and not parent.is_computed(models[0].tensor)
+        parent, tensor = self.parents[models[copied].model], models[copied].tensor
+        return parent.tensors[tensor].dtype == dtype and not parent.is_computed(tensor)
 
     def _copy(self, name: str, origin: Origin, info: TensorInfo, gain: float) -> TensorPlan:
         """Plan a tensor that is one input's as it is: integer buffers, and weights that no other input has."""

@@ -1,1 +1,78 @@
-"""What a merge method is, the block-wise pass that runs one, and the arithmetic that several methods share."""
+"""What a merge method is, the block-wise pass that runs one, and the arithmetic that several methods share.
+
+Method files import from here. Must not import method files, or anything of evomerge outside `methods` but errors.
+"""
+
+from evomerge.methods.core._absent import BASE, AbsentRule, copy_only, merge_present
+from evomerge.methods.core._combination import Combination, FiberCombination, Linear
+from evomerge.methods.core._linear_combination import (
+    INT8_MASK,
+    LAMBDA,
+    SHARE,
+    SMALLEST_SUM,
+    WEIGHT,
+    LinearCombination,
+    by_fiber,
+    normalize,
+    scaled,
+)
+from evomerge.methods.core._merge import BLOCK, DEVICE_BLOCK, block_size, kernels_loaded, merge_into, working_dtype
+from evomerge.methods.core._method import Contributions, Method
+from evomerge.methods.core._records import (
+    Block,
+    Inputs,
+    Parameter,
+    Settings,
+    Value,
+    Variant,
+)
+from evomerge.methods.core._scratch import Scratch
+from evomerge.methods.core._sparsify import (
+    RESCALE_BY,
+    SIGN_ELECTION,
+    SparseMethod,
+    sparse_parameters,
+)
+from evomerge.methods.core._spherical import COLLINEAR, Span, gram_of_averaged, on_base
+
+__all__ = [
+    "BASE",
+    "BLOCK",
+    "COLLINEAR",
+    "DEVICE_BLOCK",
+    "INT8_MASK",
+    "LAMBDA",
+    "RESCALE_BY",
+    "SHARE",
+    "SIGN_ELECTION",
+    "SMALLEST_SUM",
+    "WEIGHT",
+    "AbsentRule",
+    "Block",
+    "Combination",
+    "Contributions",
+    "FiberCombination",
+    "Inputs",
+    "Linear",
+    "LinearCombination",
+    "Method",
+    "Parameter",
+    "Scratch",
+    "Settings",
+    "Span",
+    "SparseMethod",
+    "Value",
+    "Variant",
+    "block_size",
+    "by_fiber",
+    "copy_only",
+    "gram_of_averaged",
+    "kernels_loaded",
+    "merge_into",
+    "merge_present",
+    "normalize",
+    "on_base",
+    "scaled",
+    "sparse_parameters",
+    "working_dtype",
+]

@@ -1,21 +1,18 @@
 """Run a method over cache-sized blocks: the one place where tensors are read and results are rounded."""
 
+import math
 from typing import Any
 
 import torch
 
-from evomerge.methods.core._method import (
-    Arithmetic,
-    Block,
-    Inputs,
-    Method,
-    Settings,
-)
+from evomerge.methods.core._method import Method
+from evomerge.methods.core._records import Block, Inputs, Settings
 from evomerge.methods.core._scratch import Scratch
-from evomerge.methods.kernels.gpu import _dispatch as _device
-from evomerge.methods.statistics._tables import Statistics
+from evomerge.methods.kernels.cpu import _dispatch as cpu
+from evomerge.methods.kernels.gpu import _dispatch as gpu
+from evomerge.methods.statistics import Statistics
 
-BLOCK = 1 << 16  # elements; the working set of a four-input merge stays inside a second-level cache
+BLOCK = 1 << 16  # elements: the working set of a four-input merge stays inside a second-level cache
 DEVICE_BLOCK = 1 << 24  # elements on a GPU, where every step is a kernel launch of some microseconds
 
 
@@ -47,6 +44,9 @@ def merge_into(
 
     Args:
         out: contiguous, of the inputs' shape and any floating dtype.
+        method: the arithmetic.
+        inputs: the tensors, which stay as they are.
+        settings: values of the method's parameters.
         statistics: what is already known of these inputs; computed here otherwise.
         gain: factor on the result, before rounding.
         block: elements worked on at a time, `block_size(out.device)` by default; changes no result.
@@ -58,32 +58,43 @@ def merge_into(
     if out.numel() == 0:
         return True
     statistics = statistics or Statistics(inputs.models, inputs.base)
-    coefficients = method.arithmetic.coefficients(inputs, settings, statistics)
-    done = (
-        method.arithmetic.fused(out, inputs, coefficients, gain)
-        if out.is_cpu
-        else _device.merge(out, method.arithmetic, inputs, coefficients, gain)
-    )
+    try:
+        coefficients = method.coefficients(inputs, settings, statistics)
+    except (ArithmeticError, ValueError):
+        if _squares_are_finite(inputs):
+            raise
+        out.fill_(math.nan)  # no coefficients: not of infinity or NaN, nor of lengths beyond float64
+        return False
+    done = method.merge_compiled(out, inputs, coefficients, gain)
     if done is not None:
         return done
-    return _merge_blocks(out, method.arithmetic, inputs, coefficients, gain, block or block_size(out.device), scratch)
+    return merge_blocks(
+        out, method, inputs, coefficients, gain=gain, block=block or block_size(out.device), scratch=scratch
+    )
 
 
-def _merge_blocks(
+def _squares_are_finite(inputs: Inputs) -> bool:
+    """Return whether every input's sum of squares is finite in float64, and so every statistic."""
+    tensors = [*inputs.models, *([] if inputs.base is None else [inputs.base])]
+    return all(bool(tensor.double().square_().sum().isfinite()) for tensor in tensors)
+
+
+def merge_blocks(
     out: torch.Tensor,
-    arithmetic: Arithmetic,
+    method: Method,
     inputs: Inputs,
     coefficients: Any,
-    gain: float,
-    block: int,
-    scratch: Scratch | None,
+    *,
+    gain: float = 1.0,
+    block: int = BLOCK,
+    scratch: Scratch | None = None,
 ) -> bool | torch.Tensor:
-    """Do the work of `merge_into` in torch."""
+    """Do the work of `merge_into` in torch, block by block, with coefficients of `method`."""
     scratch = scratch or Scratch(block, working_dtype(inputs), out.device)
     flat = out.view(-1)
     models = [model.reshape(-1) for model in inputs.models]
     base = None if inputs.base is None else inputs.base.reshape(-1)
-    unit = arithmetic.unit(inputs)
+    unit = method.unit(inputs)
     step = unit * max(1, block // unit)
     finite = torch.ones((), dtype=torch.bool, device=out.device)
     for start in range(0, flat.numel(), step):
@@ -95,10 +106,17 @@ def _merge_blocks(
             start=start,
             scratch=scratch,
         )
-        arithmetic.combine(result, piece, coefficients)
+        method.combine(result, piece, coefficients)
         if gain != 1:
             result.mul_(gain)
         target = flat[start:end].copy_(result)
         # A sum is non-finite exactly when an element is: 2^24 finite bf16 or fp32 values cannot overflow float64.
         finite &= torch.isfinite(target.sum(dtype=torch.float64))
     return bool(finite) if out.is_cpu else finite
+
+
+def kernels_loaded(device: torch.device) -> str:
+    """Return what merges on a device in this process so far: "numba", "triton" or "torch"."""
+    if device.type == "cpu":
+        return "numba" if cpu.loaded() else "torch"
+    return "triton" if gpu.loaded() else "torch"

@@ -1,176 +1,172 @@
-"""What a merge method is: a record of its parameters and two functions."""
+"""What a merge method is: facts about it, coefficients from statistics, and an elementwise pass."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 
-from evomerge.errors import InvalidInput, did_you_mean
-from evomerge.methods.core._scratch import Scratch
-from evomerge.methods.statistics._tables import Statistics
+from evomerge.methods.core._absent import AbsentRule, merge_present
+from evomerge.methods.core._records import Block, Inputs, Parameter, Settings, Variant
+from evomerge.methods.statistics import Statistics
 
-Value = float | int | bool
+_FACTS = ("name", "title", "formula", "paper", "base", "inputs", "parameters")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """One parameter of a method.
+class Contributions(NamedTuple):
+    """What each input counts for in a merge, as far as its settings say: for people, not for the arithmetic.
 
-    per: "merge" = one value a tensor; "input" = one for each input, a listed base included; "parent" = one for each
-        input that is not the base.
-    default: used where a recipe gives none; None = the recipe must give one.
-    low, high: inclusive bounds of what a recipe may say.
-    gene: (low, high) a search uses when its space names no range; None = not searched by default.
-    positive: a search range must stay above 0, because at 0 the model would drop out whatever its weight.
-    effect: False = accepted because mergekit accepts it, but it changes no number; a recipe that sets it is told so.
+    Attributes:
+        models: factor on each model, or on its task vector where the method has a base.
+        base: factor on the base; None = it is what the result starts from, and is not listed.
     """
 
-    name: str
-    per: Literal["merge", "input", "parent"]
-    kind: Literal["number", "integer", "flag"] = "number"
-    default: Value | None = None
-    low: float = float("-inf")
-    high: float = float("inf")
-    gene: tuple[float, float] | None = None
-    positive: bool = False
-    effect: bool = True
-    doc: str = ""
+    models: tuple[float, ...]
+    base: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
-    """One choice a recipe has where a method's paper and mergekit differ.
+class Method(ABC):
+    """A merge method. Subclass, say the facts as class attributes, and define `coefficients` and `combine`.
 
-    options: what can be chosen, mergekit's first, which is the default; doc: what each of them does.
+    A subclass that lacks one of the facts or functions can be a base of others, but creating an object of it raises
+    TypeError. Objects hold no state: what depends on tensors belongs into coefficients and statistics.
+
+    Everything that the rest of the program must know of a method is said here: whether it needs a base, whether it is
+    random, what becomes of an absent tensor, what each parent contributes.
+
+    Attributes:
+        name: how recipes call it; a plain word, with underscores.
+        title: the name in words.
+        formula: what it computes, on one line.
+        paper: author, year and link.
+        base: whether the recipe must name a base ("required"), may ("optional"), or whether a base is an ordinary
+            input like the others ("input").
+        inputs: smallest and largest number of models besides a required or optional base; None = no limit.
+        parameters: what a recipe can set.
+        variants: where the paper and mergekit differ, what a recipe can choose.
+        random: whether the result depends on the recipe's seed.
+        symmetric: whether the order of the models changes nothing but rounding.
     """
 
-    name: str
-    options: tuple[str, ...]
-    doc: str
+    name: ClassVar[str]
+    title: ClassVar[str]
+    formula: ClassVar[str]
+    paper: ClassVar[str]
+    base: ClassVar[Literal["required", "optional", "input"]]
+    inputs: ClassVar[tuple[int, int | None]]
+    parameters: ClassVar[tuple[Parameter, ...]]
+    variants: ClassVar[tuple[Variant, ...]] = ()
+    random: ClassVar[bool] = False
+    symmetric: ClassVar[bool] = True
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inputs:
-    """The tensors of one merge: all of one shape, contiguous, floating point, in the order of the recipe.
-
-    base: the tensor that task vectors are taken against, or None. models: the others.
-    tensor: name of the output tensor; parents: how the recipe names each of `models`. Random masks are addressed
-        by seed, parent and tensor, so they depend on nothing else.
-    """
-
-    models: Sequence[torch.Tensor]
-    base: torch.Tensor | None = None
-    tensor: str = ""
-    parents: Sequence[str] = ()
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Parameter values of one tensor: `merge` for the whole, `parents` one mapping for each of `Inputs.models`.
-
-    variants: the choices that differ from mergekit's, by name. Hashable, so that equal settings are recognized and
-    the tensor need not be rebuilt.
-    """
-
-    merge: tuple[tuple[str, Value], ...] = ()
-    parents: tuple[tuple[tuple[str, Value], ...], ...] = ()
-    variants: tuple[tuple[str, str], ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        merge: Mapping[str, Value],
-        parents: Sequence[Mapping[str, Value]],
-        variants: Mapping[str, str] | None = None,
-    ) -> "Settings":
-        """Freeze plain mappings."""
-        return cls(
-            tuple(sorted(merge.items())),
-            tuple(tuple(sorted(each.items())) for each in parents),
-            tuple(sorted((variants or {}).items())),
-        )
-
-    def shared(self, name: str) -> Value:
-        """Return the value of a per-merge parameter."""
-        return dict(self.merge)[name]
-
-    def each(self, name: str) -> list[float]:
-        """Return the values of a per-parent parameter, in the order of `Inputs.models`."""
-        return [float(dict(parent)[name]) for parent in self.parents]
-
-    def variant(self, variant: Variant) -> str:
-        """Return the option chosen for `variant`: its first where nothing was said.
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        """Check the facts that a subclass states.
 
         Raises:
-            InvalidInput: what was chosen is no option of it.
+            TypeError: one of them makes no sense.
         """
-        chosen = dict(self.variants).get(variant.name, variant.options[0])
-        if chosen not in variant.options:
-            raise InvalidInput(
-                f'variant {variant.name}: "{chosen}" is not one of {", ".join(variant.options)}.'
-                f"{did_you_mean(chosen, variant.options)}"
-            )
-        return chosen
+        super().__init_subclass__(**keywords)
+        _check_facts(cls)
 
+    def __new__(cls, *_: Any, **__: Any) -> "Method":
+        """Refuse an incomplete method.
 
-class Arithmetic(Protocol):
-    """The numbers of a method: coefficients from statistics, then an elementwise pass over blocks."""
+        Raises:
+            TypeError: facts or functions are missing; the message names them.
+        """
+        missing = [fact for fact in _FACTS if not hasattr(cls, fact)]
+        if missing and not inspect.isabstract(cls):
+            raise TypeError(f"merge method {cls.__name__} does not say its {', '.join(missing)}")
+        return super().__new__(cls)
 
+    @abstractmethod
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Any:
-        """Turn settings and whole-tensor statistics into the few numbers that `combine` needs."""
-        ...
+        """Turn settings and whole-tensor statistics into the few numbers that `combine` needs.
 
-    def combine(self, out: torch.Tensor, block: "Block", coefficients: Any) -> None:
-        """Write one block of the result, in working precision, into `out`."""
-        ...
+        Inputs may hold NaN or infinity; then the coefficients, or the result, are not finite either.
 
-    def fused(self, out: torch.Tensor, inputs: Inputs, coefficients: Any, gain: float) -> bool | None:
-        """Write the whole result with a compiled kernel; return whether it is finite, None if there is no kernel."""
+        Raises:
+            MergeFailed: the settings have no meaning for these inputs (weights that sum to 0).
+        """
+
+    @abstractmethod
+    def combine(self, out: torch.Tensor, block: Block, coefficients: Any) -> None:
+        """Write one block of the result.
+
+        Args:
+            out: (n,) in working precision; its content is undefined.
+            block: the inputs, which must not be changed.
+            coefficients: what `coefficients` returned.
+        """
+
+    def merge_compiled(
+        self, out: torch.Tensor, inputs: Inputs, coefficients: Any, gain: float
+    ) -> bool | torch.Tensor | None:
+        """Write the whole result with a compiled kernel, if there is one.
+
+        Returns:
+            Whether the result is finite, on a GPU as a 0-d bool tensor that is not waited for; None = no kernel.
+        """
         return None
 
     def unit(self, inputs: Inputs) -> int:
         """Return the number of elements that a block must hold a multiple of (1 = any block will do)."""
         return 1
 
+    def when_absent(self, base: bool | None, models: Sequence[bool]) -> AbsentRule:
+        """Say what becomes of a tensor that some inputs lack.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """One stretch of all inputs: flat views, and where in the flat tensor it starts."""
+        Args:
+            base: whether the base has it; None = the merge has no base.
+            models: whether each other input has it.
+        """
+        return merge_present(base, models, self.inputs[0])
 
-    models: Sequence[torch.Tensor]
-    base: torch.Tensor | None
-    start: int
-    scratch: Scratch = field(repr=False)
+    def contributions(self, settings: Settings) -> Contributions:
+        """Return what each input counts for; by default every model alike."""
+        return Contributions((1.0,) * len(settings.parents))
 
+    def copied_model(self, settings: Settings) -> int | None:
+        """Return the position of the model whose tensor is the result, bit for bit; None = something is computed."""
+        return None
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
-    """A merge method.
-
-    base: whether the recipe must name a base ("required"), may ("optional"), or whether a base is an ordinary input
-        like the others ("input").
-    inputs: smallest and largest number of models besides a required or optional base; None = no limit.
-    variants: where the paper and mergekit differ, what a recipe can choose.
-    passes: how often each input is read at most, the writing pass included, when no statistics are known yet.
-    """
-
-    name: str
-    title: str
-    formula: str
-    paper: str
-    base: Literal["required", "optional", "input"]
-    inputs: tuple[int, int | None]
-    parameters: tuple[Parameter, ...]
-    arithmetic: Arithmetic
-    variants: tuple[Variant, ...] = ()
-    passes: int = 1
+    @property
+    def merges(self) -> bool:
+        """Whether inputs are merged with each other; a method of one input only stacks or scales."""
+        return self.base != "input" or self.inputs[1] != 1
 
     def parameter(self, name: str) -> Parameter | None:
         """Return the parameter called `name`, or None."""
-        return next((p for p in self.parameters if p.name == name), None)
+        return next((parameter for parameter in self.parameters if parameter.name == name), None)
 
     def variant(self, name: str) -> Variant | None:
         """Return the variant called `name`, or None."""
-        return next((v for v in self.variants if v.name == name), None)
+        return next((variant for variant in self.variants if variant.name == name), None)
+
+
+def _check_facts(cls: type[Method]) -> None:
+    """Raise TypeError for stated facts that make no sense."""
+    said = {fact: getattr(cls, fact) for fact in (*_FACTS, "variants") if hasattr(cls, fact)}
+    wrong = [fact for fact in ("name", "title", "formula", "paper") if not isinstance(said.get(fact, ""), str)]
+    if not said.get("name", "x").isidentifier():
+        wrong.append("name")
+    if said.get("base", "input") not in ("required", "optional", "input"):
+        wrong.append("base")
+    if not _is_span(said.get("inputs", (1, None))):
+        wrong.append("inputs")
+    for fact, kind in (("parameters", Parameter), ("variants", Variant)):
+        records = said.get(fact, ())
+        if not isinstance(records, tuple) or not all(isinstance(record, kind) for record in records):
+            wrong.append(fact)
+        elif len({record.name for record in records}) < len(records):
+            wrong.append(f"{fact} (a name occurs twice)")
+    if wrong:
+        raise TypeError(f"merge method {cls.__name__}: {', '.join(wrong)} is not as evomerge.methods.Method describes")
+
+
+def _is_span(inputs: Any) -> bool:
+    if not isinstance(inputs, tuple) or len(inputs) != 2:
+        return False
+    low, high = inputs
+    return isinstance(low, int) and low >= 1 and (high is None or (isinstance(high, int) and high >= low))

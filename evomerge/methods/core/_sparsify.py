@@ -1,29 +1,22 @@
-"""Thin each task vector, weight it, let signs be elected or not, add: the arithmetic of TIES, DARE, DELLA and kin."""
+"""What TIES, DARE, DELLA and others share: thin each task vector, weight it, elect signs or not, add."""
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, final
 
 import torch
 
-from evomerge.methods import della as _ranked
-from evomerge.methods.core import _random_mask as _random
-from evomerge.methods.core._linear_combination import TINY
-from evomerge.methods.core._method import (
-    Arithmetic,
-    Block,
-    Inputs,
-    Settings,
-    Variant,
-)
-from evomerge.methods.core._sparse_terms import SparseTerm, SparseTerms
-from evomerge.methods.kernels.cpu import _dispatch as _fused
-from evomerge.methods.kernels.cpu import _dispatch_sparse as _fused_sparse
-from evomerge.methods.statistics._selection import Cut
-from evomerge.methods.statistics._tables import Statistics
+from evomerge.methods.core._linear_combination import INT8_MASK, LAMBDA, SMALLEST_SUM, WEIGHT, normalize
+from evomerge.methods.core._method import Contributions, Method
+from evomerge.methods.core._random_mask import keep_bound, mask_keys, ranks_of
+from evomerge.methods.core._records import Block, Inputs, Parameter, Settings, Variant
+from evomerge.methods.core._sparse_terms import SparseTerm, SparseTerms, Thinning, combine
+from evomerge.methods.kernels.cpu import _dispatch as cpu
+from evomerge.methods.kernels.cpu import _dispatch_sparse as cpu_sparse
+from evomerge.methods.kernels.gpu import _dispatch as gpu
+from evomerge.methods.statistics import Statistics
 
 LARGEST = torch.finfo(torch.float32).max
-SMALLEST_NORM = 1e-7  # an L1 norm below this is not matched by rescaling
+SMALLEST_L1 = 1e-7  # an L1 norm below this is not matched by rescaling
 
 SIGN_ELECTION = Variant(
     name="sign_election",
@@ -35,92 +28,124 @@ RESCALE_BY = Variant(
     options=("l1", "density"),
     doc="l1: a thinned task vector gets back its L1 norm (mergekit); density: divided by the probability (paper)",
 )
+_DENSITY = Parameter(
+    name="density",
+    per="parent",
+    default=1.0,
+    low=0.0,
+    high=1.0,
+    gene=(0.1, 1.0),
+    positive=True,
+    doc="fraction of each task vector that is kept; 0 = none of it",
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Sparse(Arithmetic):
+def sparse_parameters(*more: Parameter, normalized: bool, rescaled: bool) -> tuple[Parameter, ...]:
+    """Return the parameters of a sparse method.
+
+    Args:
+        more: parameters of its own.
+        normalized: default of `normalize`.
+        rescaled: default of `rescale`.
+    """
+    doc = "scale a thinned task vector back to its L1 norm"
+    rescale = Parameter(name="rescale", per="merge", kind="flag", default=rescaled, doc=doc)
+    return (WEIGHT, _DENSITY, *more, normalize(normalized), rescale, LAMBDA, INT8_MASK)
+
+
+class SparseMethod(Method):
     """base + lambda * (sum of thinned, weighted task vectors), with or without the election of signs.
 
-    by: "magnitude" keeps the largest (Yadav 2023), "window" the largest but for the very largest (Davari 2023),
-        "random" each with one probability (Yu 2024), "ranked" with one that grows with its rank (Deep 2024).
-    elect: TIES' elected sign (Yadav 2023, section 3): where the weighted deltas sum to >= 0 only positive ones
-        count, elsewhere only negative ones; normalize then divides by the weights of those that count.
+    Attributes:
+        thinning: "magnitude" keeps the largest elements (Yadav 2023), "window" the largest but for the very largest
+            (Davari 2023), "random" each with one probability (Yu 2024), "ranked" with one that grows with its rank
+            (Deep 2024).
+        elect: TIES' elected sign (Yadav 2023, section 3): where the weighted deltas sum to >= 0 only positive ones
+            count, elsewhere only negative ones; `normalize` then divides by the weights of those that count.
     """
 
-    by: Literal["magnitude", "window", "random", "ranked"]
-    elect: bool
+    thinning: ClassVar[Thinning]
+    elect: ClassVar[bool]
+    base = "required"
+    inputs = (1, None)
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> SparseTerms:
+        """Return what each model that keeps anything contributes."""
         unweighted = self.elect and settings.variant(SIGN_ELECTION) == "unweighted"
         weights = settings.each("weight")
         used = []
         for model, (weight, density) in enumerate(zip(weights, settings.each("density"), strict=True)):
-            if weight == 0 or density <= 0 or (self.by == "random" and not _random.cut(density)):
+            if weight == 0 or density <= 0 or (self.thinning == "random" and not keep_bound(density)):
                 continue  # nothing of it is kept
-            share = self._share(inputs, settings, statistics, model, density) if density < 1 else SparseTerm(1.0, 1.0)
-            vote, post = (share.vote, weight) if unweighted else (share.vote * weight, 1.0)
-            used.append((model, share._replace(weight=weight, vote=_single(vote), post=post)))
+            term = self._term(inputs, settings, statistics, model, density) if density < 1 else SparseTerm(1.0, 1.0)
+            before, after = (term.sign_weight, weight) if unweighted else (term.sign_weight * weight, 1.0)
+            used.append((model, term._replace(weight=weight, sign_weight=_in_float32(before), post_scale=after)))
         total = sum(weights)
         divide = bool(settings.shared("normalize"))
-        divisor = _single(total) if divide and not self.elect and abs(total) >= TINY else 1.0
-        shares = SparseTerms(tuple(used), float(settings.shared("lambda")), divisor, divide and self.elect)
-        return shares._replace(verbatim=_verbatim(shares))
+        terms = SparseTerms(
+            thinning=self.thinning,
+            elect=self.elect,
+            models=tuple(used),
+            scale=float(settings.shared("lambda")),
+            divisor=_in_float32(total) if divide and not self.elect and abs(total) >= SMALLEST_SUM else 1.0,
+            disjoint_mean=divide and self.elect,
+        )
+        return terms._replace(verbatim=_verbatim(terms))
 
-    def _share(
+    def _term(
         self, inputs: Inputs, settings: Settings, statistics: Statistics, model: int, density: float
     ) -> SparseTerm:
-        """Return the share of a thinned model as if its weight were 1."""
+        """Return the term of a thinned model as if its weight were 1."""
         rescale = bool(settings.shared("rescale"))
-        if self.by == "magnitude":
+        if self.thinning == "magnitude":
             count = statistics.magnitude(model, density)
-            vote = match(statistics.kept_l1(model, count), statistics.kept_l1(model, statistics.size)) if rescale else 1
-            return SparseTerm(1.0, vote, keep=statistics.cut(model, count))
-        if self.by == "window":
+            scale = (
+                _match(statistics.kept_l1(model, count), statistics.kept_l1(model, statistics.size)) if rescale else 1
+            )
+            return SparseTerm(1.0, scale, keep=statistics.cut(model, count))
+        if self.thinning == "window":
             return _window(statistics, model, density, settings.each("gamma")[model], rescale)
-        address = _random.keys(inputs.seed, inputs.parents[model], inputs.tensor)
+        address = mask_keys(inputs.seed, inputs.parents[model], inputs.tensor)
         by_density = rescale and settings.variant(RESCALE_BY) == "density"
-        if self.by == "random":
-            vote = 1 / density if by_density else match(*statistics.random(model, density, address)) if rescale else 1
-            return SparseTerm(1.0, vote, address=address, below=_random.cut(density))
-        ranking = _ranked.ranking(statistics.shape, settings.each("epsilon")[model])
+        if self.thinning == "random":
+            norms = statistics.random(model, density, address) if rescale and not by_density else (1.0, 1.0)
+            scale = 1 / density if by_density else _match(*norms)
+            return SparseTerm(1.0, scale, address=address, keep_below=keep_bound(density))
+        ranking = ranks_of(statistics.shape, settings.each("epsilon")[model])
         matched = rescale and not by_density
-        vote = match(*statistics.ranked(model, density, ranking, address)) if matched else 1.0
-        below = _random.cut(density)
-        return SparseTerm(1.0, vote, address=address, below=below, ranking=ranking, inverse=by_density)
+        scale = _match(*statistics.ranked(model, density, ranking, address)) if matched else 1.0
+        below = keep_bound(density)
+        return SparseTerm(1.0, scale, address=address, keep_below=below, ranking=ranking, inverse=by_density)
 
+    @final
     def combine(self, out: torch.Tensor, block: Block, coefficients: SparseTerms) -> None:
-        assert block.base is not None
-        if coefficients.verbatim is not None:
-            out.copy_(block.models[coefficients.verbatim])
-            return
-        base = block.scratch.load("base", block.base)
-        deltas = [_thinned(block, base, model, share).mul_(share.vote) for model, share in coefficients.models]
-        if self.elect and deltas:
-            _elect(out, block, deltas, [share for _, share in coefficients.models], coefficients.disjoint_mean)
-        else:
-            out.zero_()
-            for delta in deltas:
-                out.add_(delta)
-        if coefficients.divisor != 1:
-            out.div_(coefficients.divisor)
-        if coefficients.scale != 1:
-            out.mul_(coefficients.scale)
-        out.add_(base)
+        """Write one block of the sparse merge."""
+        combine(out, block, coefficients)
 
-    def fused(self, out: torch.Tensor, inputs: Inputs, coefficients: SparseTerms, gain: float) -> bool | None:
+    @final
+    def merge_compiled(
+        self, out: torch.Tensor, inputs: Inputs, coefficients: SparseTerms, gain: float
+    ) -> bool | torch.Tensor | None:
+        """Write the whole merge in one pass; masks by rank have no kernel."""
+        if coefficients.thinning == "ranked":
+            return None
+        if not out.is_cpu:
+            return gpu.sparse(out, inputs, coefficients, gain)
+        if coefficients.verbatim is not None or not coefficients.models:
+            return None
         assert inputs.base is not None
-        if self.by == "ranked" or coefficients.verbatim is not None or not coefficients.models:
-            return None
         models = [inputs.models[model] for model, _ in coefficients.models]
-        code = _fused.kernels([out, inputs.base, *models])
-        if code is None:
-            return None
-        return _fused_sparse.sparse(code, out, inputs.base, models, coefficients, self.elect, gain)
+        code = cpu.kernels([out, inputs.base, *models])
+        return None if code is None else cpu_sparse.sparse(code, out, inputs.base, models, coefficients, gain)
 
     def unit(self, inputs: Inputs) -> int:
-        if self.by != "ranked":
-            return 1
-        return _ranked.ranking(inputs.models[0].shape, 0.0).unit
+        """Return the elements of whole rows where ranks are counted by row."""
+        return ranks_of(inputs.models[0].shape, 0.0).unit if self.thinning == "ranked" else 1
+
+    def contributions(self, settings: Settings) -> Contributions:
+        """Return weight times density."""
+        pairs = zip(settings.each("weight"), settings.each("density"), strict=True)
+        return Contributions(tuple(weight * density for weight, density in pairs))
 
 
 def _window(statistics: Statistics, model: int, density: float, gamma: float, rescale: bool) -> SparseTerm:
@@ -128,86 +153,32 @@ def _window(statistics: Statistics, model: int, density: float, gamma: float, re
     size = statistics.size
     kept = int(density * size)
     largest = min(int(gamma * size), size - kept)
-    if kept and largest == int(gamma * size):  # otherwise it hangs on the density, too, and is worth no table
+    if kept and largest == int(gamma * size):  # otherwise it depends on the density, too, and is worth no table
         statistics.magnitude(model, density, largest)
     keep, drop = statistics.cut(model, largest + kept), statistics.cut(model, largest)
-    vote = 1.0
+    scale = 1.0
     if rescale:
         inner = statistics.kept_l1(model, largest + kept) - statistics.kept_l1(model, largest)
-        vote = match(inner, statistics.kept_l1(model, size))
-    return SparseTerm(1.0, vote, keep=keep, drop=drop if largest else None)
+        scale = _match(inner, statistics.kept_l1(model, size))
+    return SparseTerm(1.0, scale, keep=keep, drop=drop if largest else None)
 
 
-def _single(value: float) -> float:
+def _in_float32(value: float) -> float:
     """Return infinity for what float32 does not hold, so that the result is not finite; torch takes no such factor."""
     return value if abs(value) <= LARGEST else math.copysign(math.inf, value)
 
 
-def match(kept: float, everything: float) -> float:
+def _match(kept: float, everything: float) -> float:
     """Return the factor that restores the L1 norm of a thinned task vector."""
-    return everything / kept if kept >= SMALLEST_NORM and everything >= SMALLEST_NORM else 1.0
+    return everything / kept if kept >= SMALLEST_L1 and everything >= SMALLEST_L1 else 1.0
 
 
-def _verbatim(shares: SparseTerms) -> int | None:
-    """Return the model that stands for the whole result: the only one, unthinned, with a total factor of 1."""
-    if len(shares.models) != 1:
+def _verbatim(terms: SparseTerms) -> int | None:
+    """Return the model that is the whole result: the only one, unthinned, with a total factor of 1."""
+    if len(terms.models) != 1:
         return None
-    (model, share), *_ = shares.models
-    if share.keep is not None or share.address is not None:
+    (model, term), *_ = terms.models
+    if term.keep is not None or term.address is not None:
         return None
-    factor = 1.0 if shares.disjoint_mean else share.vote * share.post / shares.divisor
-    return model if factor * shares.scale == 1 else None
-
-
-def _thinned(block: Block, base: torch.Tensor, model: int, share: SparseTerm) -> torch.Tensor:
-    """Return a model's task vector over one block with what its share leaves out multiplied by 0.
-
-    Multiplied, because NaN and infinity come through that: a damaged parent must not vanish in a mask.
-    """
-    delta = block.scratch.load(f"delta{model}", block.models[model]).sub_(base)
-    length = delta.numel()
-    if share.keep is not None:
-        size = torch.abs(delta, out=block.scratch.buffer("size", length))
-        delta.mul_(_inside(block, size, share.keep))
-        if share.drop is not None:
-            delta.mul_(_inside(block, size, share.drop).logical_not_())
-    elif share.address is not None:
-        bits = _random.uniform_bits(share.address, block.start, length, delta.device)
-        if share.ranking is None:
-            return delta.mul_(bits < share.below)
-        size = torch.abs(delta, out=block.scratch.buffer("size", length))
-        below = _ranked.bonus(size, share.ranking).add_(share.below)
-        delta.mul_(bits < below)
-        if share.inverse:
-            delta.div_(below.clamp_(1, _ranked.ONE).to(delta.dtype).div_(_ranked.ONE))
-    return delta
-
-
-def _inside(block: Block, size: torch.Tensor, cut: Cut) -> torch.Tensor:
-    """Return (n,) bool: which elements of a block a cut keeps."""
-    found = torch.gt(size, cut.threshold, out=block.scratch.buffer("inside", size.numel(), torch.bool))
-    tied = min(size.numel(), cut.tie_end - block.start)
-    if tied > 0:
-        torch.ge(size[:tied], cut.threshold, out=found[:tied])
-    return found
-
-
-def _elect(
-    out: torch.Tensor, block: Block, deltas: list[torch.Tensor], shares: list[SparseTerm], disjoint_mean: bool
-) -> None:
-    """Sum the deltas whose sign agrees with the sign of their sum; a sum of 0 counts as positive. NaN agrees."""
-    length = out.numel()
-    total = block.scratch.buffer("total", length).copy_(deltas[0])
-    for delta in deltas[1:]:
-        total.add_(delta)
-    sign = block.scratch.buffer("sign", length).copy_(total >= 0).mul_(2).sub_(1)
-    divisor = block.scratch.buffer("divisor", length).zero_()
-    out.zero_()
-    for delta, share in zip(deltas, shares, strict=True):
-        differs = torch.mul(delta, sign, out=total) <= 0
-        delta.masked_fill_(differs, 0)
-        out.add_(delta if share.post == 1 else delta.mul_(share.post))
-        if disjoint_mean:
-            divisor.add_(differs.logical_not_(), alpha=share.weight)
-    if disjoint_mean:
-        out.div_(divisor.masked_fill_(divisor == 0, 1))
+    factor = 1.0 if terms.disjoint_mean else term.sign_weight * term.post_scale / terms.divisor
+    return model if factor * terms.scale == 1 else None

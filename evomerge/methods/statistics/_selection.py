@@ -26,7 +26,7 @@ class Cut(NamedTuple):
     tie_end: int
 
 
-NOTHING = Cut(INFINITE, 0)
+KEEP_NONE = Cut(INFINITE, 0)
 
 
 class Table(NamedTuple):
@@ -46,7 +46,7 @@ def chunks(size: int, length: int = CHUNK) -> Iterator[tuple[int, int]]:
 def select(values: Values, size: int, count: int) -> Cut:
     """Return the cut that keeps the `count` largest of `size` values, 0 <= count <= size."""
     if count <= 0:
-        return NOTHING
+        return KEEP_NONE
     if size <= SMALL or values(0, 1).dtype == torch.float64:
         everything = values(0, size)
         threshold = float(everything.kthvalue(size - count + 1).values)
@@ -105,30 +105,30 @@ def _sort(values: Values, size: int, counts: list[int]) -> Table:
     ranks = torch.tensor(counts) - 1
     chosen = bits[ranks]
     above = torch.searchsorted(-bits, -chosen)  # how many are larger than the threshold
-    units = _units(bits).cumsum(0)  # exact: integers
+    units = units_of(bits).cumsum(0)  # exact: integers
     exponent = bits >> MANTISSA_BITS
     starts = torch.searchsorted(-exponent, -torch.arange(256, dtype=exponent.dtype))  # of an exponent's values
     ends = torch.searchsorted(-exponent, -torch.arange(256, dtype=exponent.dtype), right=True)
     before = torch.cat([torch.zeros(1, dtype=torch.int64), units])
-    whole = _scaled(before[ends] - before[starts], torch.arange(256))
+    whole = scaled(before[ends] - before[starts], torch.arange(256))
     last = exponent[ranks].long()
-    part = _scaled(units[ranks] - before[starts[last]], last)
-    l1 = [higher + rest for higher, rest in zip(_above(whole, last), part.tolist(), strict=True)]
+    part = scaled(units[ranks] - before[starts[last]], last)
+    l1 = [higher + rest for higher, rest in zip(sums_above(whole, last), part.tolist(), strict=True)]
     return Table(chosen.view(torch.float32).tolist(), (ranks + 1 - above).tolist(), l1)
 
 
-def _units(bits: torch.Tensor) -> torch.Tensor:
+def units_of(bits: torch.Tensor) -> torch.Tensor:
     """Return each value as a whole multiple of its exponent's smallest step, int64."""
     whole = bits.long()
     return torch.where(whole >> MANTISSA_BITS > 0, whole & 0x7FFFFF | 0x800000, whole)
 
 
-def _scaled(units: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
-    """Turn sums of `_units` of one exponent each back into float64."""
+def scaled(units: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
+    """Turn sums of `units_of` of one exponent each back into float64."""
     return units.double() * torch.exp2(exponent.clamp(min=1).double() - 150)
 
 
-def _above(whole: torch.Tensor, exponent: torch.Tensor) -> list[float]:
+def sums_above(whole: torch.Tensor, exponent: torch.Tensor) -> list[float]:
     """Return, for each exponent, the sum of `whole` over the larger ones, from large to small."""
     sums = [0.0] * 257
     values = whole.tolist()
@@ -158,13 +158,13 @@ def _count(values: Values, size: int, counts: list[int]) -> Table:
     lookups: list[torch.Tensor] = []
     for level in LEVELS:
         keys = prefixes[:, None] << level.width | torch.arange(1 << level.width)
-        count, low = tally(values, size, lookups, len(prefixes))
-        sums = count * _units(keys.view(-1) << level.rest) + low
+        count, low = count_patterns(values, size, lookups, len(prefixes))
+        sums = count * units_of(keys.view(-1) << level.rest) + low
         values_down, units_down = _from_above(count), _from_above(sums)
         key = torch.searchsorted(-values_down, -(inside + values_down[(slot + 1) << level.width]), right=True) - 1
         inside = inside + values_down[(slot + 1) << level.width] - values_down[key + 1]
         if not lookups:
-            whole = _scaled(sums.view(256, -1).sum(1), torch.arange(256))
+            whole = scaled(sums.view(256, -1).sum(1), torch.arange(256))
             units = units_down[key + 1] - units_down[((key >> 8) + 1) << 8]  # 8 mantissa bits follow the exponent
         else:
             units = units + units_down[key + 1] - units_down[(slot + 1) << level.width]
@@ -174,8 +174,8 @@ def _count(values: Values, size: int, counts: list[int]) -> Table:
         lookups[-1][found] = torch.arange(len(found))
     chosen = prefixes[slot]
     exponent = chosen >> MANTISSA_BITS
-    part = _scaled(units + inside * _units(chosen), exponent)
-    l1 = [higher + rest for higher, rest in zip(_above(whole, exponent), part.tolist(), strict=True)]
+    part = scaled(units + inside * units_of(chosen), exponent)
+    l1 = [higher + rest for higher, rest in zip(sums_above(whole, exponent), part.tolist(), strict=True)]
     return Table(chosen.to(torch.int32).view(torch.float32).tolist(), inside.tolist(), l1)
 
 
@@ -184,7 +184,9 @@ def _from_above(counts: torch.Tensor) -> torch.Tensor:
     return torch.cat([counts.flip(0).cumsum(0).flip(0), torch.zeros(1, dtype=counts.dtype)])
 
 
-def tally(values: Values, size: int, lookups: list[torch.Tensor], slots: int) -> tuple[torch.Tensor, torch.Tensor]:
+def count_patterns(
+    values: Values, size: int, lookups: list[torch.Tensor], slots: int
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Count values by the next bits of their pattern, in the bins that `lookups` (one for each level done) name.
 
     Returns:

@@ -1,7 +1,7 @@
 """A compiled table of selections: three passes over a task vector answer for every density of the grid at once.
 
 Patterns of |delta| (31 bits) are counted by their upper bits, then, where a wanted rank falls, by the rest; a third
-pass finds where the ties of each threshold end. Numbers are those of `_selection`, bit for bit.
+pass finds where the ties of each threshold end. Numbers are those of `statistics._selection`, bit for bit.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from evomerge.methods.kernels.cpu._memory import (
     as_bits,
     compiled,
 )
-from evomerge.methods.kernels.cpu._statistics import _delta as delta
+from evomerge.methods.kernels.cpu._statistics import delta
 
 REST = 12  # bits of a pattern that the first pass leaves
 UPPER = 1 << (31 - REST)  # of these, the values of a tensor fall into some thousands, which stay in a cache
@@ -141,7 +141,7 @@ def _tie_ends(
     """Write where the first value equal to each threshold after `ties` others lies; `size` stays where none does.
 
     marks: (rows * STRIDE,) uint16: 1 + the first rank that has this pattern for a threshold, or 0. ties: (ranks,)
-    int64; those of one threshold rise.
+    int64; those of one threshold ascend.
     """
     tile, origin = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     seen = np.zeros(len(ties) + 1, np.int64)
@@ -172,7 +172,7 @@ def table(base: int, base_kind: int, model: int, kind: int, size: int, ranks: Ar
     """Select many sizes at once.
 
     Args:
-        ranks: (n,) int64, rising, n < 2^15: how many of the largest |delta| to keep.
+        ranks: (n,) int64, ascending, n < 2^15: how many of the largest |delta| to keep.
         found: (n, 3) float64, written: pattern of the threshold, how many equal to it are kept, L1 norm of the kept.
         ends: (n,) int64, written: where the first equal one lies that is not kept; `size` if there is none.
     """

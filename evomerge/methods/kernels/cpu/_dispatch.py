@@ -4,46 +4,89 @@ Both give the same bytes, so this is a matter of time alone: numba takes about a
 compile, once for a machine), so a process starts to use it after it has merged a while.
 """
 
-import importlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from evomerge.methods.kernels.cpu import _threshold_search as _pivots
+from evomerge.methods.kernels.cpu import _threshold_search
 from evomerge.methods.statistics._gram import CHUNK
 from evomerge.methods.statistics._selection import Cut
 
-WARM_UP = 1 << 24  # elements that a process merges in torch before it loads numba: about a second's work
+WARM_UP_ELEMENTS = 1 << 24  # that a process merges in torch before it loads numba: about a second's work
 _KINDS = {torch.bfloat16: 0, torch.float32: 1, torch.float16: 2}
 
-_worked = 0
-_kernels: Any = None
+_Compiled = Callable[..., Any]
 
 
-def kernels(tensors: Sequence[torch.Tensor]) -> Any:
+class Kernels(NamedTuple):
+    """The compiled functions (see the files beside this one) and the sizes that their callers need."""
+
+    combine: _Compiled
+    differences: _Compiled
+    sparse: _Compiled
+    gram: _Compiled
+    table: _Compiled
+    sample: _Compiled
+    at_least: _Compiled
+    collect: _Compiled
+    nth_equal: _Compiled
+    masked_sums: _Compiled
+    tile: int
+    span: int
+    group: int
+    models: int
+
+
+_merged_elements = 0
+_kernels: Kernels | Literal[False] | None = None  # None = not loaded yet, False = there are none
+
+
+def kernels(tensors: Sequence[torch.Tensor]) -> Kernels | None:
     """Return the kernels if these tensors can go to them and are worth it, else None."""
-    global _worked, _kernels
+    global _merged_elements, _kernels
     if not all(map(_fits, tensors)):
         return None
     if _kernels is None:
-        _worked += sum(tensor.numel() for tensor in tensors)
-        if _worked < WARM_UP:
+        _merged_elements += sum(tensor.numel() for tensor in tensors)
+        if _merged_elements < WARM_UP_ELEMENTS:
             return None
-        _kernels = _load() or False
+        _kernels = load() or False
     return _kernels or None
+
+
+def loaded() -> bool:
+    """Return whether this process has loaded the kernels."""
+    return bool(_kernels)
 
 
 def _fits(tensor: torch.Tensor) -> bool:
     return tensor.dtype in _KINDS and tensor.is_cpu and tensor.is_contiguous()
 
 
-def _load() -> Any:
+def load() -> Kernels | None:
+    """Import the kernels; None where numba is not installed (it supports new Pythons late): torch does the same."""
     try:
-        return importlib.import_module("evomerge.methods.kernels.cpu._kernels")
-    except ImportError:  # numba supports new Pythons late; torch does the same work
+        from evomerge.methods.kernels.cpu import _combine, _density_table, _memory, _sparse, _statistics
+    except ImportError:
         return None
+    return Kernels(
+        combine=_combine.combine,
+        differences=_combine.differences,
+        sparse=_sparse.sparse,
+        gram=_statistics.gram,
+        table=_density_table.table,
+        sample=_statistics.sample,
+        at_least=_statistics.at_least,
+        collect=_statistics.collect,
+        nth_equal=_statistics.nth_equal,
+        masked_sums=_statistics.masked_sums,
+        tile=_memory.TILE,
+        span=_sparse.SPAN,
+        group=_statistics.GROUP,
+        models=_sparse.MODELS,
+    )
 
 
 def address(tensor: torch.Tensor) -> tuple[int, int]:
@@ -57,7 +100,7 @@ def addresses(tensors: Sequence[torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
     return np.ascontiguousarray(pairs[:, 0]), np.ascontiguousarray(pairs[:, 1])
 
 
-def gram(code: Any, models: Sequence[torch.Tensor], base: torch.Tensor | None) -> torch.Tensor:
+def gram(code: Kernels, models: Sequence[torch.Tensor], base: torch.Tensor | None) -> torch.Tensor:
     """Return what `_gram.gram` returns, in one compiled pass."""
     tensors = [*([] if base is None else [base]), *models]
     total = np.zeros((len(tensors), len(tensors)))
@@ -65,13 +108,13 @@ def gram(code: Any, models: Sequence[torch.Tensor], base: torch.Tensor | None) -
     return torch.from_numpy(total + np.triu(total, 1).T)
 
 
-def select(code: Any, base: torch.Tensor, model: torch.Tensor, count: int) -> Cut:
+def select(code: Kernels, base: torch.Tensor, model: torch.Tensor, count: int) -> Cut:
     """Return the cut that keeps the `count` largest |model - base|, 0 <= count <= n."""
-    return _pivots.select(code, (*address(base), *address(model)), model.numel(), count)
+    return _threshold_search.select(code, (*address(base), *address(model)), model.numel(), count)
 
 
-def table(code: Any, base: torch.Tensor, model: torch.Tensor, counts: list[int]) -> torch.Tensor:
-    """Return the cuts that keep the `counts` (1 to n, rising) largest |model - base|, in three compiled passes.
+def table(code: Kernels, base: torch.Tensor, model: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """Return the cuts that keep the `counts` (1 to n, ascending) largest |model - base|, in three compiled passes.
 
     Returns:
         (4, len(counts)) float64: threshold, how many equal to it are kept, L1 norm, where the first equal one lies that

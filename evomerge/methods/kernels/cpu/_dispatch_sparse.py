@@ -1,4 +1,4 @@
-"""How the shares of a sparse merge reach the compiled kernel (`_kernels_sparse.sparse`)."""
+"""How the terms of a sparse merge reach the compiled kernel (`_sparse.sparse`)."""
 
 from collections.abc import Sequence
 from math import ceil
@@ -7,43 +7,42 @@ from typing import Any
 import numpy as np
 import torch
 
-from evomerge.methods.core import _random_mask as _random
+from evomerge.methods.core._random_mask import ONE
 from evomerge.methods.core._sparse_terms import SparseTerm, SparseTerms
-from evomerge.methods.kernels.cpu import _dispatch as _fused
-from evomerge.methods.statistics._selection import NOTHING, Cut
+from evomerge.methods.kernels.cpu._dispatch import Kernels, address, addresses
+from evomerge.methods.statistics._selection import KEEP_NONE, Cut
 
-PIECE = 1 << 30  # elements of one call, which counts in 32 bits
+PIECE_ELEMENTS = 1 << 30  # of one call, which counts in 32 bits
 EVERYTHING = Cut(-1.0, 0)  # no size is below 0
-NOBODY = SparseTerm(0.0, 0.0)
-_HIGH = 0x9E3779B9  # of `_random.uniform_bits`
+EMPTY_TERM = SparseTerm(0.0, 0.0)
+_HIGH = 0x9E3779B9  # of `_random_mask.uniform_bits`
 _BFLOAT16 = 0
 
 
 def sparse(
-    code: Any,
+    code: Kernels,
     out: torch.Tensor,
     base: torch.Tensor,
     models: Sequence[torch.Tensor],
-    shares: SparseTerms,
-    elect: bool,
+    terms: SparseTerms,
     gain: float,
 ) -> bool:
-    """Merge the models of `shares` (in that order) into `out`; return whether the result is finite."""
-    scales = (shares.divisor, shares.scale, gain)
+    """Merge the models of `terms` (in that order) into `out`; return whether the result is finite."""
+    scales = (terms.divisor, terms.scale, gain)
     finite = True
-    for start in range(0, out.numel(), PIECE):
-        tensors = [tensor.reshape(-1)[start : start + PIECE] for tensor in (base, *models)]
+    for start in range(0, out.numel(), PIECE_ELEMENTS):
+        tensors = [tensor.reshape(-1)[start : start + PIECE_ELEMENTS] for tensor in (base, *models)]
         (origin, *places), sources = _read(code, tensors)
-        size, integers, reals = _numbers(code.MODELS, places, origin, [share for _, share in shares.models], start)
+        size, integers, reals = _numbers(code.models, places, origin, [term for _, term in terms.models], start)
         flags = (
             sources is not None,
-            any(share.address is not None for _, share in shares.models),
-            any(share.drop is not None for _, share in shares.models),
-            elect,
-            any(share.post != 1 for _, share in shares.models),
-            shares.disjoint_mean,
+            any(term.address is not None for _, term in terms.models),
+            any(term.drop is not None for _, term in terms.models),
+            terms.elect,
+            any(term.post_scale != 1 for _, term in terms.models),
+            terms.disjoint_mean,
         )
-        part = out.view(-1)[start : start + PIECE]
+        part = out.view(-1)[start : start + PIECE_ELEMENTS]
         finite &= code.sparse(
             origin,
             ((0,) * size, (0.0,) * size),
@@ -52,50 +51,50 @@ def sparse(
             sources,
             tuple(True if flag else None for flag in flags),
             None if scales == (1, 1, 1) else scales,
-            None if len(integers) == 1 else np.empty((5, code.SPAN), np.float32),
-            *_fused.address(part),
+            None if len(integers) == 1 else np.empty((5, code.span), np.float32),
+            *address(part),
             part.numel(),
         )
     return finite
 
 
-def _read(code: Any, tensors: Sequence[torch.Tensor]) -> tuple[list[int], Any]:
+def _read(code: Kernels, tensors: Sequence[torch.Tensor]) -> tuple[list[int], Any]:
     """Return where the kernel reads each tensor, and what it must first load there, if anything."""
-    addresses, kinds = _fused.addresses(tensors)
+    places, kinds = addresses(tensors)
     if not any(kinds != _BFLOAT16):
-        return addresses.tolist(), None
-    tiles = np.empty((len(tensors), code.TILE), np.float32)
-    return [tile.ctypes.data for tile in tiles], (addresses, kinds, tiles)
+        return places.tolist(), None
+    tiles = np.empty((len(tensors), code.tile), np.float32)
+    return [tile.ctypes.data for tile in tiles], (places, kinds, tiles)
 
 
 def _numbers(
-    most: int, places: Sequence[int], base: int, shares: Sequence[SparseTerm], start: int
+    most: int, places: Sequence[int], base: int, terms: Sequence[SparseTerm], start: int
 ) -> tuple[int, np.ndarray, np.ndarray]:
     """Return how many models a group has, and the kernel's integers and reals of all groups, the last one filled up."""
-    size = ceil(len(shares) / ceil(len(shares) / most))
-    missing = -len(shares) % size
-    shares = [*shares, *[NOBODY] * missing]
-    integers = np.array([_integers(share, start) for share in shares], np.int64)
+    size = ceil(len(terms) / ceil(len(terms) / most))
+    missing = -len(terms) % size
+    terms = [*terms, *[EMPTY_TERM] * missing]
+    integers = np.array([_integers(term, start) for term in terms], np.int64)
     integers[:, 0] = [*places, *[base] * missing]
-    reals = np.array([_reals(share) for share in shares])
+    reals = np.array([_reals(term) for term in terms])
     in_groups = [array.reshape(-1, size, array.shape[1]).transpose(0, 2, 1) for array in (integers, reals)]
     return size, np.ascontiguousarray(in_groups[0]), np.ascontiguousarray(in_groups[1])
 
 
-def _integers(share: SparseTerm, start: int) -> tuple[int, ...]:
+def _integers(term: SparseTerm, start: int) -> tuple[int, ...]:
     """Return room for an address, keys and bound of the random bits, and ends of ties, counted from `start`."""
-    first, second = share.address or (0, 0)
-    ends = (min(max((cut or EVERYTHING).tie_end - start, 0), PIECE) for cut in (share.keep, share.drop))
+    first, second = term.address or (0, 0)
+    ends = (min(max((cut or EVERYTHING).tie_end - start, 0), PIECE_ELEMENTS) for cut in (term.keep, term.drop))
     return (
         0,
         first ^ (start & 0xFFFFFFFF),  # a piece starts at a multiple of its size
         (second + (start >> 32) * _HIGH) & 0xFFFFFFFF,
-        share.below if share.address else 1 << _random.BITS,  # a model that is not thinned keeps all
+        term.keep_below if term.address else ONE,  # a model that is not thinned keeps all
         *ends,
     )
 
 
-def _reals(share: SparseTerm) -> tuple[float, ...]:
+def _reals(term: SparseTerm) -> tuple[float, ...]:
     """Return factors and thresholds."""
-    keep, drop = share.keep or EVERYTHING, share.drop or NOTHING
-    return share.vote, share.post, share.weight, keep.threshold, drop.threshold
+    keep, drop = term.keep or EVERYTHING, term.drop or KEEP_NONE
+    return term.sign_weight, term.post_scale, term.weight, keep.threshold, drop.threshold

@@ -148,7 +148,7 @@ def store(address: int, kind: int, start: int, length: int, tile: Array) -> bool
 
 @inlined
 def mix(x: Any) -> Any:
-    """Scramble a 32-bit integer, as `_random` does in torch."""
+    """Scramble a 32-bit integer, as `_random_mask` does in torch."""
     x = np.uint32(x ^ np.uint32(x >> np.uint32(16)))
     x = np.uint32(x * np.uint32(0x7FEB352D))
     x = np.uint32(x ^ np.uint32(x >> np.uint32(15)))
@@ -158,13 +158,13 @@ def mix(x: Any) -> Any:
 
 @inlined
 def random_bits(first: Any, second: Any, position: Any) -> Any:
-    """Return what `_random.uniform_bits` has at a position below 2^32, for keys and position of uint32."""
+    """Return what `_random_mask.uniform_bits` has at a position below 2^32, for keys and position of uint32."""
     return np.uint32(mix(np.uint32(mix(np.uint32(position ^ first)) + second)) >> np.uint32(8))
 
 
 @compiled
 def uniform(first: int, second: int, start: int, length: int, bits: Array) -> None:
-    """Write what `_random.uniform_bits` returns into `bits`, (TILE,) uint32; start is a multiple of TILE."""
+    """Write what `_random_mask.uniform_bits` returns into `bits`, (TILE,) uint32; start is a multiple of TILE."""
     high = np.uint32((start >> 32) * 0x9E3779B9 + second)
     low = np.uint32(start & 0xFFFFFFFF)
     for k in range(length):

@@ -66,13 +66,13 @@ def _inside(start: int, k: int, size: Any, threshold: Any, end: int) -> Any:
 
 @inlined
 def _kept(i: int, start: int, k: int, delta: float, group: Any, chance: Any, window: Any) -> bool:
-    """Return whether the share of a group's model i keeps the element at start + k."""
-    (_, first, second), (below, keep_end, drop_end), _, (keep, drop) = group
+    """Return whether a group's model i keeps the element at start + k."""
+    (_, first, second), (keep_below, keep_end, drop_end), _, (keep, drop) = group
     if chance is not None:
         key = np.uint32(
             np.uint32(first[i]) ^ np.uint32(start)
         )  # start + k is start ^ k, as k is below any bit of start
-        return random_bits(key, np.uint32(second[i]), np.uint32(k)) < np.uint32(below[i])
+        return random_bits(key, np.uint32(second[i]), np.uint32(k)) < np.uint32(keep_below[i])
     inside = _inside(start, k, abs(delta), keep[i], keep_end[i])
     if window is not None:
         inside &= not _inside(start, k, abs(delta), drop[i], drop_end[i])
@@ -83,21 +83,21 @@ def _kept(i: int, start: int, k: int, delta: float, group: Any, chance: Any, win
 def _add(sums: Any, start: int, k: int, origin: float, group: Any, flags: Any) -> Any:
     """Add what the models of a group give at start + k.
 
-    sums: of all votes; of those > 0 and those < 0, after their factors; and of the weights of these two.
+    sums: of all signed contributions; of those > 0 and those < 0, after their factors; and of the weights of these two.
     """
     total, up, down, ups, downs = sums
     tiled, chance, window, elect, posted, mean = flags
-    (addresses, _, _), _, (votes, posts, weights), _ = group
+    (addresses, _, _), _, (sign_weights, post_scales, weights), _ = group
     for i in range(len(addresses)):
         delta = _value(addresses[i] + (2 * start if tiled is None else 0), k, tiled) - origin
         # What is left out is multiplied by 0, not replaced by it, so that NaN and infinity come through.
-        delta *= np.float32(votes[i]) if _kept(i, start, k, delta, group, chance, window) else NONE
+        delta *= np.float32(sign_weights[i]) if _kept(i, start, k, delta, group, chance, window) else NONE
         total += delta
         if elect is not None:
             more, less = NONE if delta <= 0 else delta, NONE if delta >= 0 else delta
-            post, weight = np.float32(posts[i]), np.float32(weights[i])
-            up += more if posted is None else more * post
-            down += less if posted is None else less * post
+            post_scale, weight = np.float32(post_scales[i]), np.float32(weights[i])
+            up += more if posted is None else more * post_scale
+            down += less if posted is None else less * post_scale
             if mean is not None:
                 ups += NONE if more == 0 else weight
                 downs += NONE if less == 0 else weight
@@ -169,17 +169,21 @@ def sparse(
     out_kind: int,
     size: int,
 ) -> bool:
-    """Write a sparse merge (`_shares.SparseTerms`) of at most 2^30 elements; return whether it is finite.
+    """Write a sparse merge (`_sparse_terms.SparseTerms`) of at most 2^30 elements; return whether it is finite.
 
     Args:
         base: address of bfloat16, or of a float32 tile where there are sources.
         like: a tuple of integers and one of reals, each as long as a group has models.
         integers: (groups, 6, models) int64: addresses as for base, two keys and a bound of random bits, where the ties
             of what is kept and of what is dropped end.
-        reals: (groups, 5, models): vote, post, weight; thresholds of what is kept and of what is dropped.
+        reals: (groups, 5, models): sign_weight, post_scale, weight; thresholds of what is kept and of what is dropped.
         sources: None, or (addresses, kinds, tiles (n, TILE)) of base and models, which are loaded there tile by tile.
         flags: True or None for: tiled, random choice, dropping, election, factors after it, mean of those elected.
-        scales: (divisor, lambda, gain), or None where all are 1. sums: (5, SPAN) float32, or None for one group.
+        scales: (divisor, lambda, gain), or None where all are 1.
+        sums: (5, SPAN) float32, or None for one group.
+        out: address of the result.
+        out_kind: its dtype.
+        size: elements of each.
     """
     out_tile = np.empty(SPAN, np.float32)
     finite = True

@@ -18,7 +18,7 @@ GROUP = 64  # patterns looked at together where few are wanted
 
 
 @compiled
-def _delta(
+def delta(
     base: int, base_kind: int, model: int, kind: int, start: int, length: int, tile: Array, origin: Array
 ) -> None:
     """Write a tile of a task vector into `tile`."""
@@ -34,7 +34,7 @@ def _patterns(
 ) -> None:
     """Write the patterns of a tile's |delta| into `patterns`, (TILE,) int32, and -1 behind them. work: (2, TILE)."""
     tile = work[0]
-    _delta(base, base_kind, model, kind, start, length, tile, work[1])
+    delta(base, base_kind, model, kind, start, length, tile, work[1])
     for k in range(length):
         patterns[k] = np.int32(as_bits(tile[k]) & np.uint32(0x7FFFFFFF))
     for k in range(length, TILE):
@@ -50,7 +50,7 @@ def sample(base: int, base_kind: int, model: int, kind: int, size: int, run: int
         low, high = i * size // count, (i + 1) * size // count
         # Any place in its stretch will do: a fixed one could fall in step with the rows of a matrix.
         position = low + np.int64(mix(np.uint32(i))) % (high - low - run + 1)
-        _delta(base, base_kind, model, kind, position, run, tile, origin)
+        delta(base, base_kind, model, kind, position, run, tile, origin)
         for k in range(run):
             found[i * run + k] = np.int32(as_bits(tile[k]) & np.uint32(0x7FFFFFFF))
 
@@ -108,7 +108,7 @@ def nth_equal(base: int, base_kind: int, model: int, kind: int, size: int, patte
     seen: Any = 0
     for start in range(0, size, TILE):
         length = min(TILE, size - start)
-        _delta(base, base_kind, model, kind, start, length, tile, origin)
+        delta(base, base_kind, model, kind, start, length, tile, origin)
         here: Any = np.int32(0)
         for k in range(length):
             here += np.int32((as_bits(tile[k]) & np.uint32(0x7FFFFFFF)) == wanted)
@@ -134,7 +134,7 @@ def masked_sums(
     tile, origin, bits = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.uint32)
     for at in range(start, start + size, TILE):
         length = min(TILE, start + size - at)
-        _delta(base, base_kind, model, kind, at, length, tile, origin)
+        delta(base, base_kind, model, kind, at, length, tile, origin)
         uniform(key[0], key[1], at, length, bits)
         if cut == 0:
             for k in range(length):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from evomerge.methods.statistics._selection import NOTHING, Cut
+from evomerge.methods.statistics._selection import KEEP_NONE, Cut
 
 SAMPLE = 1 << 12  # patterns that say where a threshold may be
 RUN = 8  # neighbors that are sampled together, because memory hands out neighbors at the price of one
@@ -33,7 +33,7 @@ def select(code: Any, where: tuple[int, int, int, int], size: int, count: int) -
     where: addresses and kinds of base and model.
     """
     if count <= 0:
-        return NOTHING
+        return KEEP_NONE
     found = _Range(0, LARGEST, 0, size)
     sample = _sample(code, where, size) if size > SAMPLE else np.empty(0, np.int32)
     while found.low < found.high:
@@ -48,7 +48,7 @@ def select(code: Any, where: tuple[int, int, int, int], size: int, count: int) -
 
 
 def _sample(code: Any, where: tuple[int, int, int, int], size: int) -> np.ndarray:
-    """Return patterns of a sample, rising."""
+    """Return patterns of a sample, ascending."""
     patterns = np.empty(SAMPLE, np.int32)
     code.sample(*where, size, RUN, patterns)
     patterns.sort()
@@ -57,7 +57,7 @@ def _sample(code: Any, where: tuple[int, int, int, int], size: int) -> np.ndarra
 
 def _collected(code: Any, where: tuple[int, int, int, int], size: int, count: int, found: _Range) -> _Range:
     """Return the threshold's own pattern."""
-    values = np.empty(found.inside + code.GROUP, np.int32)
+    values = np.empty(found.inside + code.group, np.int32)
     values = values[: code.collect(*where, size, found.low, found.high, values)]
     rank = len(values) - (count - found.above)
     values.partition(rank)
@@ -79,9 +79,9 @@ def _narrowed(
 
 
 def _pivots(found: _Range, share: float, sample: np.ndarray) -> np.ndarray:
-    """Return (PIVOTS,) int32, not falling, in (low, high]: around the place in the sample where `share` is larger.
+    """Return (PIVOTS,) int32, not descending, in (low, high]: around the place in the sample where `share` is larger.
 
-    sample: rising patterns of the range; with few of them, the pivots divide the range evenly. A pattern that is
+    sample: ascending patterns of the range; with few of them, the pivots divide the range evenly. A pattern that is
     picked twice, because it is common, gets a pivot on either side of it, which takes it out by itself.
     """
     if len(sample) < ENOUGH:

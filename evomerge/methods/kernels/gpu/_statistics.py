@@ -8,10 +8,9 @@ from collections.abc import Iterable
 
 import torch
 
-from evomerge.methods.statistics import _selection
-from evomerge.methods.statistics._selection import MANTISSA_BITS
+from evomerge.methods.statistics._selection import MANTISSA_BITS, chunks, scaled, sums_above, units_of
 
-PIECE = 1 << 24  # elements worked on at a time
+PIECE_ELEMENTS = 1 << 24  # worked on at a time
 SORTING_BYTES = 48  # of memory that `table` takes, for each element
 EXPONENTS = 256
 
@@ -27,7 +26,8 @@ def table(values: torch.Tensor, counts: list[int]) -> torch.Tensor:
     """Return the selections of the `counts` largest values, ties by position.
 
     Args:
-        values: (n,) float32, >= 0. counts: 1 to n each.
+        values: (n,) float32, >= 0.
+        counts: 1 to n each.
 
     Returns:
         (4, len(counts)) float64 in main memory: threshold, how many equal to it are kept, L1 norm, where the first
@@ -43,23 +43,25 @@ def table(values: torch.Tensor, counts: list[int]) -> torch.Tensor:
     ties = kept - torch.searchsorted(bits, chosen)
     l1 = _norms_of_first(bits, kept, chosen.neg() >> MANTISSA_BITS)
     thresholds = chosen.neg().view(torch.float32)
-    return torch.stack([each.double().cpu() for each in (thresholds, ties, l1, ends)])
+    return torch.stack([column.double().cpu() for column in (thresholds, ties, l1, ends)])
 
 
 def _norms_of_first(bits: torch.Tensor, kept: torch.Tensor, exponent: torch.Tensor) -> torch.Tensor:
     """Return the L1 norms of the first `kept` values, as `_selection` adds them up: by exponent, from the largest.
 
     Args:
-        bits: negated patterns in rising order. exponent: of the last value of each.
+        bits: negated patterns in ascending order.
+        kept: (counts,) how many values.
+        exponent: (counts,) of the last value of each.
     """
     steps = torch.arange(EXPONENTS, dtype=torch.int32, device=bits.device)
     reached = torch.searchsorted(bits, (steps << MANTISSA_BITS).neg(), right=True)  # values of this exponent or more
     sums = _prefix_sums(bits, torch.cat([reached, kept])).cpu()
     exponent, steps = exponent.cpu(), steps.cpu()
     from_above = torch.cat([sums[:EXPONENTS], sums.new_zeros(1)])
-    whole = _selection._scaled(from_above[:-1] - from_above[1:], steps)
-    part = _selection._scaled(sums[EXPONENTS:] - from_above[exponent.long() + 1], exponent)
-    above = torch.tensor(_selection._above(whole, exponent), dtype=torch.float64)
+    whole = scaled(from_above[:-1] - from_above[1:], steps)
+    part = scaled(sums[EXPONENTS:] - from_above[exponent.long() + 1], exponent)
+    above = torch.tensor(sums_above(whole, exponent), dtype=torch.float64)
     return above + part
 
 
@@ -67,11 +69,11 @@ def _prefix_sums(bits: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
     """Return, for each length, the sum of that many first values in whole steps of their exponents, int64."""
     found = torch.zeros_like(lengths)
     before = lengths.new_zeros(())
-    for start, end in _selection.chunks(bits.numel(), PIECE):
-        rising = _selection._units(bits[start:end].neg()).cumsum(0)
+    for start, end in chunks(bits.numel(), PIECE_ELEMENTS):
+        sums = units_of(bits[start:end].neg()).cumsum(0)
         here = (lengths > start).logical_and_(lengths <= end)
-        found = torch.where(here, before + rising[(lengths - start - 1).clamp(0, end - start - 1)], found)
-        before = before + rising[-1]
+        found = torch.where(here, before + sums[(lengths - start - 1).clamp(0, end - start - 1)], found)
+        before = before + sums[-1]
     return found
 
 
@@ -81,6 +83,7 @@ def norms(pieces: Iterable[tuple[torch.Tensor, torch.Tensor]], groups: int) -> t
     Args:
         pieces: float32 values >= 0 and the group of each, int64. A group has less than 2^29 values of one exponent, so
             that their float64 sum is exact.
+        groups: number of groups.
     """
     total: torch.Tensor | None = None
     for values, group in pieces:

@@ -1,4 +1,4 @@
-"""Triton kernels: a whole merge in one pass over a GPU's memory; imported only where they run (see `_device`).
+"""Triton kernels: a whole merge in one pass over a GPU's memory; imported only where they run (see `_dispatch`).
 
 Each element goes through the same float32 operations in the same order as in the torch code beside the methods:
 quotients are rounded (`div_rn`), and launches forbid fused multiply-adds. Numbers come in tuples with an entry for
@@ -40,7 +40,8 @@ def combine(out, finite, size, tensors, factors, gain, DIFFERENCES: tl.constexpr
     """Write gain * sum(f_i x_i); with DIFFERENCES gain * (f_0 x_0 + sum(f_i (x_i - x_0))).
 
     Args:
-        out: pointer to `size` elements, as are the `tensors`, at least one. finite: pointer to one byte, which holds 1.
+        out: pointer to `size` elements, as are the `tensors`, at least one.
+        finite: pointer to one byte, which holds 1.
     """
     start = tl.program_id(0).to(tl.int64) * BLOCK
     place = tl.arange(0, BLOCK)
@@ -75,7 +76,7 @@ def _key(high, low):
 
 @triton.jit
 def _mix(x):
-    """Scramble a 32-bit integer, as `_random` does in torch."""
+    """Scramble a 32-bit integer, as `_random_mask` does in torch."""
     x ^= x >> 16
     x *= 0x7FEB352D
     x ^= x >> 15
@@ -85,7 +86,7 @@ def _mix(x):
 
 @triton.jit
 def _uniform(first, second, start, place):
-    """Return what `_random.uniform_bits` gives for positions start + place; a block never straddles 2^32."""
+    """Return what `_random_mask.uniform_bits` gives for positions start + place; a block never straddles 2^32."""
     low = start.to(tl.uint32) + place.to(tl.uint32)
     shift = (start >> 32).to(tl.uint32) * 0x9E3779B9 + second
     return _mix(_mix(low ^ first) + shift) >> 8
@@ -124,8 +125,8 @@ def sparse(
     base,
     models,
     numbers,
-    votes,
-    posts,
+    sign_weights,
+    post_scales,
     weights,
     divisor,
     scale,
@@ -135,10 +136,14 @@ def sparse(
     DIVIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Write a sparse merge (`_shares.SparseTerms`).
+    """Write a sparse merge (`_sparse_terms.SparseTerms`).
 
     Args:
-        models: pointers; numbers: a tuple for each of them (see `_kept`); votes, posts, weights: a float for each.
+        out: pointer to `size` elements, as are the base and the models.
+        finite: pointer to one byte, which holds 1.
+        models: pointers.
+        numbers: a tuple for each model (see `_kept`).
+        sign_weights: a float for each model, as are `post_scales` and `weights`.
     """
     start = tl.program_id(0).to(tl.int64) * BLOCK
     place = tl.arange(0, BLOCK)
@@ -149,7 +154,7 @@ def sparse(
     for i in tl.static_range(len(models)):
         delta = _load(models[i], start, place, inside) - origin
         kept = _kept(delta, numbers[i], start, place, WHAT, BLOCK)
-        delta *= tl.where(kept, votes[i], 0.0)  # multiplied: NaN and infinity must come through
+        delta *= tl.where(kept, sign_weights[i], 0.0)  # multiplied: NaN and infinity must come through
         total += delta
         deltas = deltas + (delta,)  # type: ignore[assignment]  # noqa: RUF005  (Triton reads no starred tuples)
     if ELECT:
@@ -158,7 +163,7 @@ def sparse(
         count = tl.zeros_like(origin)
         for i in tl.static_range(len(models)):
             differs = tl.where(up, deltas[i], -deltas[i]) <= 0
-            total += tl.where(differs, 0.0, deltas[i]) * posts[i]
+            total += tl.where(differs, 0.0, deltas[i]) * post_scales[i]
             if DIVIDE == DISJOINT:
                 count += tl.where(differs, 0.0, weights[i])
         if DIVIDE == DISJOINT:

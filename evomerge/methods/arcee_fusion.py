@@ -1,60 +1,64 @@
-"""Methods that move single elements of the base to one other model's: nearswap and Arcee Fusion."""
+"""Arcee Fusion: take over the elements of another model that matter most (Arcee AI 2025)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
-from evomerge.methods.core._method import (
-    Arithmetic,
+from evomerge.methods.core import (
+    BASE,
+    AbsentRule,
     Block,
     Inputs,
     Method,
-    Parameter,
     Settings,
+    copy_only,
 )
-from evomerge.methods.statistics._selection import chunks, select
-from evomerge.methods.statistics._tables import Statistics
+from evomerge.methods.statistics import Statistics, chunks, select
 
-SMALLEST_DIFFERENCE = 1e-6  # nearswap divides by no smaller one
-SMOOTHING = 1e-8  # added to the probabilities of Arcee Fusion
-
-
-class _NearSwap(Arithmetic):
-    """w x + (1 - w) base, w = min(1, t / |x - base|)."""
-
-    def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> float:
-        return float(settings.shared("t"))
-
-    def combine(self, out: torch.Tensor, block: Block, coefficients: float) -> None:
-        assert block.base is not None
-        base = block.scratch.load("base", block.base)
-        delta = block.scratch.load("delta", block.models[0]).sub_(base)
-        share = torch.abs(delta, out=block.scratch.buffer("share", out.numel()))
-        share.clamp_(min=SMALLEST_DIFFERENCE).reciprocal_().mul_(coefficients).clamp_(0, 1)
-        # Where the share is 1 the element is the model's own, exactly.
-        torch.where(share == 1, block.scratch.load("model", block.models[0]), base + delta.mul_(share), out=out)
+SMOOTHING = 1e-8  # added to probabilities
 
 
 class Fusion(NamedTuple):
-    """divergence: (rows,) of each row's softmax from the base's; an element moves if importance >= threshold."""
+    """What decides which elements are taken over.
+
+    Attributes:
+        divergence: (rows,) of each row's softmax from the base's.
+        threshold: an element is taken over if its importance is at least this.
+        row: elements of a row.
+    """
 
     divergence: torch.Tensor
     threshold: float
     row: int
 
 
-class _ArceeFusion(Arithmetic):
+class ArceeFusion(Method):
     """x where |x - base| * KL(softmax(x row) | softmax(base row)) is an outlier, else the base."""
 
+    name = "arcee_fusion"
+    title = "Arcee Fusion: take over what matters most"
+    formula = "x where |x - base| KL(softmax(x row) | softmax(base row)) >= median + 1.5 (Q3 - Q1), else base"
+    paper = "Arcee AI 2025, https://www.arcee.ai/blog/meet-mergekit-v0-1-arcee-fusion-expanded-model-support-multi-gpu-acceleration"
+    base = "required"
+    inputs = (1, 1)
+    parameters = ()
+
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Fusion:
-        return statistics.remember("fusion", lambda: _fusion(inputs, statistics))
+        """Return the divergence of each row and the threshold, which depend on the tensors alone."""
+        return statistics.memoized("fusion", lambda: _fusion(inputs, statistics))
 
     def combine(self, out: torch.Tensor, block: Block, coefficients: Fusion) -> None:
+        """Write one block."""
         assert block.base is not None
         base = block.scratch.load("base", block.base)
         model = block.scratch.load("model", block.models[0])
         importance = _importance(model - base, coefficients.divergence, coefficients.row, block.start)
         torch.where(importance < coefficients.threshold, base, model, out=out)
+
+    def when_absent(self, base: bool | None, models: Sequence[bool]) -> AbsentRule:
+        """Take over the one input that has the tensor."""
+        return copy_only([(BASE, bool(base)), *enumerate(models)])
 
 
 def _fusion(inputs: Inputs, statistics: Statistics) -> Fusion:
@@ -89,29 +93,3 @@ def _divergence(inputs: Inputs, size: int, row: int) -> torch.Tensor:
         # Above 0 but for rounding: a negative importance would break the order of bit patterns.
         pieces.append((p * (p / q).log()).sum(1).clamp_(min=0).to(work))
     return torch.cat(pieces)
-
-
-NEARSWAP = Method(
-    name="nearswap",
-    title="NearSwap: take over what differs least",
-    formula="w x + (1 - w) base, w = min(1, t / |x - base|)",
-    paper="alchemonaut 2024, https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
-    base="required",
-    inputs=(1, 1),
-    parameters=(
-        Parameter(name="t", per="merge", gene=(0.0, 0.001), doc="differences up to this are taken over whole"),
-    ),
-    arithmetic=_NearSwap(),
-)
-
-ARCEE_FUSION = Method(
-    name="arcee_fusion",
-    title="Arcee Fusion: take over what matters most",
-    formula="x where |x - base| KL(softmax(x row) | softmax(base row)) >= median + 1.5 (Q3 - Q1), else base",
-    paper="Arcee AI 2025, https://www.arcee.ai/blog/meet-mergekit-v0-1-arcee-fusion-expanded-model-support-multi-gpu-acceleration",
-    base="required",
-    inputs=(1, 1),
-    parameters=(),
-    arithmetic=_ArceeFusion(),
-    passes=4,
-)
