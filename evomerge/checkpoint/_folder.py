@@ -49,7 +49,7 @@ class Checkpoint(Model):
         config: what config.json says.
     """
 
-    def __init__(self, folder: Path, name: str):
+    def __init__(self, folder: Path | str, name: str):
         """Open a folder.
 
         Args:
@@ -60,7 +60,8 @@ class Checkpoint(Model):
             InvalidInput: no config, no weights, a damaged or missing file, an index that does not fit its files.
             RefusedForSafety: the weights are pickles, or the index points outside the folder.
         """
-        self.folder, self.name = folder, name
+        self.folder, self.name = Path(folder), name
+        folder = self.folder
         self.config = _read_config(folder, name)
         index = _read_index(folder, name)
         files = [SINGLE] if index is None else sorted(set(index.values()))

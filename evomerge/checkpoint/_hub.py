@@ -21,7 +21,7 @@ class Upload(NamedTuple):
     url: str | None
 
 
-def plan_upload(folder: Path, repo: str) -> Upload:
+def plan_upload(folder: Path | str, repo: str) -> Upload:
     """Check a folder and list what would be uploaded.
 
     Args:
@@ -38,12 +38,13 @@ def plan_upload(folder: Path, repo: str) -> Upload:
         validate_repo_id(repo)
     except HFValidationError as error:
         raise InvalidInput(f'"{repo}" is no repository name: {error}') from None
+    folder = Path(folder)
     Checkpoint(folder, str(folder))
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     return Upload(repo, tuple((path.name, path.stat().st_size) for path in files), None)
 
 
-def push(folder: Path, repo: str, *, private: bool = False) -> Upload:
+def push(folder: Path | str, repo: str, *, private: bool = False) -> Upload:
     """Create the repository if necessary and upload the folder in one commit.
 
     Args:

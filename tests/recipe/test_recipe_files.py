@@ -1,5 +1,6 @@
 """Reading recipes: every problem at once, one canonical form, models by any of their names."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,16 @@ def test_the_fingerprint_is_of_what_is_said_not_how() -> None:
 
 def test_the_fingerprint_does_not_change_between_releases() -> None:
     assert parse_recipe(PLAIN).fingerprint == FINGERPRINT
+
+
+def test_a_recipe_is_written_for_a_folder_by_path_or_text(tmp_path: Path) -> None:
+    (tmp_path / "here" / "one").mkdir(parents=True)
+    document = {"merge_method": "passthrough", "models": [{"model": "one"}]}
+    recipe = parse_recipe(document, root=tmp_path / "here")
+    out = tmp_path / "there" / "deep"
+    assert yaml.safe_load(recipe.to_yaml(out))["evomerge"] == {"parents_in": os.path.join("..", "..", "here")}
+    assert recipe.to_yaml(str(out)) == recipe.to_yaml(out)
+    assert "parents_in" not in recipe.to_yaml()
 
 
 def test_another_seed_is_another_recipe() -> None:
