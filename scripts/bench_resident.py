@@ -5,6 +5,7 @@ Candidates go through the real thing: `engine.LiveModel.apply`, and where they a
 
 import random
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,10 +25,9 @@ from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan
 from evomerge.recipe import parse_recipe
 from evomerge.records import Point
-from evomerge.run import Job, Setup, inspect
+from evomerge.run import CandidateScorer, Job, Setup, inspect
 from evomerge.run._driver import _executor
 from evomerge.run.loop import Subsets
-from evomerge.run.workers import _candidate_scorer as _scoring
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart"
 GOALS = {"task_arithmetic": 2.0, "slerp": 2.0, "ties": 5.0, "dare_ties": 5.0}  # over a copy
@@ -168,7 +168,8 @@ def share(label: str, setup: Setup, size: int, warm_up: int, repeats: int) -> di
     candidates = Candidates(setup)
     for number in range(warm_up):
         candidates.score(number, 1)
-    with clocked(LiveModel, "apply") as making, clocked(_scoring, "make_plan") as planning:
+    scorer = sys.modules[CandidateScorer.__module__]
+    with clocked(LiveModel, "apply") as making, clocked(scorer, "make_plan") as planning:
         whole = [candidates.score(warm_up + number, size) for number in range(repeats)]
     return {
         "search": label,
