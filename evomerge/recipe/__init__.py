@@ -1,10 +1,11 @@
 """The recipe: one complete merge as a YAML document, its schema, its meaning and its canonical form.
 
-Every mergekit file is a recipe; an optional `evomerge:` block says what mergekit has no keys for. This package knows
+Every mergekit file is a recipe; an optional `evomerge:` block holds what mergekit has no keys for. This package knows
 the names of models, layers and tensors as words, and the parameters of methods. It must not import `checkpoint` or
 anything above it: no model is opened, no tensor read, no architecture known.
 """
 
+from evomerge.recipe._document import fingerprint_of
 from evomerge.recipe._files import load_recipe, load_recipes
 from evomerge.recipe._mergekit import MergekitText, to_mergekit
 from evomerge.recipe._moe import (
@@ -27,7 +28,6 @@ from evomerge.recipe._recipe import (
     Recipe,
     Slice,
     Source,
-    fingerprint_of,
     parse_recipe,
 )
 from evomerge.recipe._reference import ModelRef, looks_local

@@ -34,9 +34,9 @@ def to_mergekit(recipe: Recipe) -> MergekitText:
     if recipe.method not in methods.built_in_names():
         raise InvalidInput(f"mergekit has no method {recipe.method}; export as recipe or hf instead")
     if recipe.variants:
-        raise InvalidInput(f"mergekit has no words for evomerge.variants ({', '.join(recipe.variants)})")
+        raise InvalidInput(f"mergekit has no key for evomerge.variants ({', '.join(recipe.variants)})")
     if recipe.gains and any(gain != 1 for gain in recipe.gains):
-        raise InvalidInput("mergekit has no words for evomerge.gains; export as recipe or hf instead")
+        raise InvalidInput("mergekit has no key for evomerge.gains; export as recipe or hf instead")
     if methods.get(recipe.method).random:
         notes.append("mergekit draws its own random masks, so its result differs from the one that was scored")
     if recipe.commits:
@@ -46,7 +46,7 @@ def to_mergekit(recipe: Recipe) -> MergekitText:
     if recipe.merges:
         notes.append("several documents: build it with mergekit-multi")
     notes = list(dict.fromkeys(notes))
-    documents = [*({"name": name, **_plain(each)} for name, each in recipe.merges.items()), _plain(recipe)]
+    documents = [*({"name": name, **_plain(inner)} for name, inner in recipe.merges.items()), _plain(recipe)]
     text = yaml.safe_dump_all(documents, sort_keys=False, allow_unicode=True, width=120)
     return MergekitText("".join(f"# {note}\n" for note in notes) + text, tuple(notes))
 

@@ -7,9 +7,9 @@ is a gradient over the layers of its slice; the most specific level that has a v
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evomerge.methods import Value
 from evomerge.recipe._validation import short_repr
 
-Value = float | int | bool
 Setting = Any
 """A `Value`, a list of them (gradient), a {filter, value} mapping, or a list of such mappings."""
 

@@ -112,6 +112,13 @@ def _groups(entry: RecipeEntry, place: str) -> list[_Group]:
     ]
 
 
+def _count_range(low: int, high: int | None) -> str:
+    """Return a number of models in words."""
+    if high is None:
+        return f"at least {low}"
+    return f"exactly {low}" if low == high else f"{low} to {high}"
+
+
 def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str, place: str) -> Iterator[Problem]:
     """Yield problems of bases, numbers of inputs and layer ranges."""
     for group in _groups(entry, place):
@@ -122,7 +129,7 @@ def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str, plac
         others = [m for m in models if m != group.base] if method.base != "input" else models
         low, high = method.inputs
         if len(others) < low or (high is not None and len(others) > high):
-            expected = f"exactly {low}" if low == high else f"at least {low}"
+            expected = _count_range(low, high)
             besides = " besides the base" if method.base == "required" else ""
             yield Problem(group.place, f"{method.name} takes {expected} model(s){besides}, found {len(others)}")
         seen: set[tuple[ModelRef, tuple[int, int] | None]] = set()

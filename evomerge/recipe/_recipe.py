@@ -1,7 +1,5 @@
 """The recipe: one complete merge, checked, with a canonical form and a fingerprint."""
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel
 
 from evomerge.errors import InvalidFile, Problem
+from evomerge.recipe._document import document_of, fingerprint_of
 from evomerge.recipe._parameters import Setting
 from evomerge.recipe._problems import body_of, problems
 from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._schema import RecipeEntry
 from evomerge.recipe._validation import check_document
-from evomerge.recipe._vocabulary import TokenRule, VocabularyRule
+from evomerge.recipe._vocabulary import VocabularyRule
 
 MAX_MERGES = 1000  # recipes within a recipe, at any depth
 MAX_MERGE_DEPTH = 20
@@ -245,7 +243,7 @@ def _recipe(entry: RecipeEntry, root: Path | None, merges: Mapping[str, Recipe])
         variants=dict(extension.variants),
         commits=dict(extension.commits),
         merges={},
-        document=_document(entry),
+        document=document_of(entry),
         root=root,
     )
     return replace(recipe, merges=_used(recipe, merges))
@@ -279,57 +277,3 @@ def _vocabulary(entry: RecipeEntry) -> VocabularyRule | None:
         rule = entry.tokenizer
         return VocabularyRule(source=rule.source, tokens=rule.tokens, multiple=rule.pad_to_multiple_of)
     return None if entry.tokenizer_source is None else VocabularyRule(source=entry.tokenizer_source)
-
-
-def _plain(value: Any) -> Any:
-    """Turn schema objects back into plain data."""
-    if isinstance(value, ModelRef):
-        return value.plain()
-    if isinstance(value, TokenRule):
-        return _plain_token(value)
-    if isinstance(value, BaseModel):
-        given = [name for name in type(value).model_fields if name in value.model_fields_set]
-        return {name: _plain(getattr(value, name)) for name in given}
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return value
-
-
-def _plain_token(rule: TokenRule) -> dict[str, Any]:
-    """Return a token's rule as it is written in a file."""
-    source: Any = {"kind": "zero"} if rule.model is None else rule.model.plain()
-    if rule.model is not None and rule.token is not None:
-        key = "token" if isinstance(rule.token, str) else "token_id"
-        source = {"kind": "model_token", "model": source, key: rule.token}
-    return {"source": source, **({"force": True} if rule.force else {})}
-
-
-def _document(entry: RecipeEntry) -> dict[str, Any]:
-    """Return the recipe as plain data in the schema's order, without what was left at its default."""
-    return {name: value for name, value in _plain(entry).items() if value is not None and value != {}}
-
-
-def fingerprint_of(document: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the canonical form: equal for recipes that mean the same, whatever their layout.
-
-    Args:
-        document: a recipe as plain data.
-    """
-    plain = json.dumps(_canonical(document), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(plain.encode()).hexdigest()
-
-
-def _canonical(value: Any) -> Any:
-    """Make equal what means the same: 1 and 1.0 (but not 1 and true), a missing key and one without a value."""
-    if value.__class__ is float or value.__class__ is str:  # mostly, and this runs for every candidate
-        return value
-    if isinstance(value, Mapping):
-        entries = ((str(key), _canonical(inner)) for key, inner in value.items() if key != "parents_in")
-        return {key: inner for key, inner in entries if inner is not None and inner != {}}
-    if isinstance(value, list | tuple):
-        return [_canonical(inner) for inner in value]
-    if isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    return value
