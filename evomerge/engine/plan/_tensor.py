@@ -21,7 +21,17 @@ from evomerge.recipe import ModelRef, Recipe, Source
 
 
 class TensorPlanner:
-    """Plans tensors one at a time, collecting problems instead of stopping at the first."""
+    """Plans tensors one at a time, collecting problems instead of stopping at the first.
+
+    Attributes:
+        recipe: what is planned.
+        parents: its opened models.
+        alignment: of the parents' rows to the output's vocabulary; None = every parent fits as it is.
+        method: the recipe's.
+        problems: why tensors cannot be planned.
+        notes: what the user should know.
+        dtype: of the result; None = what the inputs of each tensor promote to.
+    """
 
     def __init__(self, recipe: Recipe, parents: Parents, alignment: Alignment | None):
         self.recipe, self.parents, self.alignment = recipe, parents, alignment
@@ -32,80 +42,85 @@ class TensorPlanner:
         dtype = recipe.out_dtype or recipe.dtype
         self.dtype: torch.dtype | None = getattr(torch, dtype) if dtype else None
 
-    def plan(self, place: OutputTensor) -> Iterator[TensorPlan]:
+    def plan(self, output: OutputTensor) -> Iterator[TensorPlan]:
         """Yield the plan of one tensor; nothing if it is dropped, or after noting a problem."""
-        inputs = [(s, n) for s, n in place.inputs if place.base is None or s.model != place.base[0]]
+        inputs = [(s, n) for s, n in output.inputs if output.base is None or s.model != output.base[0]]
         found = [self._find(source.model, name) for source, name in inputs]
-        base = None if place.base is None else self._find(*place.base)
-        asked = [*([place.base] if place.base else []), *((source.model, name) for source, name in inputs)]
-        present = [*([base] if place.base else []), *found]
+        base = None if output.base is None else self._find(*output.base)
+        expected = [*([output.base] if output.base else []), *((source.model, name) for source, name in inputs)]
+        present = [*([base] if output.base else []), *found]
         if None not in present:
-            yield from self._merge(place, inputs, [origin for origin in found if origin], base)
+            yield from self._merge(output, inputs, [origin for origin in found if origin], base)
             return
-        missing = next(pair for pair, origin in zip(asked, present, strict=True) if origin is None)
+        missing = next(pair for pair, origin in zip(expected, present, strict=True) if origin is None)
         holder = next((origin for origin in present if origin), None)
-        rule = self.method.when_absent(None if place.base is None else base is not None, [*map(bool, found)])
-        if holder is None or not is_optional(place.name) or rule.action == "refuse":
+        rule = self.method.when_absent(None if output.base is None else base is not None, [*map(bool, found)])
+        if holder is None or not is_optional(output.name) or rule.action == "refuse":
             whose = f", which {holder.model} has" if holder else ""
             self.problems.append(f"{missing[0]} has no tensor {missing[1]}{whose}")
         elif rule.action == "drop":
-            self.notes.append(f"{place.name} is left out: too few of the models have it for {self.method.name}")
+            self.notes.append(f"{output.name} is left out: too few of the models have it for {self.method.name}")
         elif rule.action == "copy":
             origin = base if rule.position == BASE else found[rule.position]
             assert origin is not None
             info = self.parents[origin.model].tensors[origin.tensor]
-            yield self._copy(place.name, origin, info._replace(dtype=self.dtype or info.dtype), place.gain)
+            yield self._copy(output.name, origin, info._replace(dtype=self.dtype or info.dtype), output.gain)
         else:
             kept = [(pair, origin) for pair, origin in zip(inputs, found, strict=True) if origin]
-            yield from self._merge(place, [pair for pair, _ in kept], [origin for _, origin in kept], base)
+            yield from self._merge(output, [pair for pair, _ in kept], [origin for _, origin in kept], base)
 
     def _find(self, model: ModelRef, name: str) -> Origin | None:
+        """Return a parent's tensor, which it may store under another name, or None."""
         if (model, name) not in self._found:
             stored = self.parents[model].stored_name(name)
             self._found[model, name] = None if stored is None else Origin(model, stored)
         return self._found[model, name]
 
     def _merge(
-        self, place: OutputTensor, inputs: Sequence[tuple[Source, str]], models: Sequence[Origin], base: Origin | None
+        self, output: OutputTensor, inputs: Sequence[tuple[Source, str]], models: Sequence[Origin], base: Origin | None
     ) -> Iterator[TensorPlan]:
         """Yield the plan of a tensor that all given inputs have."""
         origins = [*([base] if base else []), *models]
         infos = [self.parents[origin.model].tensors[origin.tensor] for origin in origins]
-        if not self._same_kind(place.name, origins, infos):
+        if not self._same_kind(output.name, origins, infos):
             return
         if not infos[0].dtype.is_floating_point:
-            yield self._copy(place.name, models[0], infos[-len(models)], 1.0)
+            yield self._copy(output.name, models[0], infos[-len(models)], 1.0)
             return
-        rows = self._rows(place.name, origins, infos)
+        rows = self._rows(output.name, origins, infos)
         if rows is not None:
             infos = [info._replace(shape=(rows.alignment.size, *info.shape[1:])) for info in infos]
-        if not self._same_shape(place.name, origins, infos):
+        if not self._same_shape(output.name, origins, infos):
             return
         try:
-            settings = settings_at(self.method, self.recipe, place.part, inputs, place.name, place.t)
+            settings = settings_at(self.method, self.recipe, output.part, inputs, output.name, output.t)
         except MergeFailed as error:
             self.problems.append(str(error))
             return
         dtype = self.dtype or _promoted(infos)
+        copied = self._copied(settings, models, dtype, rows) if output.gain == 1 else None
+        if copied is not None and copied != models[0]:
+            yield self._copy(output.name, copied, TensorInfo(dtype, infos[0].shape), 1.0)
+            return
         yield TensorPlan(
-            name=place.name,
+            name=output.name,
             method=self.method.name,
             models=tuple(models),
             base=base,
             settings=settings,
             dtype=dtype,
             shape=infos[0].shape,
-            gain=place.gain,
+            gain=output.gain,
             seed=self.recipe.seed,
             rows=rows,
-            copied=self._is_copy(settings, models, dtype, rows) and place.gain == 1,
+            copied=copied is not None,
         )
 
     def _same_kind(self, name: str, origins: Sequence[Origin], infos: Sequence[TensorInfo]) -> bool:
-        """Note a tensor that is whole numbers in one parent and weights in another: the former are codes or packed."""
+        """Note a tensor that is whole numbers (codes, or packed) in one parent and weights in another."""
         for origin, info in zip(origins, infos, strict=True):
             if info.dtype.is_floating_point != infos[0].dtype.is_floating_point:
-                kinds = [str(each.dtype).removeprefix("torch.") for each in (info, infos[0])]
+                kinds = [str(other.dtype).removeprefix("torch.") for other in (info, infos[0])]
                 self.problems.append(
                     f"{name} is {kinds[0]} in {origin.model} but {kinds[1]} in {origins[0].model}; whole numbers "
                     "are no weights, give a parent that is not quantized"
@@ -113,13 +128,17 @@ class TensorPlanner:
                 return False
         return True
 
-    def _is_copy(self, settings: Settings, models: Sequence[Origin], dtype: torch.dtype, rows: Rows | None) -> bool:
-        """Tell whether the result is a stored tensor, bit for bit, so that nothing need be computed or kept."""
-        copied = self.method.copied_model(settings)
-        if copied is None or rows is not None:
-            return False
-        parent, tensor = self.parents[models[copied].model], models[copied].tensor
-        return parent.tensors[tensor].dtype == dtype and not parent.is_computed(tensor)
+    def _copied(
+        self, settings: Settings, models: Sequence[Origin], dtype: torch.dtype, rows: Rows | None
+    ) -> Origin | None:
+        """Return the stored tensor that is the result, bit for bit, so that nothing need be computed; or None."""
+        position = self.method.copied_model(settings)
+        if position is None or rows is not None:
+            return None
+        origin = models[position]
+        parent = self.parents[origin.model]
+        stored = parent.tensors[origin.tensor].dtype == dtype and not parent.is_computed(origin.tensor)
+        return origin if stored else None
 
     def _copy(self, name: str, origin: Origin, info: TensorInfo, gain: float) -> TensorPlan:
         """Plan a tensor that is one input's as it is: integer buffers, and weights that no other input has."""
@@ -147,6 +166,7 @@ class TensorPlanner:
         return Rows(self.alignment, tuple(origin for origin in sources if origin))
 
     def _same_shape(self, name: str, origins: Sequence[Origin], infos: Sequence[TensorInfo]) -> bool:
+        """Note a tensor that has another shape in one parent than in the first."""
         for origin, info in zip(origins, infos, strict=True):
             if info.shape == infos[0].shape:
                 continue
@@ -165,6 +185,7 @@ class TensorPlanner:
 
 
 def _promoted(infos: Sequence[TensorInfo]) -> torch.dtype:
+    """Return the smallest dtype that holds the values of all."""
     dtype = infos[0].dtype
     for info in infos[1:]:
         dtype = torch.promote_types(dtype, info.dtype)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from evomerge import methods
 from evomerge.checkpoint import Parents
 from evomerge.engine import (
     LiveModel,
@@ -28,7 +29,7 @@ def planned(document: dict[str, Any]) -> tuple[Plan, Parents]:
 
 
 def weights_of(plan: Plan, tensor: str, name: str = "weight") -> list[float]:
-    return next(each for each in plan.tensors if each.name == tensor).settings.each(name)
+    return next(entry for entry in plan.tensors if entry.name == tensor).settings.each(name)
 
 
 def linear(pico: dict[str, Path], one: Any, two: Any, **changes: Any) -> dict[str, Any]:
@@ -55,7 +56,9 @@ def test_gradients_filters_and_levels_reach_the_tensors(pico: dict[str, Path]) -
         assert weights_of(plan, f"{block}.mlp.up_proj.weight") == pytest.approx([mlp, two])
         assert weights_of(plan, f"{block}.input_layernorm.weight") == pytest.approx([0.7, two])
         assert weights_of(plan, f"{block}.self_attn.q_proj.weight") == pytest.approx([0.9, two]), "the recipe's level"
-    assert weights_of(plan, "model.embed_tokens.weight") == [0.9, 0.2], "loose tensors stand at the gradient's start"
+    assert weights_of(plan, "model.embed_tokens.weight") == [0.9, 0.2], (
+        "tensors outside the blocks stand at the gradient's start"
+    )
     assert weights_of(plan, "model.norm.weight") == [0.7, 0.2]
     assert weights_of(plan, "lm_head.weight") == [0.9, 0.2]
 
@@ -162,3 +165,20 @@ def test_an_existing_folder_is_left_alone(pico: dict[str, Path], tmp_path: Path)
     with pytest.raises(EvomergeError, match="exists already"):
         write_folder(plan, parents, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_method_may_copy_any_of_its_models(
+    position: int, pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a method may come from another package."""
+    method = methods.get("linear")
+    monkeypatch.setattr(type(method), "copied_model", lambda self, settings: position)
+    plan, parents = planned(linear(pico, 0.5, 0.5))
+    assert all(tensor.copied and tensor.models[0].model == list(parents)[position] for tensor in plan.tensors)
+    write_folder(plan, parents, tmp_path / "out")
+    expected = load_file(pico[("one", "two")[position]] / "model.safetensors")
+    assert all(
+        torch.equal(tensor, expected[name])
+        for name, tensor in load_file(tmp_path / "out" / "model.safetensors").items()
+    )

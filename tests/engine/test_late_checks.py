@@ -1,4 +1,4 @@
-"""On a GPU nothing waits for the answer whether a tensor is finite; it is asked for once a candidate."""
+"""On a GPU nothing waits for the answer whether a tensor is finite; it is requested once a candidate."""
 
 from collections.abc import Callable
 from pathlib import Path
