@@ -46,10 +46,10 @@ def difficulty_offset(effects: Mapping[str, ItemEffects], items: Mapping[str, Se
     """
     found: dict[str, float] = {}
     for name, known in effects.items():
-        eases = {item: known.eases[item] for item in items[name] if item in known.eases}
+        easiness = {item: known.easiness[item] for item in items[name] if item in known.easiness}
         best = max(known.abilities, key=lambda c: known.abilities[c])
-        subset = replace(known, eases=eases, weights={item: known.weights[item] for item in eases})
-        found[name] = known.adjusted(best) - subset.adjusted(best) if eases else 0.0
+        subset = replace(known, easiness=easiness, weights={item: known.weights[item] for item in easiness})
+        found[name] = known.adjusted(best) - subset.adjusted(best) if easiness else 0.0
     return found
 
 

@@ -1,12 +1,14 @@
-"""Stats: what item scores prove. Means, paired intervals, item effects and the verdict.
+"""What item scores prove: means, intervals, item effects, tests and the verdict.
 
-It knows numbers only: item scores in, numbers out, every random choice from a seed that is passed in. It refuses to
-know what an item, a task or a model is, and where anything is stored. Higher is better throughout.
+Item scores in, numbers out, every random choice from a seed that is passed in; higher is better throughout. This
+package must not import anything but the records and errors: it does not know what an item, a task or a model is, or
+where anything is stored.
 """
 
 from evomerge.stats._intervals import Interval, paired_interval
 from evomerge.stats._item_effects import ItemEffects, item_effects
-from evomerge.stats._scores import mean_and_stderr
+from evomerge.stats._scores import ScoreInterval, mean_and_stderr, score_interval, wilson_interval
+from evomerge.stats._tests import McNemar, holm, mcnemar
 from evomerge.stats._verdict import (
     Comparator,
     Comparison,
@@ -19,9 +21,15 @@ __all__ = [
     "Comparison",
     "Interval",
     "ItemEffects",
+    "McNemar",
+    "ScoreInterval",
     "Verdict",
+    "holm",
     "item_effects",
+    "mcnemar",
     "mean_and_stderr",
     "paired_interval",
+    "score_interval",
     "verdict",
+    "wilson_interval",
 ]

@@ -11,9 +11,13 @@ Measured, nominal 95%, 20,000 simulations each, 0/1 items, n 50 to 500, win rate
 this interval covers 94.7 to 100% (92.9% where one item in fifty is won, none lost and n is 500), and its lower end, on
 which a claim rests, is above the truth in at most 2.4%. Plain percentile intervals cover 64 to 99%, BCa 63 to 98%,
 studentized 62 to 97% (lower end above the truth in up to 11%).
+
+Items that belong together (questions on one passage) are not independent: resampled one by one, groups of ten with a
+strong common effect covered 78% where 95% was promised. Where a cluster is given for each item, whole clusters are
+resampled (Davison & Hinkley 1997, sec. 3.8), and the win and the loss that are added are clusters too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +27,19 @@ from evomerge.errors import InvalidInput
 from evomerge.records import ItemScores
 
 _Array = npt.NDArray[np.float64]
-_CELLS = 1 << 22  # of a block of resamples: bounds the memory to tens of megabytes
+_MAX_CELLS = 1 << 22  # of a block of resamples: bounds the memory to tens of megabytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """A gain (positive: the first candidate is better) and its interval, low <= gain <= high."""
+    """A gain over another candidate, and its interval.
+
+    Attributes:
+        gain: positive: the first candidate is better.
+        low: lower end, at most `gain`.
+        high: upper end, at least `gain`.
+        level: nominal coverage.
+    """
 
     gain: float
     low: float
@@ -43,16 +54,19 @@ def paired_interval(
     *,
     seed: int,
     scale: Mapping[str, float] | None = None,
+    clusters: Mapping[str, Mapping[int, Hashable]] | None = None,
     level: float = 0.95,
     resamples: int = 10_000,
 ) -> Interval:
     """Return the gain of `a` over `b` in the weighted mean of the objectives.
 
     Args:
-        a, b: objective -> item scores, on the same items of every objective in `weights`; others are ignored.
+        a: objective -> item scores of the first candidate.
+        b: the same of the second, on the same items of every objective in `weights`; other objectives are ignored.
         weights: objective -> share, not negative, not all 0; normalized to sum to 1.
         seed: of the resampling; the result depends on nothing else random, nor on the order of the mappings.
         scale: objective -> factor of its item scores before weighting; 1 where absent.
+        clusters: objective -> item -> its cluster; an item or objective that is absent is independent of all others.
         level: coverage of the interval, in (0, 1).
         resamples: number of resamples.
 
@@ -69,8 +83,11 @@ def paired_interval(
     gain = 0.0
     draws = np.zeros(resamples)
     for (name, factor), stream in zip(factors.items(), streams, strict=True):
-        differences, item_weights, magnitude = _paired(name, a, b)
+        ids, differences, item_weights, magnitude = _paired(name, a, b)
         gain += factor * float(item_weights @ differences / item_weights.sum())
+        if clusters and name in clusters:
+            differences, item_weights = _joined(ids, differences, item_weights, clusters[name])
+            magnitude = float(np.abs(differences).max()) or magnitude
         differences = np.concatenate([differences, [magnitude, -magnitude]])
         item_weights = np.concatenate([item_weights, [item_weights.mean()] * 2])
         draws += factor * _resampled_means(
@@ -80,8 +97,26 @@ def paired_interval(
     return Interval(gain=gain, low=min(low, gain), high=max(high, gain), level=level)
 
 
-def _paired(name: str, a: Mapping[str, ItemScores], b: Mapping[str, ItemScores]) -> tuple[_Array, _Array, float]:
-    """Differences a - b by item, their weights, and the size of the win and the loss that are added."""
+def _joined(
+    ids: npt.NDArray[np.int64], differences: _Array, weights: _Array, cluster_of: Mapping[int, Hashable]
+) -> tuple[_Array, _Array]:
+    """Return the weighted mean difference of each cluster, and its weight; items without a cluster stay alone."""
+    numbers: dict[Hashable, int] = {}
+    cluster = np.array([numbers.setdefault(_key(int(item), cluster_of), len(numbers)) for item in ids])
+    sums = np.bincount(cluster, weights * differences)
+    totals = np.bincount(cluster, weights)
+    return np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0), totals
+
+
+def _key(item: int, cluster_of: Mapping[int, Hashable]) -> tuple[str, Hashable]:
+    """Return what tells an item's cluster from all others."""
+    return ("cluster", cluster_of[item]) if item in cluster_of else ("item", item)
+
+
+def _paired(
+    name: str, a: Mapping[str, ItemScores], b: Mapping[str, ItemScores]
+) -> tuple[npt.NDArray[np.int64], _Array, _Array, float]:
+    """Return item ids, differences a - b, weights, and the size of the win and the loss that are added."""
     if name not in a or name not in b:
         raise InvalidInput(
             f"objective {name!r} has no item scores for {'the first' if name not in a else 'the second'}"
@@ -97,10 +132,18 @@ def _paired(name: str, a: Mapping[str, ItemScores], b: Mapping[str, ItemScores])
     if len(ids_a) == 0 or not np.isfinite(values).all() or weights_a.min() < 0 or weights_a.sum() <= 0:
         raise InvalidInput(f"objective {name!r}: expected items, with finite scores and weights that are not all 0")
     differences = values_a - values_b
-    magnitude = float(np.abs(differences).max())
-    if magnitude == 0.0 and np.isin(values, [0.0, 1.0]).all():
-        magnitude = 1.0  # all tied so far, but the next item may be a whole win or a whole loss
-    return differences, weights_a, magnitude
+    return ids_a, differences, weights_a, float(np.abs(differences).max()) or _possible_difference(values)
+
+
+def _possible_difference(values: _Array) -> float:
+    """Return how much the next item may differ where all have tied so far.
+
+    A whole unit for scores in [0, 1]; for others, the spread of the values or, if they are all equal, their size.
+    """
+    low, high = float(values.min()), float(values.max())
+    if low >= 0.0 and high <= 1.0:
+        return 1.0
+    return (high - low) or abs(high)
 
 
 def _by_id(scores: ItemScores) -> tuple[npt.NDArray[np.int64], _Array, _Array]:
@@ -114,11 +157,11 @@ def _by_id(scores: ItemScores) -> tuple[npt.NDArray[np.int64], _Array, _Array]:
 
 
 def _resampled_means(values: _Array, weights: _Array, resamples: int, generator: np.random.Generator) -> _Array:
-    """Weighted means of `resamples` samples with replacement, shape (resamples,)."""
+    """Return weighted means of samples with replacement, shape (resamples,)."""
     n = len(values)
     products, equal = values * weights, bool((weights == weights[0]).all())
     means = np.empty(resamples)
-    rows = max(1, _CELLS // n)
+    rows = max(1, _MAX_CELLS // n)
     for first in range(0, resamples, rows):
         picks = generator.integers(0, n, size=(min(rows, resamples - first), n), dtype=np.int32)
         if equal:

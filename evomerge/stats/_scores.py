@@ -1,7 +1,9 @@
-"""One objective's score from its items."""
+"""One objective's score from its items, with its standard error or interval."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +39,78 @@ def mean_and_stderr(values: Sequence[float], weights: Sequence[float] | None = N
     squares = float(w**2 @ (v - mean) ** 2)
     stderr = math.sqrt(squares * n / (n - 1)) / float(w.sum()) if n > 1 else 0.0
     return Score(value=mean, stderr=stderr, n=n)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreInterval:
+    """One model's score and its interval.
+
+    Attributes:
+        value: (weighted) mean over the items.
+        low: lower end, at most `value`.
+        high: upper end, at least `value`.
+        level: nominal coverage.
+        name: "Wilson" (0/1 items of equal weight) or "normal" (mean and standard error).
+    """
+
+    value: float
+    low: float
+    high: float
+    level: float
+    name: str
+
+
+def wilson_interval(right: float, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return Wilson's interval for a proportion (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953).
+
+    With p = right / n and the normal quantile z, its ends are
+
+        (p + z^2 / 2n  -+  z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n)
+
+    It stays inside [0, 1] and has a width also where all items are right or all wrong.
+
+    Args:
+        right: number of items that are right, from 0 to n.
+        n: number of items, at least 1.
+        level: coverage, in (0, 1).
+
+    Returns:
+        The lower and the upper end.
+
+    Raises:
+        InvalidInput: any of that is violated.
+    """
+    if n < 1 or not 0 <= right <= n or not 0 < level < 1:
+        raise InvalidInput(f"{right} right of {n} items at level {level}; expected 0 to n items and a level in (0, 1)")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    p = right / n
+    middle = p + z**2 / (2 * n)
+    half = z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low, high = ((middle + sign * half) / (1 + z**2 / n) for sign in (-1, 1))
+    return max(0.0, min(low, p)), min(1.0, max(high, p))
+
+
+def score_interval(
+    values: Sequence[float], weights: Sequence[float] | None = None, level: float = 0.95
+) -> ScoreInterval:
+    """Return one model's score with its interval: Wilson's for 0/1 items of equal weight, else mean -+ z stderr.
+
+    Args:
+        values: finite, at least one.
+        weights: one per value, not negative, not all 0; None for equal weights.
+        level: coverage, in (0, 1).
+
+    Raises:
+        InvalidInput: any of that is violated.
+    """
+    score = mean_and_stderr(values, weights)
+    if all(value in (0, 1) for value in values) and (weights is None or len(set(weights)) == 1):
+        low, high = wilson_interval(math.fsum(values), score.n, level)
+        return ScoreInterval(value=score.value, low=low, high=high, level=level, name="Wilson")
+    if not 0 < level < 1:
+        raise InvalidInput(f"level {level}; expected a level in (0, 1)")
+    half = NormalDist().inv_cdf((1 + level) / 2) * score.stderr
+    return ScoreInterval(value=score.value, low=score.value - half, high=score.value + half, level=level, name="normal")
 
 
 def _finite(what: str, numbers: Sequence[float]) -> npt.NDArray[np.float64]:

@@ -8,12 +8,20 @@ from evomerge.errors import InvalidInput
 from evomerge.stats._intervals import Interval
 
 Comparator = Literal["parent", "simple"]
+"""What the pick is compared with: a parent or a simple baseline."""
+
 _WORDS: dict[Comparator, str] = {"parent": "best parent", "simple": "best simple merge"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The pick against one other candidate. interval: of the pick's gain over it."""
+    """The pick against one reference.
+
+    Attributes:
+        id: of the reference.
+        kind: what it is.
+        interval: of the pick's gain over it.
+    """
 
     id: int
     kind: Comparator
@@ -22,7 +30,16 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """gain, low, high: of the comparison with the lower lower end. text: one sentence for a card or a terminal."""
+    """Whether a gain may be claimed.
+
+    Attributes:
+        gain: of the hardest comparison, which is the one whose interval has the lowest lower end.
+        low: lower end of its interval.
+        high: upper end of its interval.
+        claimed: whether a gain is claimed.
+        text: one sentence for a card or a terminal.
+        comparisons: all of them, as given.
+    """
 
     gain: float
     low: float
@@ -36,7 +53,11 @@ def verdict(comparisons: Sequence[Comparison]) -> Verdict:
     """Judge the pick by its comparisons with the best parent and the best simple merge.
 
     A gain is claimed only if there are comparisons of both kinds and the lower end of every one exceeds 0. Because all
-    have to (an intersection-union test), no correction for their number is due.
+    have to (an intersection-union test, Berger 1982, https://doi.org/10.1080/00401706.1982.10487790), no correction
+    for their number is due.
+
+    Args:
+        comparisons: at least one, all at one level.
 
     Raises:
         InvalidInput: no comparisons, or more than one level.

@@ -82,8 +82,43 @@ def test_it_claims_where_the_exact_sign_test_does(n: int) -> None:
 def test_ties_everywhere_are_no_proof_of_equality() -> None:
     interval = paired_interval(*sign_items(0, 0, 50), {"t": 1}, seed=0)
     assert interval.gain == 0 and interval.low < -0.02 and interval.high > 0.02
-    same = {"t": items([0.25] * 50)}
-    assert paired_interval(same, same, {"t": 1}, seed=0).high == 0  # graded: nothing says how large a difference is
+
+
+@pytest.mark.parametrize("values", [[0.25] * 50, [-3.0] * 50, [-1.0, -9.0] * 25])
+def test_graded_scores_that_all_tie_do_not_give_a_width_of_zero(values: list[float]) -> None:
+    same = {"t": items(values)}
+    interval = paired_interval(same, same, {"t": 1}, seed=0)
+    assert interval.gain == 0 and interval.low < 0 < interval.high
+    joined = paired_interval(same, same, {"t": 1}, seed=0, clusters={"t": {item: item // 5 for item in range(50)}})
+    assert joined.low < interval.low and joined.high > interval.high, "ten passages prove less than fifty questions"
+
+
+def clustered(generator: np.random.Generator, groups: int, size: int) -> tuple[ItemScores, ItemScores]:
+    """Return 0/1 scores of two models that are equally good; which of them knows a passage is its own."""
+    favor = np.repeat(generator.normal(0, 2, groups), size)
+    skill = 1 / (1 + np.exp(-(0.5 + np.stack([favor, -favor]))))
+    first, second = (generator.random(groups * size) < skill).astype(float)
+    return items(first.tolist()), items(second.tolist())
+
+
+def test_clusters_of_items_are_resampled_together() -> None:
+    """Groups of ten with a strong common effect: as if independent, the intervals miss four times too often."""
+    generator = np.random.default_rng(3)
+    cluster = {"t": {item: item // 10 for item in range(300)}}
+    misses = {"items": 0, "clusters": 0}
+    for seed in range(300):
+        a, b = clustered(generator, 30, 10)
+        for name, given in (("items", None), ("clusters", cluster)):
+            interval = paired_interval({"t": a}, {"t": b}, {"t": 1}, seed=seed, clusters=given, resamples=400)
+            misses[name] += not interval.low <= 0 <= interval.high
+    assert misses["items"] > 45
+    assert misses["clusters"] <= 300 * 0.05 + 2.5 * math.sqrt(300 * 0.05 * 0.95)
+
+
+def test_clusters_of_one_item_change_nothing() -> None:
+    a, b = sign_items(20, 5, 60)
+    alone = {"t": {item: f"passage {item}" for item in range(0, 60, 2)}}  # the others have no cluster at all
+    assert paired_interval(a, b, {"t": 1}, seed=0, clusters=alone) == paired_interval(a, b, {"t": 1}, seed=0)
 
 
 @pytest.mark.parametrize("n", [50, 200])
