@@ -1,4 +1,4 @@
-"""One tree of exceptions. Every sentence a user can be shown starts here.
+"""One tree of exceptions, from which every sentence for users comes.
 
 A message says where (file: key), what was found, what was expected and what to do. `exit_code` is what the command
 line returns for it: 2 usage or invalid file, 3 ended without one scored candidate, 4 refused for safety, 1 otherwise.
@@ -10,7 +10,11 @@ from difflib import get_close_matches
 
 
 class EvomergeError(Exception):
-    """Anything evomerge raises on purpose."""
+    """Anything evomerge raises on purpose.
+
+    Attributes:
+        exit_code: of a command that ends with it.
+    """
 
     exit_code = 1
 
@@ -37,7 +41,9 @@ class RefusedForSafety(EvomergeError):
 class Problem:
     """One thing wrong with a user's file.
 
-    where: "file: key.path". text: what was found, what was expected, what to do, in one sentence.
+    Attributes:
+        where: "file: key.path".
+        text: what was found, what was expected, what to do, in one sentence.
     """
 
     where: str
@@ -48,7 +54,11 @@ class Problem:
 
 
 class InvalidFile(InvalidInput):
-    """A user's file with all of its problems at once."""
+    """A user's file with all of its problems at once.
+
+    Attributes:
+        problems: at least one.
+    """
 
     def __init__(self, problems: Iterable[Problem]):
         self.problems = tuple(problems)
@@ -82,13 +92,23 @@ def first_line(error: BaseException) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return ' Did you mean "x"?' for the closest known word, or ''."""
+    """Return ' Did you mean "x"?' for the closest known word, or ''.
+
+    Args:
+        word: what the user wrote.
+        known: what it may have been meant to be.
+    """
     close = get_close_matches(str(word), list(known), n=1, cutoff=0.6)
     return f' Did you mean "{close[0]}"?' if close else ""
 
 
 def first_few(problems: Iterable[str], limit: int = 5) -> str:
-    """Return the first different problems, one a line, and how many more there are."""
+    """Return the first different problems, one a line, and how many more there are.
+
+    Args:
+        problems: sentences.
+        limit: most of them to return.
+    """
     different = list(dict.fromkeys(problems))
     more = len(different) - limit
     return "\n".join([*different[:limit], *([f"and {more} more like these"] if more > 0 else [])])

@@ -22,7 +22,7 @@ Kind = Literal["candidate", "parent", "simple", "mean", "control"]
 baseline (a recipe under `start:`)."""
 
 State = Literal["queued", "running", "scored", "infeasible", "degenerate", "failed", "lost"]
-"""Where a candidate stands: waiting, at a worker, done, or one of the kinds of failure."""
+"""The state of a candidate: waiting, at a worker, done, or one of the kinds of failure."""
 
 FailureKind = Literal["infeasible", "degenerate", "failed", "lost"]
 """Why a candidate has no score; see `Failure`."""
@@ -213,7 +213,7 @@ class Candidate:
         subset: number of the item subset it was scored on; -1: the whole search pool.
         point: of the space, or None for a reference.
         recipe: the document, plain data.
-        state: where it stands.
+        state: waiting, running, scored, or how it failed.
         failure: why it has no score, or None.
         scores: pool -> objective -> score; a pool that was not scored is absent.
         seconds: that scoring it took, or None.

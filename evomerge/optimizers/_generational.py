@@ -1,8 +1,8 @@
 """Generations without a barrier, for optimizers that learn from a whole generation at once.
 
-Each point is drawn when it is asked for, from the distribution as it stands; a generation is learned from when the last
-of its answers is in. An idle worker never waits: when everything of generation g has been handed out, the next ask
-opens generation g+1. Generations may therefore overlap, and be learned from in another order than they were opened.
+Each point is drawn when it is asked for, from the current distribution; a generation is learned from when the last of
+its answers has come. An idle worker never waits: when all points of generation g have been proposed, the next ask opens
+generation g+1. Generations may therefore overlap, and be learned from in another order than they were opened.
 
 Drawing late matters: a generation drawn as a whole at its first ask lacks what the one before it taught. Measured with
 cma on a 12-dimensional sphere, 600 candidates, log10 of the mean's error: drawn whole -2.9 with 4 workers and -2.4 with

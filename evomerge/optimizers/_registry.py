@@ -1,4 +1,4 @@
-"""The optimizers that there are, and from a name and options to an optimizer, or to what is wrong with them."""
+"""The known optimizers: by name, checked against a domain, created."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -116,7 +116,7 @@ def create(
     if (optimizer.name, optimizer.objectives) != (spec.name, values):
         raise InvalidInput(
             f"the optimizer {spec.name} calls itself {optimizer.name!r} and takes {optimizer.objectives} values; "
-            f"expected {spec.name!r} and {values}, as its spec says"
+            f"expected {spec.name!r} and {values}, as in its spec"
         )
     return optimizer
 

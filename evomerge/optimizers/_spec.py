@@ -1,4 +1,4 @@
-"""What an optimizer says of itself: its name, its options with their defaults, and how it is created."""
+"""The record of an optimizer: its name, its options with their defaults, and how it is created."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ class OptionSpec:
     """One option of an optimizer.
 
     Attributes:
-        name: as it stands in the search file.
+        name: in the search file.
         kind: type of the value: int, float (an int is one too), bool or str.
         description: a few words for people; what the library's own rule is, where `default` is None.
         default: the value where the user gives none. None: the library's own rule.
@@ -83,13 +83,13 @@ class OptimizerSpec:
     `evomerge.testing.optimizers.OptimizerContract` to check it.
 
     Attributes:
-        name: what the search file says, and the `name` of what `create` returns.
+        name: in the search file, and the `name` of what `create` returns.
         description: one line for people: the algorithm, whose it is, when to choose it.
         create: builds the optimizer; see `CreateOptimizer`.
         options: what the user may set.
         scalar: takes one value, the weighted mean, whatever the number of objectives of the search.
         compares_generations: compares values across generations. Their item subsets differ in difficulty, so the
-            difficulty offset of the subset is added to what it is told; an optimizer that only ranks the candidates
+            difficulty offset of the subset is added to the values; an optimizer that only ranks the candidates
             of one generation needs none.
         integers: whether it varies integers.
         categories: whether it varies unordered choices.

@@ -187,4 +187,4 @@ SAMPLER = OptionSpec(
     choices=(TPE.name, NSGA2.name, "auto"),
     description="which optimizer of Optuna; auto is tpe",
 )
-"""The option of the name `optuna`, which stands for one of the two."""
+"""The option of the name `optuna`, which means one of the two."""

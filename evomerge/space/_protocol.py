@@ -1,4 +1,4 @@
-"""What every space is, and what a kind of space says of itself."""
+"""What every space is, and the record of a kind of space."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +74,7 @@ class BuildSpace(Protocol):
         """Return the space that a search file describes.
 
         Args:
-            data: what the file says under `space:`, without `kind`.
+            data: the file's mapping under `space:`, without `kind`.
             where: the place in the file, for messages.
             base: summary of the base model, or None.
             models: summaries of the other models, in the order of the file.
@@ -89,7 +89,7 @@ class SpaceKind:
     """A kind of space that a search file can name: `space: {kind: NAME, ...}`.
 
     Attributes:
-        name: what the search file says.
+        name: in the search file.
         description: one line for people.
         build: makes the space of a search; see `BuildSpace`.
     """

@@ -1,4 +1,4 @@
-"""The kinds of space that there are, and from what a search says of its space to the space itself."""
+"""The known kinds of space, and how the space of a search is read and built."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -10,7 +10,7 @@ AXES = ("model", "layer", "module")
 
 
 def _read_axes(value: Any) -> Any:
-    """Accept one axis or a list of them; `curve: K` stands in the list as a mapping."""
+    """Accept one axis or a list of them; `curve: K` is a mapping in the list."""
     axes = value if isinstance(value, list) else [value]
     read = []
     for axis in axes:

@@ -292,7 +292,7 @@ def _gene(parameter: Parameter, entry: GeneEntry, models: Sequence[ParentSummary
 
 
 def _start(parameter: Parameter, low: float, high: float, models: int) -> float:
-    """Return where a search begins when the space does not say: equal shares for weights, else the middle."""
+    """Return where a search begins when the space gives no start: equal shares for weights, else the middle."""
     start = 1.0 / models if parameter.start == "equal" else (low + high) / 2
     return min(high, max(low, start))
 

@@ -1,4 +1,4 @@
-"""Spaces of layer stacks: which parent's block stands at each depth, how often, and how strong."""
+"""Spaces of layer stacks: which parent's block is at each depth, how often, and with which gain."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -8,7 +8,7 @@ where anything is stored.
 from evomerge.stats._intervals import Interval, paired_interval
 from evomerge.stats._item_effects import ItemEffects, item_effects
 from evomerge.stats._scores import ScoreInterval, mean_and_stderr, score_interval, wilson_interval
-from evomerge.stats._tests import McNemar, holm, mcnemar
+from evomerge.stats._significance import McNemar, holm, mcnemar
 from evomerge.stats._verdict import (
     Comparator,
     Comparison,

@@ -17,7 +17,8 @@ squares.
 A Newton step eliminates the larger of the two groups of effects, whose block is diagonal. What remains is solved as a
 dense system where it is small, and else by conjugate gradients over the observations alone (Hestenes & Stiefel 1952,
 https://doi.org/10.6028/jres.049.044), so that time and memory grow with the number of observations: 10,000 candidates
-with 64 of 20,000 items each take 2 (least squares) to 5 s on one core. The optimum is the same: the outer steps see the exact gradient.
+with 64 of 20,000 items each take 2 s (least squares) to 5 s (logistic) on one core. The optimum is the same, because
+the outer steps see the exact gradient.
 
 Suffixes: O observations, C candidates, I items, E the effects eliminated and K those kept in a Newton step.
 """

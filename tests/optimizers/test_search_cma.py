@@ -51,10 +51,10 @@ def test_only_the_order_of_values_counts(name: str, transform: Callable[[float],
 
 @pytest.mark.parametrize("offset", [1e7, 0.0, -1e7])
 def test_a_failure_counts_as_worse_than_every_scored_one_whatever_the_scale(offset: float) -> None:
-    def told(worst: float | None) -> list[Point]:
+    def points_with(worst: float | None) -> list[Point]:
         return play(make(Domain(reals=4)), 64, lambda p: worst if p.reals[0] > 0.75 else offset + sphere(p))
 
-    assert told(None) == told(-1e9)
+    assert points_with(None) == points_with(-1e9)
 
 
 def test_a_generation_of_mostly_failures_teaches_nothing_and_one_of_fewer_does() -> None:
@@ -192,7 +192,7 @@ def test_an_integer_that_does_not_matter_yet_is_not_frozen() -> None:
 
 
 def test_outer_levels_are_as_likely_as_the_middle_ones_of_a_wide_distribution() -> None:
-    """Half a level of room on either side; otherwise rounding halves the outer levels."""
+    """Half a level more on either side; otherwise rounding halves the outer levels."""
     optimizer = make(Domain(reals=1, integers=(3,)), popsize=900, sigma0=1.0)
     counts = [0, 0, 0]
     for _ in range(900):

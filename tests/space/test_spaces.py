@@ -209,7 +209,7 @@ def test_a_stack_in_its_own_words() -> None:
 
 
 def merge(**changes: Any) -> dict[str, Any]:
-    models = [{"model": each.name, "parameters": {"weight": 0.5}} for each in (ONE, TWO)]
+    models = [{"model": model.name, "parameters": {"weight": 0.5}} for model in (ONE, TWO)]
     return {"merge_method": "task_arithmetic", "base_model": BASE.name, "models": models, **changes}
 
 
@@ -353,7 +353,7 @@ def test_a_method_that_needs_a_base_or_two_models() -> None:
     slerp = {"method": "slerp", "genes": {"t": {"range": [0, 1]}}}
     pair = built(slerp, base=None)
     assert pair.decode(pair.start)["base_model"] == ONE.name
-    assert [each["model"] for each in pair.decode(pair.start)["models"]] == [TWO.name]
+    assert [entry["model"] for entry in pair.decode(pair.start)["models"]] == [TWO.name]
     with pytest.raises(InvalidFile, match="merges two models, found 3 parents"):
         built(slerp)
 
@@ -374,15 +374,16 @@ def test_where_spaces_are_found(tmp_path: Path) -> None:
 
 def test_references_are_each_parent_uniform_and_a_small_grid() -> None:
     found = references("b", ["x", "y"], "bfloat16")
-    assert [each.name for each in found if each.kind == "parent"] == ["b", "x", "y"]
-    simple = [each for each in found if each.kind == "simple"]
-    assert [each.name for each in simple] == [
+    assert [reference.name for reference in found if reference.kind == "parent"] == ["b", "x", "y"]
+    simple = [reference for reference in found if reference.kind == "simple"]
+    assert [reference.name for reference in simple] == [
         "uniform average",
         *(f"task arithmetic {weight:g}" for weight in BASELINE_WEIGHTS),
     ]
     assert len(BASELINE_WEIGHTS) >= 3
-    for each in found:
-        recipe = parse_recipe(each.document)
+    for reference in found:
+        recipe = parse_recipe(reference.document)
         assert recipe.dtype == "bfloat16"
-    assert {each.document["merge_method"] for each in references(None, ["x", "y"])} == {"passthrough", "linear"}
-    assert [each.kind for each in references(None, ["x"])] == ["parent"]
+    methods = {reference.document["merge_method"] for reference in references(None, ["x", "y"])}
+    assert methods == {"passthrough", "linear"}
+    assert [reference.kind for reference in references(None, ["x"])] == ["parent"]
