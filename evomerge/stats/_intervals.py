@@ -104,7 +104,7 @@ def _joined(
     numbers: dict[Hashable, int] = {}
     cluster = np.array([numbers.setdefault(_key(int(item), cluster_of), len(numbers)) for item in ids])
     sums = np.bincount(cluster, weights * differences)
-    totals = np.bincount(cluster, weights)
+    totals = np.bincount(cluster, weights).astype(np.float64)
     return np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0), totals
 
 
