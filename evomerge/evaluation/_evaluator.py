@@ -39,7 +39,7 @@ class PreparedTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareContext:
-    """What an evaluator is told about the search when it prepares an entry.
+    """The search around an entry, for the evaluator that prepares it.
 
     Attributes:
         request: the entry.

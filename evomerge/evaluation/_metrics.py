@@ -24,8 +24,11 @@ _ITEMWISE = {
 class Measure:
     """One metric of one task, item by item.
 
-    metric, filter: the keys under which lm-eval files the number. aggregation: one of the item-wise ones.
-    direction: of the metric as lm-eval reports it.
+    Attributes:
+        metric: the first key under which lm-eval files the number.
+        filter: the second key.
+        aggregation: lm-eval's name of an item-wise aggregation.
+        direction: of the metric as lm-eval reports it.
     """
 
     metric: str
@@ -46,7 +49,9 @@ class Measure:
     def value(self, raw: Any) -> tuple[float, float]:
         """Return (value, weight) of an item from what the task's `process_results` gave for it.
 
-        Raises: TypeError or ValueError when `raw` is not what the aggregation works on.
+        Raises:
+            TypeError: `raw` is not what the aggregation works on.
+            ValueError: the same.
         """
         if self.aggregation == "brier_score":
             gold, probabilities = raw
@@ -69,10 +74,14 @@ def choose_measure(
 ) -> Measure:
     """Choose the metric of a task.
 
-    wanted: "metric", "metric,filter" or None for the task's first metric.
-    aggregations: metric -> name of its aggregation, in the task's order. filters: names of the task's filters.
+    Args:
+        wanted: "metric", "metric,filter" or None for the task's first metric.
+        aggregations: metric -> name of its aggregation, in the task's order.
+        higher_is_better: metric -> its direction, or None where the task does not say.
+        filters: names of the task's filters.
 
-    Raises: InvalidTask when there is no such metric or filter, or it cannot be computed item by item.
+    Raises:
+        InvalidTask: there is no such metric or filter, or it cannot be computed item by item.
     """
     available = ", ".join(aggregations) or "none"
     if not aggregations:
@@ -105,8 +114,13 @@ def choice_margin(
 ) -> float | None:
     """Return the log-likelihood of the best right choice minus that of the best wrong one.
 
-    lengths: divides the log-likelihoods first, where the metric does (acc_norm, acc_bytes), or None.
-    Returns None when no gold index is among the choices.
+    Args:
+        log_likelihoods: of the choices.
+        golds: indices of the right choices.
+        lengths: divide the log-likelihoods first, where the metric does (acc_norm, acc_bytes); None: they do not.
+
+    Returns:
+        None when no gold index is among the choices.
     """
     scaled = [v / n for v, n in zip(log_likelihoods, lengths, strict=True)] if lengths else list(log_likelihoods)
     right = [scaled[i] for i in golds if 0 <= i < len(scaled)]

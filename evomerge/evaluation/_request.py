@@ -1,4 +1,4 @@
-"""What may be asked for: which tasks, how many items for each pool, and lm-eval's settings."""
+"""What a caller can request: which tasks, how many items for each pool, and lm-eval's settings."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -102,7 +102,7 @@ def _same_modes(model: Any) -> Iterator[None]:
 
 
 def _in_order(name: str, evaluator: str, ids: Sequence[int], scores: ItemScores | None) -> ItemScores:
-    """Return an evaluator's scores in the order asked for.
+    """Return an evaluator's scores in the order of some item numbers.
 
     Raises:
         EvomergeError: they are not one finite number for each item.
@@ -124,8 +124,8 @@ def _in_order(name: str, evaluator: str, ids: Sequence[int], scores: ItemScores 
                 )
     if scores.ids == tuple(ids):
         return scores
-    place = {i: position for position, i in enumerate(scores.ids)}
-    order = [place[i] for i in ids]
-    values, weights, soft = (None if column is None else tuple(column[p] for p in order) for column in columns)
+    position = {i: column for column, i in enumerate(scores.ids)}
+    order = [position[i] for i in ids]
+    values, weights, soft = (None if column is None else tuple(column[i] for i in order) for column in columns)
     assert values is not None
     return ItemScores(ids=tuple(ids), values=values, weights=weights, soft=soft)

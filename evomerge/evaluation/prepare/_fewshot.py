@@ -7,7 +7,7 @@ from evomerge.evaluation._request import InvalidTask
 from evomerge.evaluation.prepare._pools import shuffled
 from evomerge.evaluation.prepare._task import document_key
 
-_MOST_HELD_BACK = 64
+_MAX_HELD_BACK_DOCUMENTS = 64
 
 
 def reserve_examples(task: Any, splits: Collection[str], seed: int, name: str) -> tuple[set[str], str]:
@@ -18,10 +18,16 @@ def reserve_examples(task: Any, splits: Collection[str], seed: int, name: str) -
     prompts differ from lm-eval's own, and the note says so.
 
     Args:
+        task: lm-eval's; its sampler is changed.
         splits: the splits that pools draw from.
+        seed: of the choice of documents.
+        name: of the task.
 
-    Returns: the keys of every possible example, and a note or "".
-    Raises: InvalidTask when there are too few documents to take examples from.
+    Returns:
+        The keys of every possible example, and a note or "".
+
+    Raises:
+        InvalidTask: there are too few documents to take examples from.
     """
     shots = task.config.num_fewshot or 0
     if not shots:
@@ -34,7 +40,7 @@ def reserve_examples(task: Any, splits: Collection[str], seed: int, name: str) -
     if type(task.sampler).__name__ == "FirstNSampler":
         docs = docs[:shots]
     elif split in splits:
-        size = max(shots + 1, min(_MOST_HELD_BACK, len(docs) // 8))
+        size = max(shots + 1, min(_MAX_HELD_BACK_DOCUMENTS, len(docs) // 8))
         docs = [docs[i] for i in sorted(shuffled(len(docs), seed, f"{name}/few-shot")[:size])]
         task.sampler.replace_df(docs)
         note = f"takes its few-shot examples from {len(docs)} documents of {split} that are in no pool"

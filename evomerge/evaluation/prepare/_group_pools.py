@@ -34,7 +34,7 @@ class PooledGroup:
         measure: how every task is scored.
         pools: pool -> item numbers.
         weights: item number -> weight; None = all alike.
-        facts: identity of what is asked (JSON-able).
+        facts: identity of the measurement (JSON-able).
         notes: for the user, without the group's name.
     """
 

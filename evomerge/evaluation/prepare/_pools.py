@@ -16,9 +16,12 @@ from evomerge.records import POOLS, Pool
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitPlan:
-    """The split that each pool draws from. own: split of search and select. final: split of report.
+    """The split that each pool draws from.
 
-    note: a sentence when the plan is not the ordinary one (train or validation for search, test for report), or "".
+    Attributes:
+        own: split of search and select.
+        final: split of report.
+        note: a sentence when the plan is not the ordinary one (train or validation for search, test for report), or "".
     """
 
     own: str
@@ -62,8 +65,10 @@ def shuffled(count: int, seed: int, name: str) -> list[int]:
 def without_repeats(keys: Mapping[str, Sequence[str]], taken: Collection[str] = ()) -> dict[str, list[int]]:
     """Return, per split, the positions of the first occurrence of each document key, and no key of `taken`.
 
-    keys: split -> document key by position. Splits are gone through in the order given: where a document is in two
-    splits, the first one keeps it.
+    Args:
+        keys: split -> document key by position. Splits are read in the order given: where a document is in two splits,
+            the first one keeps it.
+        taken: keys that are in no split's result.
     """
     seen = set(taken)
     kept: dict[str, list[int]] = {}
@@ -79,10 +84,16 @@ def without_repeats(keys: Mapping[str, Sequence[str]], taken: Collection[str] = 
 def cut_pools(plan: SplitPlan, sizes: PoolSizes, available: Mapping[str, Sequence[int]]) -> dict[Pool, list[int]]:
     """Deal documents to the pools: search from the front of the shuffle, select and report from its back.
 
-    available: split -> positions that may be used, shuffled.
+    Args:
+        plan: the split of each pool.
+        sizes: of the pools.
+        available: split -> positions that may be used, shuffled.
 
-    Returns: pool -> positions in its split.
-    Raises: InvalidTask, with the numbers, when a split has too few documents.
+    Returns:
+        pool -> positions in its split.
+
+    Raises:
+        InvalidTask: a split has too few documents; with the numbers.
     """
     for split in plan.splits:
         pools = [pool for pool in POOLS if plan.split_of(pool) == split]
@@ -134,5 +145,7 @@ def proportional(count: int, shares: Sequence[float], most: Sequence[int]) -> li
 
 def spread(lists: Sequence[Sequence[int]]) -> list[int]:
     """Merge lists so that each is spread evenly over the whole: any first k hold a fair number of each."""
-    places = [((i + 0.5) / len(one), number, value) for number, one in enumerate(lists) for i, value in enumerate(one)]
-    return [value for _, _, value in sorted(places)]
+    positions = []
+    for number, values in enumerate(lists):
+        positions += [((i + 0.5) / len(values), number, value) for i, value in enumerate(values)]
+    return [value for _, _, value in sorted(positions)]

@@ -24,7 +24,12 @@ _SAFE: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def read_config(path: Path, *, built_in: bool) -> dict[str, Any]:
     """Return the YAML of a task with its includes and function references, running none of its code.
 
-    Raises: InvalidTask when a file cannot be read.
+    Args:
+        path: of the YAML.
+        built_in: whether it is lm-eval's own.
+
+    Raises:
+        InvalidTask: a file cannot be read.
     """
     try:
         return _read(path.resolve(), lm_eval_folder() if built_in else None, ())
@@ -72,7 +77,8 @@ def accept(config: Mapping[str, Any]) -> None:
 def anchor_files(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the configuration with relative data files taken from the YAML's folder (lm-eval: from the current one).
 
-    Raises: InvalidTask when a file is not there.
+    Raises:
+        InvalidTask: a file is not there.
     """
     kwargs = dict(config.get("dataset_kwargs") or {})
     dataset_path = config.get("dataset_path")

@@ -32,7 +32,7 @@ class PooledTask:
     Attributes:
         packed: the items of all pools, ready to travel.
         pools: pool -> item numbers.
-        facts: identity of what is asked (JSON-able).
+        facts: identity of the measurement (JSON-able).
         notes: for the user, without the task's name.
     """
 
@@ -139,7 +139,7 @@ def _facts(loaded: LoadedTask, plan: SplitPlan, options: LmEvalOptions) -> dict[
 
 
 def _items_digest(items: Mapping[int, TaskItem], ids: Sequence[int]) -> str:
-    """Return the SHA-256 of what a model will be asked in a pool."""
+    """Return the SHA-256 of the questions of a pool."""
     digest = hashlib.sha256()
     for number in ids:
         digest.update(repr((number, [request.arguments for request in items[number].requests])).encode())

@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-_MOST_LOGITS = 2**29  # numbers in one batch's logits (1 GiB in bfloat16); longer rows get smaller batches
-_SHORTEST_PREFIX = 16  # tokens; reading it takes a forward pass of its own
-_WORTH = 0.15  # share of the tokens that a prefix or trees must save: masks and caches cost a little, too
-_GAIN = 0.25  # share of a row's tokens that it must save to join a tree
-_WIDEST = 512  # tokens of a tree of short rows; wide trees waste attention on what their mask hides
+_MAX_LOGITS = 2**29  # numbers in one batch's logits (1 GiB in bfloat16); longer rows get smaller batches
+_MIN_PREFIX_TOKENS = 16  # reading it takes a forward pass of its own
+_MIN_SAVED_SHARE = 0.15  # share of the tokens that a prefix or trees must save: masks and caches cost a little, too
+_MIN_ROW_SAVED_SHARE = 0.25  # share of a row's tokens that it must save to join a tree
+_MAX_TREE_TOKENS = 512  # of a tree of short rows; wide trees waste attention on what their mask hides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,12 @@ class TokenPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextSharing:
-    """What a model can share between rows. window: longest row for which it can, or None (sliding attention)."""
+    """What a model can share between rows.
+
+    Attributes:
+        possible: whether it can share anything.
+        window: tokens of the longest row for which it can (sliding attention); None = any.
+    """
 
     possible: bool = False
     window: int | None = None
@@ -48,7 +53,14 @@ class ContextSharing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchLimits:
-    """Size of a batch: rows and tokens; max_length: tokens that the model reads."""
+    """Size of a batch, and what bounds it.
+
+    Attributes:
+        batch_size: most rows.
+        max_tokens: most tokens, padding and prefix included.
+        max_length: tokens that the model reads.
+        vocab_size: numbers in the logits of a position.
+    """
 
     batch_size: int
     max_tokens: int
@@ -60,10 +72,17 @@ class BatchLimits:
 class Batch:
     """One forward pass.
 
-    ids_RW. keep_K: positions whose logits are wanted. row_U, column_U: where in (R, K) predictions are taken from, each
-    once. target_N: the scored tokens, in the order of those places; of_N: which of them predicts each (the same as
-    numbers, so that a part of the places finds its tokens without asking the device). positions_RW, segments_RW: of a
-    batch with trees, else None; segment 0 is the trunk, which every later token of the row sees, the others branches.
+    Attributes:
+        ids: (R, W) token ids.
+        keep: (K,) positions whose logits are wanted.
+        row: (U,) where in (R, K) a prediction is taken from, each place once.
+        column: (U,) the same.
+        target: (N,) the scored tokens, in the order of the predictions.
+        source: (N,) which of the U predictions is a token's.
+        source_numbers: the same as plain numbers: a part of the predictions finds its tokens without the device.
+        positions: (R, W) of a batch with trees, else None.
+        segments: (R, W) of a batch with trees, else None; segment 0 is the trunk, which every later token of the row
+            sees, the others are branches.
     """
 
     ids: torch.Tensor
@@ -71,8 +90,8 @@ class Batch:
     row: torch.Tensor
     column: torch.Tensor
     target: torch.Tensor
-    of: torch.Tensor
-    of_numbers: Sequence[int]
+    source: torch.Tensor
+    source_numbers: Sequence[int]
     positions: torch.Tensor | None
     segments: torch.Tensor | None
 
@@ -81,9 +100,12 @@ class Batch:
 class BatchPlan:
     """Batches for a fixed list of pairs.
 
-    order_N: for the scored tokens of all pairs in turn, where they stand among those of all batches. lengths: number of
-    tokens of each pair. prefix_1P: what all rows begin with, or None. tokens: that go through the model, padding
-    included.
+    Attributes:
+        batches: forward passes.
+        order: (N,) for the scored tokens of all pairs in turn, their index among those of all batches.
+        lengths: number of tokens of each pair.
+        prefix: (1, P) what all rows begin with, or None.
+        tokens: that go through the model, padding included.
     """
 
     batches: tuple[Batch, ...]
@@ -95,7 +117,12 @@ class BatchPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Branch:
-    """The end of an input, after its row's trunk, and the pairs that it answers."""
+    """The end of an input, after its row's trunk.
+
+    Attributes:
+        tokens: of it.
+        pairs: numbers of the pairs that it answers.
+    """
 
     tokens: tuple[int, ...]
     pairs: tuple[int, ...]
@@ -103,6 +130,8 @@ class _Branch:
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    """One row of a batch: tokens that all its branches share, and the branches."""
+
     trunk: tuple[int, ...]
     branches: tuple[_Branch, ...]
 
@@ -114,7 +143,14 @@ class _Row:
 def make_batch_plan(
     pairs: Sequence[TokenPair], *, limits: BatchLimits, sharing: ContextSharing, device: Any
 ) -> BatchPlan:
-    """Lay pairs out in batches."""
+    """Lay pairs out in batches.
+
+    Args:
+        pairs: in any order; the layout follows from it.
+        limits: of a batch.
+        sharing: what the model can share between rows.
+        device: for the tensors.
+    """
     inputs: dict[tuple[int, ...], list[int]] = {}
     for number, pair in enumerate(pairs):
         inputs.setdefault(pair.cut(limits.max_length), []).append(number)
@@ -124,23 +160,23 @@ def make_batch_plan(
     rows = [_Row(tokens[start:], (_Branch((), tuple(numbers)),)) for tokens, numbers in inputs.items()]
     if sharing.possible:
         trees = _trees(rows)
-        rows = trees if _size(trees) <= (1 - _WORTH) * _size(rows) else rows
+        rows = trees if _size(trees) <= (1 - _MIN_SAVED_SHARE) * _size(rows) else rows
     rows.sort(key=lambda row: (-row.width, row.branches[0].pairs[0]))
     batches: list[Batch] = []
-    stands: list[list[int]] = [[] for _ in pairs]
+    indices: list[list[int]] = [[] for _ in pairs]
     done = scored = 0
     while done < len(rows):
         chunk = rows[done : done + _fitting(rows[done].width, len(prefix), limits)]
         batch, found = _lay_out(chunk, len(prefix), pairs, device)
         for number, numbers in found.items():
-            stands[number] = [scored + one for one in numbers]
+            indices[number] = [scored + index for index in numbers]
         scored += len(batch.target)
         done += len(chunk)
         batches.append(batch)
     return BatchPlan(
         batches=tuple(batches),
-        order=torch.tensor([one for numbers in stands for one in numbers], dtype=torch.long, device=device),
-        lengths=tuple(map(len, stands)),
+        order=torch.tensor([index for numbers in indices for index in numbers], dtype=torch.long, device=device),
+        lengths=tuple(map(len, indices)),
         prefix=torch.tensor([prefix], dtype=torch.long, device=device) if prefix else None,
         tokens=len(prefix) + sum(batch.ids.numel() for batch in batches),
     )
@@ -153,7 +189,7 @@ def _fits(inputs: Iterable[tuple[int, ...]], sharing: ContextSharing) -> bool:
 
 def _fitting(width: int, prefix: int, limits: BatchLimits) -> int:
     """Return how many rows of a width go into one batch."""
-    by_logits = _MOST_LOGITS // (limits.vocab_size * width)  # vocab * width bounds a row's logits
+    by_logits = _MAX_LOGITS // (limits.vocab_size * width)  # vocab * width bounds a row's logits
     return max(1, min(limits.batch_size, limits.max_tokens // (prefix + width), by_logits))
 
 
@@ -164,9 +200,9 @@ def _size(rows: Iterable[_Row]) -> int:
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
     """Return the number of tokens with which both begin."""
-    for place, (one, other) in enumerate(zip(a, b, strict=False)):
-        if one != other:
-            return place
+    for length, (left, right) in enumerate(zip(a, b, strict=False)):
+        if left != right:
+            return length
     return min(len(a), len(b))
 
 
@@ -177,13 +213,13 @@ def _prefix_length(inputs: dict[tuple[int, ...], list[int]], pairs: Sequence[Tok
     length = _common(min(inputs), max(inputs))  # what the first and last in sorted order share, all share
     for tokens, numbers in inputs.items():
         length = min(length, len(tokens) - max(len(pairs[number].continuation) for number in numbers))
-    worth = length * (len(inputs) - 1) >= _WORTH * sum(map(len, inputs))
-    return length if worth and length >= _SHORTEST_PREFIX else 0
+    worth = length * (len(inputs) - 1) >= _MIN_SAVED_SHARE * sum(map(len, inputs))
+    return length if worth and length >= _MIN_PREFIX_TOKENS else 0
 
 
 def _trees(rows: Sequence[_Row]) -> list[_Row]:
     """Join rows with a common beginning; in sorted order they are neighbors."""
-    widest = max(_WIDEST, 2 * max(row.width for row in rows))
+    widest = max(_MAX_TREE_TOKENS, 2 * max(row.width for row in rows))
     trees: list[_Row] = []
     for row in sorted(rows, key=lambda row: row.trunk):
         tree = trees[-1] if trees else None
@@ -191,7 +227,7 @@ def _trees(rows: Sequence[_Row]) -> list[_Row]:
         if tree and shared:
             lost = len(tree.trunk) - shared  # tokens that every branch has to repeat from now on
             saved = len(tree.trunk) - len(tree.branches) * lost
-            if saved >= _GAIN * row.width and tree.width + row.width - saved <= widest:
+            if saved >= _MIN_ROW_SAVED_SHARE * row.width and tree.width + row.width - saved <= widest:
                 end = tree.trunk[shared:]
                 branches = [_Branch(end + branch.tokens, branch.pairs) for branch in tree.branches]
                 branches += [_Branch(row.trunk[shared:], row.branches[0].pairs)]
@@ -204,21 +240,22 @@ def _trees(rows: Sequence[_Row]) -> list[_Row]:
 def _lay_out(
     rows: Sequence[_Row], prefix: int, pairs: Sequence[TokenPair], device: Any
 ) -> tuple[Batch, dict[int, list[int]]]:
-    """Return a batch of right-padded rows, and pair -> where its tokens stand among the batch's scored ones."""
-    asked = [
+    """Return a batch of right-padded rows, and pair -> the indices of its tokens among the batch's scored ones."""
+    scored = [
         (index, column, number, token)
         for index, row in enumerate(rows)
         for number, columns in _columns(row, pairs)
         for column, token in zip(columns, pairs[number].continuation, strict=True)
     ]
-    asked.sort(key=lambda one: one[:2])  # stable: the tokens of a pair stay in their order
-    stands: dict[int, list[int]] = {}
-    for place, (_, _, number, _) in enumerate(asked):
-        stands.setdefault(number, []).append(place)
-    keep = sorted({column for _, column, _, _ in asked})
+    scored.sort(key=lambda entry: entry[:2])  # stable: the tokens of a pair stay in their order
+    indices: dict[int, list[int]] = {}
+    for index, (_, _, number, _) in enumerate(scored):
+        indices.setdefault(number, []).append(index)
+    keep = sorted({column for _, column, _, _ in scored})
     kept = {column: i for i, column in enumerate(keep)}
-    places = {one: i for i, one in enumerate(dict.fromkeys((row, column) for row, column, _, _ in asked))}
-    of = [places[row, column] for row, column, _, _ in asked]
+    cells = dict.fromkeys((row, column) for row, column, _, _ in scored)
+    predictions = {cell: i for i, cell in enumerate(cells)}
+    source = [predictions[row, column] for row, column, _, _ in scored]
 
     def tensor(numbers: Any) -> torch.Tensor:
         return torch.tensor(numbers, dtype=torch.long, device=device)
@@ -230,15 +267,15 @@ def _lay_out(
     batch = Batch(
         ids=tensor(ids),
         keep=tensor(keep),
-        row=tensor([row for row, _ in places]),
-        column=tensor([kept[column] for _, column in places]),
-        target=tensor([token for _, _, _, token in asked]),
-        of=tensor(of),
-        of_numbers=of,
+        row=tensor([row for row, _ in predictions]),
+        column=tensor([kept[column] for _, column in predictions]),
+        target=tensor([token for _, _, _, token in scored]),
+        source=tensor(source),
+        source_numbers=source,
         positions=tensor([_padded(_positions(row, prefix), width) for row in rows]) if branched else None,
         segments=tensor([_padded(_segments(row), width) for row in rows]) if branched else None,
     )
-    return batch, stands
+    return batch, indices
 
 
 def _columns(row: _Row, pairs: Sequence[TokenPair]) -> Iterator[tuple[int, list[int]]]:

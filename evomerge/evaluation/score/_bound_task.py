@@ -19,9 +19,9 @@ from evomerge.evaluation.score._batching import (
 from evomerge.evaluation.score._forward import Forward, LogLikelihood
 from evomerge.evaluation.score._health import check_values, check_varied
 
-_PLANS_KEPT = 8
-# Tokens of a batch for each of its rows; beyond a thousand, a processor only loses its caches.
-_TOKENS_A_ROW, _MOST_TOKENS_CPU = 256, 1024
+_MAX_PLANS = 8
+_BATCH_TOKENS_PER_ROW = 256
+_MAX_BATCH_TOKENS_CPU = 1024  # beyond, a CPU only loses its caches
 _LENGTH_OF = {"acc_norm": len, "acc_bytes": lambda choice: len(choice.encode())}
 
 
@@ -48,7 +48,12 @@ class _Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemResult:
-    """raw: what the task computed for the metric. soft: log-likelihood or margin of the right answer, or None."""
+    """What became of one item.
+
+    Attributes:
+        raw: what the task computed for the metric.
+        soft: log-likelihood or margin of the right answer, or None.
+    """
 
     raw: Any
     soft: float | None
@@ -59,7 +64,6 @@ class BoundTask:
 
     def __init__(self, packed: TaskItems, language_model: Any, forward: Forward, *, batch_size: int, vocab_size: int):
         self.items = packed.items
-        self.cut_answers = self.answers = 0
         self._packed, self._lm, self._forward = packed, language_model, forward
         self._batch_size, self._vocab_size = batch_size, vocab_size
         self._task = _rebuilt_task(packed)
@@ -76,7 +80,9 @@ class BoundTask:
         Args:
             ids: distinct item numbers, sorted: the layout of the batches follows from them.
 
-        Raises: DegenerateModel, or EvomergeError when the task's own code fails.
+        Raises:
+            DegenerateModel: log-likelihoods are not finite, or constant.
+            EvomergeError: the task's own code fails.
         """
         responses = self._generated(ids) if self.generates else self._log_likelihoods(ids)
         processed = {name: self._processed(name, ids, responses) for name in {m.filter for m in measures}}
@@ -105,12 +111,12 @@ class BoundTask:
             responses[number] = []
             for questions in self._questions[number]:
                 scored: list[LogLikelihood] = [next(outcomes) for _ in questions]
-                check_values(name, number, [one.total for one in scored])
-                total = sum(one.total for one in scored)
+                check_values(name, number, [outcome.total for outcome in scored])
+                total = sum(outcome.total for outcome in scored)
                 responses[number].append(total if rolling else (total, scored[0].greedy))
                 totals.append(total)
-                for question, one in zip(questions, scored, strict=True):
-                    tokens += zip(question.continuation, one.tokens, strict=True)
+                for question, outcome in zip(questions, scored, strict=True):
+                    tokens += zip(question.continuation, outcome.tokens, strict=True)
         check_varied(name, totals if self._packed.output_type == "multiple_choice" else (), tokens)
         return responses
 
@@ -126,7 +132,6 @@ class BoundTask:
             for _ in range(repeats)
         ]
         texts = iter(self._lm.answers(self._packed.name, requests))
-        self.cut_answers, self.answers = self._lm.cut_answers, len(requests)
         return {i: [[next(texts) for _ in range(repeats)] for _ in self.items[i].requests] for i in ids}
 
     def _plan(self, ids: tuple[int, ...]) -> BatchPlan:
@@ -136,21 +141,21 @@ class BoundTask:
                 if number not in self._questions:
                     self._questions[number] = _compact(self._encoded(number))
             self._plans[ids] = make_batch_plan(
-                [one.pair() for number in ids for questions in self._questions[number] for one in questions],
+                [question.pair() for number in ids for questions in self._questions[number] for question in questions],
                 limits=self._limits(),
                 sharing=self._forward.sharing,
                 device=self._lm.device,
             )
-            if len(self._plans) > _PLANS_KEPT:
+            if len(self._plans) > _MAX_PLANS:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(ids)
         return self._plans[ids]
 
     def _limits(self) -> BatchLimits:
-        tokens = self._batch_size * _TOKENS_A_ROW
+        tokens = self._batch_size * _BATCH_TOKENS_PER_ROW
         return BatchLimits(
             batch_size=self._batch_size,
-            max_tokens=min(tokens, _MOST_TOKENS_CPU) if self._lm.device.type == "cpu" else tokens,
+            max_tokens=min(tokens, _MAX_BATCH_TOKENS_CPU) if self._lm.device.type == "cpu" else tokens,
             max_length=self._lm.max_length,
             vocab_size=self._vocab_size,
         )
@@ -189,13 +194,13 @@ class BoundTask:
                         f"{self._lm.max_length} in all; set lm_eval: {{max_gen_toks: N}} below that"
                     )
 
-    # -- what the task makes of them
+    # -- the task's metrics
 
     def _processed(self, name: str, ids: Sequence[int], responses: Mapping[int, list[Any]]) -> dict[int, Any]:
         """Return item number -> the task's metrics, after one of its filters."""
         repeats = self._packed.repeats
         answers = {
-            i: [_Answer(self.items[i].doc, list(one) if self.generates else [one] * repeats) for one in responses[i]]
+            i: [_Answer(self.items[i].doc, list(got) if self.generates else [got] * repeats) for got in responses[i]]
             for i in ids
         }
         self._filters[name].apply([answer for i in ids for answer in answers[i]])
@@ -218,13 +223,13 @@ class BoundTask:
         choices = self._task.doc_to_choice(item.doc)
         gold = self._task.doc_to_text(item.doc) if self._task.multiple_input else self._task.doc_to_target(item.doc)
         golds = [
-            choices.index(one) if isinstance(one, str) and one in choices else one
-            for one in (gold if isinstance(gold, list) else [gold])
+            choices.index(right) if isinstance(right, str) and right in choices else right
+            for right in (gold if isinstance(gold, list) else [gold])
         ]
         length = _LENGTH_OF.get(metric)
         lengths = [max(1.0, float(length(choice))) for choice in choices] if length else None
         values = [value for value, _ in responses[: len(choices)]]
-        return choice_margin(values, [one for one in golds if isinstance(one, int)], lengths)
+        return choice_margin(values, [index for index in golds if isinstance(index, int)], lengths)
 
 
 class _Documents(list[Any]):

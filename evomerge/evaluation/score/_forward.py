@@ -2,7 +2,7 @@
 
 Works on any causal language model of transformers: it passes token ids and, where the model's forward knows it,
 `logits_to_keep`; soft-capping and logit scaling stay the model's own business. Masks, positions and a cache are passed
-only to families that are known to take them (see `_family.py`). Log-softmax is taken in float32.
+only to families that are known to take them (see `_model_family.py`). Log-softmax is taken in float32.
 """
 
 import copy
@@ -20,13 +20,18 @@ from evomerge.evaluation.score._inputs import is_spread
 from evomerge.evaluation.score._model_family import sharing_of
 from evomerge.evaluation.score._tree_attention import CausalBlocks, helps
 
-# Numbers turned to float32 at a time: what stays in a processor's cache, or keeps a GPU busy.
-_CHUNK = {"cpu": 2**18, "cuda": 2**25}
+# Numbers turned to float32 at a time: what stays in a CPU's cache, or keeps a GPU busy.
+_CHUNK_NUMBERS = {"cpu": 2**18, "cuda": 2**25}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLikelihood:
-    """tokens: log-likelihood of each continuation token. greedy: whether each is the model's first choice."""
+    """How likely a continuation is.
+
+    Attributes:
+        tokens: log-likelihood of each of its tokens.
+        greedy: whether each is the model's first choice.
+    """
 
     tokens: tuple[float, ...]
     greedy: bool
@@ -92,26 +97,26 @@ class Forward:
         """Append the log-likelihood of each of a batch's tokens, and whether it is the first choice."""
         device, vocabulary = logits_RKV.device, logits_RKV.shape[-1]
         column_U = batch.column if self._keeps else batch.keep[batch.column]
-        place_U = (batch.row * logits_RKV.shape[1] + column_U).to(device)
-        logits_PV, target_N, of_N = logits_RKV.flatten(0, 1), batch.target.to(device), batch.of.to(device)
-        step = max(1, _CHUNK.get(device.type, 2**25) // vocabulary)
+        position_U = (batch.row * logits_RKV.shape[1] + column_U).to(device)
+        logits_PV, target_N, source_N = logits_RKV.flatten(0, 1), batch.target.to(device), batch.source.to(device)
+        step = max(1, _CHUNK_NUMBERS.get(device.type, 2**25) // vocabulary)
         first = 0
-        for start in range(0, len(place_U), step):
-            logits_UV = logits_PV.index_select(0, place_U[start : start + step]).float()
-            last = bisect_left(batch.of_numbers, start + step)
-            place_N = of_N[first:last] - start
-            values.append(logits_UV.log_softmax(1)[place_N, target_N[first:last]])
-            greedy.append(_first_choice(logits_UV, place_N, target_N[first:last]))
+        for start in range(0, len(position_U), step):
+            logits_UV = logits_PV.index_select(0, position_U[start : start + step]).float()
+            last = bisect_left(batch.source_numbers, start + step)
+            row_N = source_N[first:last] - start
+            values.append(logits_UV.log_softmax(1)[row_N, target_N[first:last]])
+            greedy.append(_first_choice(logits_UV, row_N, target_N[first:last]))
             first = last
 
 
-def _first_choice(logits_UV: torch.Tensor, place_N: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
+def _first_choice(logits_UV: torch.Tensor, row_N: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
     """Return whether each target is the argmax. On CPU the slow argmax is left to the few that reach the maximum."""
     if logits_UV.device.type != "cpu":
-        return logits_UV.argmax(1)[place_N] == target_N
-    first_N = logits_UV[place_N, target_N] == logits_UV.amax(1)[place_N]
+        return logits_UV.argmax(1)[row_N] == target_N
+    first_N = logits_UV[row_N, target_N] == logits_UV.amax(1)[row_N]
     reaching = first_N.nonzero()[:, 0]
-    first_N[reaching] = logits_UV[place_N[reaching]].argmax(1) == target_N[reaching]
+    first_N[reaching] = logits_UV[row_N[reaching]].argmax(1) == target_N[reaching]
     return first_N
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from evomerge.errors import DegenerateModel
 from evomerge.evaluation.score._inputs import input_device
 
-_SAME = 1e-6  # log-likelihoods closer than this are equal
-_CERTAIN = -0.5  # a model that is sure of every token has equal values near 0; no uniform one is above log(1/2)
+_EQUAL = 1e-6  # log-likelihoods closer than this are equal
+_MAX_UNIFORM = -0.5  # a model that is sure of every token has equal values near 0; no uniform one is above log(1/2)
 
 
 def check_logits(model: Any, token_ids: Sequence[int]) -> None:
@@ -20,7 +20,8 @@ def check_logits(model: Any, token_ids: Sequence[int]) -> None:
         model: a causal language model of transformers.
         token_ids: the prompt, at least one token.
 
-    Raises: DegenerateModel when a logit is not finite, or when the logits of a position are all equal.
+    Raises:
+        DegenerateModel: a logit is not finite, or the logits of a position are all equal.
     """
     import torch
 
@@ -32,7 +33,7 @@ def check_logits(model: Any, token_ids: Sequence[int]) -> None:
         spread = logits.amax(-1) - logits.amin(-1)
     if bool(broken):
         raise DegenerateModel("its logits are not finite")
-    if bool((spread <= _SAME).any()):
+    if bool((spread <= _EQUAL).any()):
         raise DegenerateModel("its logits are constant: every token is equally likely")
 
 
@@ -46,11 +47,13 @@ def check_values(name: str, item: int, values: Iterable[float]) -> None:
 def check_varied(name: str, choices: Sequence[float], tokens: Sequence[tuple[int, float]]) -> None:
     """Raise DegenerateModel when the model treats everything alike.
 
-    choices: log-likelihood of every choice of every multiple-choice item, or empty.
-    tokens: (token, log-likelihood) of everything scored.
+    Args:
+        name: of the task, for the message.
+        choices: log-likelihood of every choice of every multiple-choice item, or empty.
+        tokens: (token, log-likelihood) of everything scored.
     """
-    if len(choices) > 1 and max(choices) - min(choices) <= _SAME and max(choices) <= _CERTAIN:
+    if len(choices) > 1 and max(choices) - min(choices) <= _EQUAL and max(choices) <= _MAX_UNIFORM:
         raise DegenerateModel(f"{name}: constant: every choice of every item is equally likely")
     values = [value for _, value in tokens]
-    if len({token for token, _ in tokens}) > 1 and max(values) - min(values) <= _SAME and max(values) <= _CERTAIN:
+    if len({token for token, _ in tokens}) > 1 and max(values) - min(values) <= _EQUAL and max(values) <= _MAX_UNIFORM:
         raise DegenerateModel(f"{name}: constant: every token is equally likely")

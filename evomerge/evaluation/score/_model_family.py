@@ -55,9 +55,9 @@ SHARING_FAMILIES = frozenset(
         "starcoder2",
     ]
 )
-_NEEDED = ("attention_mask", "position_ids", "past_key_values")
-_ATTENTION = ("sdpa", "eager")  # flash attention knows no masks of one's own
-_LENGTH_DEPENDENT = ("dynamic", "longrope")  # rotary angles that follow the longest row of a batch
+_NEEDED_ARGUMENTS = ("attention_mask", "position_ids", "past_key_values")
+_MASKABLE_ATTENTION = ("sdpa", "eager")  # flash attention knows no masks of one's own
+_LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")  # rotary angles that follow the longest row of a batch
 
 
 def sharing_of(model: Any) -> ContextSharing:
@@ -66,9 +66,9 @@ def sharing_of(model: Any) -> ContextSharing:
     known = inspect.signature(model.forward).parameters
     if (
         getattr(config, "model_type", None) not in SHARING_FAMILIES
-        or getattr(config, "_attn_implementation", None) not in _ATTENTION
-        or _rope_types(config) & set(_LENGTH_DEPENDENT)
-        or any(name not in known for name in _NEEDED)
+        or getattr(config, "_attn_implementation", None) not in _MASKABLE_ATTENTION
+        or _rope_types(config) & set(_LENGTH_DEPENDENT_ROPE)
+        or any(name not in known for name in _NEEDED_ARGUMENTS)
     ):
         return ContextSharing()
     return ContextSharing(possible=True, window=_window(config))
@@ -77,7 +77,7 @@ def sharing_of(model: Any) -> ContextSharing:
 def _rope_types(config: Any) -> set[str]:
     """Return the kinds of rotary embedding in use; a config may have one for each kind of layer."""
     rope = getattr(config, "rope_parameters", None) or {}
-    return {str(one.get("rope_type")) for one in [rope, *rope.values()] if isinstance(one, dict)}
+    return {str(kind.get("rope_type")) for kind in [rope, *rope.values()] if isinstance(kind, dict)}
 
 
 def _window(config: Any) -> int | None:

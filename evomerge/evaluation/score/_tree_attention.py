@@ -1,6 +1,6 @@
-"""Attention behind a tree mask on a processor, without the half of the scores that the mask hides.
+"""Attention behind a tree mask on a CPU, without the half of the scores that the mask hides.
 
-torch's processor kernel computes every score of a masked attention and then hides what the mask hides. A tree mask
+torch's CPU kernel computes every score of a masked attention and then hides what the mask hides. A tree mask
 never shows a later token, so the rows of a block of queries need only the keys up to the block's end: the same numbers,
 from 0.55 to 0.7 of the work.
 """
@@ -12,22 +12,27 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-_BLOCK = 32  # queries: the kernel's own block
-_SHORTEST = 3 * _BLOCK  # queries; shorter rows lose more to the calls than they save
+_BLOCK_QUERIES = 32  # the kernel's own block
+_MIN_QUERIES = 3 * _BLOCK_QUERIES  # shorter rows lose more to the calls than they save
 
 
 def helps(mask: torch.Tensor) -> bool:
     """Return whether attention with a mask (R, 1, W, P + W) is quicker in blocks."""
-    return mask.device.type == "cpu" and mask.shape[2] >= _SHORTEST
+    return mask.device.type == "cpu" and mask.shape[2] >= _MIN_QUERIES
 
 
 class CausalBlocks(TorchFunctionMode):
     """Inside this context, attention with the given mask runs in blocks; every other operation is untouched.
 
-    mask: additive, (R, 1, W, P + W); no query may see a key after its own.
+    Letters: R rows, W width of a row, P tokens of the prefix.
     """
 
     def __init__(self, mask: torch.Tensor):
+        """Wait for attention with a mask.
+
+        Args:
+            mask: additive, (R, 1, W, P + W); no query may see a key after its own.
+        """
         super().__init__()
         self._mask = mask
 
@@ -40,7 +45,7 @@ class CausalBlocks(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _is_ours(self, mask: torch.Tensor | None) -> bool:
-        # Models may hand on a view of the mask, or add a bias of their own, which makes it another one.
+        # Models may pass on a view of the mask, or add a bias of their own, which makes it another one.
         return mask is not None and mask.data_ptr() == self._mask.data_ptr() and mask.shape == self._mask.shape
 
 
@@ -49,8 +54,8 @@ def _in_blocks(query: Any, key: Any, value: Any, *, attn_mask: Any, **settings: 
     width = query.shape[2]
     past = key.shape[2] - width
     parts = []
-    for start in range(0, width, _BLOCK):
-        stop = min(start + _BLOCK, width)
+    for start in range(0, width, _BLOCK_QUERIES):
+        stop = min(start + _BLOCK_QUERIES, width)
         seen = past + stop
         mask = attn_mask[:, :, start:stop, :seen]
         part = scaled_dot_product_attention(
