@@ -7,6 +7,7 @@ from typing import Any
 from evomerge.checkpoint import SHARD_BYTES, Parents, card_parents, model_card, refuse_existing
 from evomerge.engine import FolderTexts, Plan, Progress, make_plan, output_tokenizer, write_folder
 from evomerge.errors import InvalidInput, MergeFailed
+from evomerge.methods import Method, register
 from evomerge.recipe import Recipe, load_recipe, parse_recipe
 
 
@@ -17,6 +18,7 @@ def merge(
     device: str = "cpu",
     seed: int | None = None,
     shard_bytes: int = SHARD_BYTES,
+    methods: Sequence[Method] = (),
     progress: Progress | None = None,
 ) -> Path:
     """Build a checkpoint folder from a recipe.
@@ -27,6 +29,8 @@ def merge(
         device: where the arithmetic runs: "cpu", "cuda" or "cuda:N".
         seed: of random masks; overrides the recipe's.
         shard_bytes: largest size of a weight file.
+        methods: merge methods of the caller's, under whose names the recipe finds them; they stay known to this
+            process.
         progress: called with bytes written and bytes in all.
 
     Returns:
@@ -37,6 +41,8 @@ def merge(
         MergeFailed: the parents cannot be merged; nothing is left behind.
         DegenerateModel: a merged weight is not finite; nothing is left behind.
     """
+    for method in methods:
+        register(method)
     plan, parents = plan_merge(recipe, seed=seed)
     write_merge(plan, parents, Path(out), device=device, shard_bytes=shard_bytes, progress=progress)
     return Path(out)

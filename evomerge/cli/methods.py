@@ -1,11 +1,13 @@
 """`evomerge methods [NAME]`."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from evomerge.cli._options import JSON
 from evomerge.cli._output import print_json
+from evomerge.errors import InvalidInput
 
 if TYPE_CHECKING:
     from evomerge.methods import Method
@@ -24,7 +26,7 @@ def command(name: str | None, as_json: bool) -> None:
     from evomerge.methods import get, names
 
     if name is None:
-        known = [get(name) for name in names()]
+        known = _known(names())
         if as_json:
             print_json([{"name": method.name, "title": method.title} for method in known])
             return
@@ -41,6 +43,19 @@ def command(name: str | None, as_json: bool) -> None:
         default = "required" if parameter["default"] is None else f"default {parameter['default']}"
         head = f"  {parameter['name']:<18} {parameter['kind']}, one for each {parameter['per']}, {default}"
         click.echo(f"{head}: {parameter['doc']}")
+
+
+def _known(names: Iterable[str]) -> "list[Method]":
+    """Return methods by name; one whose package is broken is left out, with a sentence on stderr."""
+    from evomerge.methods import get
+
+    found = []
+    for name in names:
+        try:
+            found.append(get(name))
+        except InvalidInput as error:
+            click.echo(f"evomerge: {error}", err=True)
+    return found
 
 
 def _describe(method: "Method") -> dict[str, Any]:
