@@ -57,12 +57,14 @@ class InvalidFile(InvalidInput):
     """A user's file with all of its problems at once.
 
     Attributes:
-        problems: at least one.
+        problems: at least one, each with its place.
+        unchecked: what could not be checked because of them, one sentence each.
     """
 
-    def __init__(self, problems: Iterable[Problem]):
+    def __init__(self, problems: Iterable[Problem], unchecked: Iterable[str] = ()):
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        self.unchecked = tuple(unchecked)
+        super().__init__("\n".join([*(str(problem) for problem in self.problems), *self.unchecked]))
 
 
 class MergeFailed(EvomergeError):

@@ -25,8 +25,8 @@ from evomerge.run import (
     Job,
     Ledger,
     Outcome,
-    Silent,
-    inspect,
+    SilentObserver,
+    check_search,
 )
 from evomerge.run.loop import SearchLoop
 from evomerge.testing.pico import write_pico
@@ -107,10 +107,10 @@ def simulate(
     """Run the loop; return the share of time in which workers were busy, the most possible, and the driver's work."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        setup = inspect(search_file(folder, workers, candidates, optimizer, layers))
+        setup = check_search(search_file(folder, workers, candidates, optimizer, layers))
         ledger = Ledger.create(folder / "ledger.sqlite", {"identity": {}, "state": "searching"})
         simulated = SimulatedWorkers(workers, seconds)
-        loop = SearchLoop(setup, ledger, simulated, observer=Silent(), stop=lambda: False)
+        loop = SearchLoop(setup, ledger, simulated, observer=SilentObserver(), stop=lambda: False)
         loop.restore()
         started = time.process_time()
         loop.run(lambda: None)

@@ -25,8 +25,7 @@ from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan
 from evomerge.recipe import parse_recipe
 from evomerge.records import Point
-from evomerge.run import CandidateScorer, Job, Setup, inspect
-from evomerge.run._driver import _executor
+from evomerge.run import CandidateScorer, Job, Setup, check_search, create_executor
 from evomerge.run.loop import Subsets
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart"
@@ -128,7 +127,7 @@ class Candidates:
 
     def __init__(self, setup: Setup):
         self._setup, self._draw = setup, random.Random(0)
-        self._executor = _executor(setup)
+        self._executor = create_executor(setup)
         self._subsets: dict[int, Subsets] = {}
 
     def score(self, number: int, size: int) -> float:
@@ -194,7 +193,7 @@ def shares(folder: Path, items: int = 100, repeats: int = 9, large_repeats: int 
 
 def quickstart() -> Setup:
     """Return the quickstart's search, to be run in this process."""
-    return inspect(QUICKSTART / "search.yaml", workers=0)
+    return check_search(QUICKSTART / "search.yaml", workers=0)
 
 
 def large_search(folder: Path, method: str, items: int) -> Setup:
@@ -215,7 +214,7 @@ def large_search(folder: Path, method: str, items: int) -> Setup:
     }
     file = folder / f"{method}.yaml"
     file.write_text(yaml.safe_dump(search), encoding="utf-8")
-    return inspect(file)
+    return check_search(file)
 
 
 def growth(candidates: int = 200, setup: Setup | None = None) -> list[dict[str, Any]]:

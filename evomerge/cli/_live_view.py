@@ -1,4 +1,4 @@
-"""How a search looks while it runs: one block on a terminal, plain lines anywhere else; always a log file."""
+"""How a search looks while it runs: one block on a terminal, plain lines anywhere else."""
 
 import time
 from collections.abc import Iterator
@@ -51,12 +51,8 @@ class LiveView:
             self._console.print(printable("  ".join(_lines(self._out, progress)[:2])), soft_wrap=True)
 
     def say(self, line: str) -> None:
-        """Print one event and keep it in logs/run.log."""
+        """Print one event."""
         self._console.print(printable(line), soft_wrap=True)
-        log = self._out / "logs" / "run.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a", encoding="utf-8") as stream:
-            stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {printable(line)}\n")
 
 
 def _lines(out: Path, progress: Progress) -> list[str]:

@@ -22,22 +22,27 @@ def command(file: Path, as_json: bool) -> None:
     """
     facts: dict[str, Any] = {}
     problems: list[dict[str, str]] = []
+    unchecked: tuple[str, ...] = ()
     code = 0
     try:
         facts = _facts(file)
     except InvalidFile as error:
         problems, code = [{"where": p.where, "text": p.text} for p in error.problems], error.exit_code
+        unchecked = error.unchecked
     except EvomergeError as error:
         problems = [{"where": str(file), "text": line} for line in str(error).splitlines()]
         code = error.exit_code if isinstance(error, RefusedForSafety) else InvalidInput.exit_code
     if as_json:
-        print_json({"version": 1, "file": str(file), "ok": not problems, "problems": problems, "facts": facts})
+        document = {"version": 1, "file": str(file), "ok": not problems, "problems": problems, "facts": facts}
+        print_json({**document, "unchecked": list(unchecked)})
     else:
         for name, value in facts.items():
             for line in value if isinstance(value, list) else [value]:
                 click.echo(f"{name:<10} {line}")
         for problem in problems:
             click.echo(f"{problem['where']}: {problem['text']}")
+        for line in unchecked:
+            click.echo(line)
         click.echo(f"{'problems':<10} {len(problems) or 'none'}")
     raise SystemExit(code)
 
@@ -107,24 +112,25 @@ def _cost(cost: Any) -> str:
         f"about {cost.merging + cost.scoring:.2g} s a candidate: {cost.merging:.2g} s to merge (parents {cost.tier}), "
         f"{cost.scoring:.2g} s to score"
     )
-    if cost.hours is None:
-        return candidate
-    return f"{candidate}; about {format_duration(cost.hours * 3600)} for the budget, references and proof not counted"
+    parts = [(cost.references, "references"), (cost.search, "the budget's candidates"), (cost.proof, "the proof")]
+    listed = ", ".join(f"{format_duration(seconds)} for {what}" for seconds, what in parts if seconds is not None)
+    total = "" if cost.total is None else f"about {format_duration(cost.total)} in all: "
+    return f"{candidate}; {total}{listed}"
 
 
 def _search_facts(file: Path) -> dict[str, Any]:
-    from evomerge.run import cost_of, inspect, needs
+    from evomerge.run import check_search, cost_of, resource_needs
     from evomerge.space import StackSpace
 
-    setup = inspect(file)
+    setup = check_search(file)
     opened = [setup.parents[ref] for ref in setup.refs]
     related, unrelated = _relatedness(opened, getattr(setup.space, "dtype", None), isinstance(setup.space, StackSpace))
     entry, domain = setup.entry, setup.space.domain
     models = [*([setup.base] if setup.base else []), *setup.models]
     first = models[0]
-    need = needs(setup)
+    need = resource_needs(setup)
     warnings = []
-    if need["memory_needed"] > need["memory_free"]:
+    if need.memory_needed > need.memory_free:
         warnings.append("the workers may need more memory than is free; lower workers.count")
     budget = {name: value for name, value in entry.budget.model_dump().items() if value is not None}
     kinds = f"{domain.reals} real, {len(domain.integers)} whole, {len(domain.categories)} choices"
@@ -142,7 +148,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
         "subset": f"{entry.subset.size} items per task and candidate, {entry.subset.policy}",
         "budget": ", ".join(f"{value:g} {name}" for name, value in budget.items()),
         "cost": _cost(cost_of(setup)),
-        "memory": f"about {format_bytes(need['memory_needed'])} needed, {format_bytes(need['memory_free'])} free",
-        "disk": f"no model is written during the search; {format_bytes(need['disk_free'])} free",
+        "memory": f"about {format_bytes(need.memory_needed)} needed, {format_bytes(need.memory_free)} free",
+        "disk": f"no model is written during the search; {format_bytes(need.disk_free)} free",
         "notes": [*setup.notes, *unrelated, *_vocabulary(opened), *warnings],
     }

@@ -1,11 +1,17 @@
-"""The night: search file, check, ledger, workers, loop, resume, pick and verdict.
+"""A search run: search file, check, ledger, workers, loop, resume, proof and verdict.
 
-This is the only room that brings spaces, optimizers, the engine and evaluation together. It refuses to know how its
-progress looks (see `Observer`) and how its result is rendered or exported.
+    run = search("search.yaml", "runs/my-search")           # again to resume
+    run.pick, run.verdict, run.front
+
+`config/` reads and checks a search file, `loop/` asks, scores, records and tells, `workers/` score candidates,
+`trackers/` are told of it all; the ledger holds everything that a run knows. This is the only package that brings
+spaces, optimizers, the engine and evaluation together. It must not import `results`, `derived`, `api` or `cli`: how
+progress looks is an `Observer`'s business, how a result is rendered or exported that of `results`.
 """
 
-from evomerge.run._driver import search
+from evomerge.run._driver import create_executor, search
 from evomerge.run._floors import floors_of
+from evomerge.run._folder import LEDGER
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import (
     displayed_score,
@@ -19,18 +25,21 @@ from evomerge.run._objectives import (
     values_of,
     vector,
 )
-from evomerge.run._progress import Observer, Progress, Silent
+from evomerge.run._progress import Observer, Progress, SilentObserver
 from evomerge.run._ranking import Ranking, difficulty_offset, effects_of
-from evomerge.run._run import (
-    LEDGER,
-    Run,
-    Summary,
-    utilization,
+from evomerge.run._run import Run, Summary, utilization
+from evomerge.run.config import (
+    Cost,
+    Extensions,
+    ResourceNeeds,
+    SearchEntry,
+    Setup,
+    check_search,
+    cost_of,
+    resource_needs,
+    search_schema,
 )
-from evomerge.run.config._cost import Cost, cost_of
-from evomerge.run.config._schema import SearchEntry, search_schema
-from evomerge.run.config._setup import Setup, needs
-from evomerge.run.config._validate import inspect, inspect_data
+from evomerge.run.trackers import Tracker
 from evomerge.run.workers import CandidateScorer, Executor, Job, Outcome, WorkerSetup
 
 __all__ = [
@@ -38,29 +47,32 @@ __all__ = [
     "CandidateScorer",
     "Cost",
     "Executor",
+    "Extensions",
     "Job",
     "Ledger",
     "Observer",
     "Outcome",
     "Progress",
     "Ranking",
+    "ResourceNeeds",
     "Run",
     "SearchEntry",
     "Setup",
-    "Silent",
+    "SilentObserver",
     "Summary",
+    "Tracker",
     "WorkerSetup",
+    "check_search",
     "cost_of",
+    "create_executor",
     "difficulty_offset",
     "displayed_score",
     "displayed_value",
     "effects_of",
     "fitness",
     "floors_of",
-    "inspect",
-    "inspect_data",
     "internal_value",
-    "needs",
+    "resource_needs",
     "scale_factor",
     "scaled_value",
     "scores_of",

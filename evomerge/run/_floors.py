@@ -1,40 +1,10 @@
 """Floors: values that an objective must reach, given as a number or by a parent's own score."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from evomerge.evaluation import Prepared
 from evomerge.records import Candidate, Objective, Pool
 from evomerge.run._objectives import displayed_value, internal_value, values_of
-from evomerge.run.config._findings import Findings
-from evomerge.run.config._schema import RelativeFloor, SearchEntry
-
-
-def relative_floors(entry: SearchEntry, prepared: Prepared | None, findings: Findings) -> dict[str, tuple[str, float]]:
-    """Return the floors that are relative to a parent's own score.
-
-    Args:
-        entry: the search file.
-        prepared: its tasks; None = they could not be prepared, and only mistakes are looked for.
-        findings: receives a problem for each floor whose parent is unknown or ambiguous.
-
-    Returns:
-        Objective -> (parent, distance below it in the metric's own units).
-    """
-    found: dict[str, tuple[str, float]] = {}
-    names = [str(ref) for ref in (entry.parents.base, *entry.parents.models) if ref is not None]
-    for i, task in enumerate(entry.tasks):
-        if not isinstance(task.floor, RelativeFloor):
-            continue
-        matches = [name for name in names if task.floor.parent in (name, Path(name).name)]
-        if len(matches) != 1:
-            findings.add(
-                f"tasks.{i}.floor.parent", f'"{task.floor.parent}" is not one of the parents ({", ".join(names)})'
-            )
-        elif prepared is not None:
-            found[prepared.objectives[i].name] = (matches[0], task.floor.minus)
-    return found
 
 
 def floors_of(

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches: plain facts, many times a minute; how they look is not this room's business."""
+"""What a run says of itself while it goes on: plain facts, many times a minute. How they look is the observer's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,9 +11,18 @@ Phase = Literal["preparing", "searching", "selecting", "reporting", "done"]
 class Progress:
     """A run at one moment.
 
-    done, planned: candidates of the search (planned None = bounded by time or items only), or jobs of the proof.
-    best: (candidate, fitness adjusted for item difficulty), or None. failures: kind -> count.
-    seconds, seconds_left: of this run, earlier sessions included; None = not known yet.
+    Attributes:
+        phase: what it is doing.
+        done: candidates of the search, or jobs of the proof, that are finished.
+        planned: how many there will be; None = the budget is one of time or items only.
+        running: candidates being scored.
+        workers: that are up.
+        best: (candidate, fitness adjusted for item difficulty) of the best searched one, or None.
+        front: size of the Pareto front as far as it is known.
+        failures: kind -> number of candidates.
+        seconds: of the run, earlier sessions included.
+        seconds_left: until the end of the phase; None = not known yet.
+        last: the latest event, as a sentence.
     """
 
     phase: Phase
@@ -30,7 +39,7 @@ class Progress:
 
 
 class Observer(Protocol):
-    """Is told of progress; must be quick and must not raise."""
+    """Is told of progress, in the driver's own thread: it must be quick and must not raise."""
 
     def update(self, progress: Progress) -> None:
         """Take note of the state of the run."""
@@ -41,8 +50,8 @@ class Observer(Protocol):
         ...
 
 
-class Silent:
-    """Watches nothing."""
+class SilentObserver:
+    """Ignores everything; a base for observers that want one of the two calls."""
 
     def update(self, progress: Progress) -> None:
         """Ignore it."""

@@ -1,11 +1,8 @@
 """Reading a run: what the ledger says, from any process, while the run goes on or years later."""
 
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-
-import psutil
 
 from evomerge.errors import InvalidInput
 from evomerge.recipe import Recipe, parse_recipe
@@ -16,14 +13,13 @@ from evomerge.records import (
     Pool,
 )
 from evomerge.run._floors import floors_of, parent_scores
+from evomerge.run._folder import LEDGER, owner_of
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
 from evomerge.run._objectives import fitness, values_of
 from evomerge.run._ranking import Ranking
 from evomerge.run.loop import utilization_share
 
-LEDGER = "ledger.sqlite"
-OWNER = ".owner"
 State = Literal["searching", "proving", "done"]
 
 
@@ -169,15 +165,3 @@ def utilization(run: Run) -> float | None:
     Workers count while they are up, the proof does not count. None: nothing was scored, or by an older evomerge.
     """
     return utilization_share(run.fact("busy"))
-
-
-def owner_of(run: Path) -> str | None:
-    """Return "process N on HOST" of the driver that works on a run, or None; a killed one's note does not count."""
-    try:
-        note = (run / OWNER).read_text(encoding="utf-8").strip()
-    except OSError:
-        return None
-    number, host = note.removeprefix("process ").partition(" on ")[::2]
-    if host == socket.gethostname() and number.isdigit() and not psutil.pid_exists(int(number)):
-        return None
-    return note

@@ -21,9 +21,9 @@ pytestmark = [pytest.mark.chaos, pytest.mark.ray, pytest.mark.timeout(600)]
 
 DRIVER = """
 import sys
-from evomerge.run import Silent, search
+from evomerge.run import SilentObserver, search
 
-class Loud(Silent):
+class Loud(SilentObserver):
     def say(self, line):
         print(line, flush=True)
 

@@ -14,7 +14,7 @@ from evomerge.errors import EvomergeError
 from evomerge.run import (
     Progress,
     Run,
-    Silent,
+    SilentObserver,
     search,
 )
 from evomerge.run.workers.ray import connect
@@ -134,7 +134,7 @@ def test_two_workers_finish_a_search(ray_search, tmp_path: Path) -> None:
 def test_a_killed_worker_costs_nothing_but_time(ray_search, tmp_path: Path) -> None:
     killed: list[int] = []
 
-    class Killer(Silent):
+    class Killer(SilentObserver):
         def update(self, progress: Progress) -> None:
             if progress.phase == "searching" and progress.done >= 4 and not killed:
                 victim = next((each for each in workers() if each.pid not in killed), None)
@@ -178,7 +178,7 @@ def test_failures_are_tried_again_in_fresh_processes(ray_search, tmp_path: Path)
 def test_an_interrupted_run_goes_on_with_other_workers(ray_search, tmp_path: Path) -> None:
     file = ray_search(tasks=[task("slow")], budget={"candidates": 14})
 
-    class Stopper(Silent):
+    class Stopper(SilentObserver):
         def update(self, progress: Progress) -> None:
             if progress.phase == "searching" and progress.done == 4:
                 signal.raise_signal(signal.SIGTERM)

@@ -14,8 +14,8 @@ from evomerge.run import (
     Ledger,
     Outcome,
     Setup,
-    Silent,
-    inspect,
+    SilentObserver,
+    check_search,
 )
 from evomerge.run.loop import MAX_LATEST, MAX_LEADING, WORKERS_PER_PREFETCH, SearchLoop
 from tests.run.pico_search import SUBSET, differences, rows, task, write_search
@@ -66,7 +66,7 @@ def pretended(job: Job) -> Outcome:
     return Outcome(items=items, failure=None, seconds=1.0, worker="pretended")
 
 
-class Listening(Silent):
+class Listening(SilentObserver):
     def __init__(self) -> None:
         self.said: list[str] = []
 
@@ -76,7 +76,7 @@ class Listening(Silent):
 
 @pytest.fixture
 def setup_of(pico: dict[str, Path], tmp_path: Path) -> Callable[..., Setup]:
-    return lambda **changes: inspect(write_search(tmp_path, pico, **changes))
+    return lambda **changes: check_search(write_search(tmp_path, pico, **changes))
 
 
 def loop_in(folder: Path, setup: Setup, workers: Workers, stop: Callable[[], bool] = lambda: False) -> SearchLoop:

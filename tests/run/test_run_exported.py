@@ -7,7 +7,7 @@ import pytest
 
 from evomerge.checkpoint import Parents
 from evomerge.engine import make_plan, write_folder
-from evomerge.run import inspect, search
+from evomerge.run import check_search, search
 from tests.run.pico_search import write_search
 from tests.run.test_run_inspect import write_task
 
@@ -53,7 +53,7 @@ def test_the_exported_pick_answers_as_the_ledger_says(method: str, pico: dict[st
 
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "export")
-    prepared = inspect(file).prepared
+    prepared = check_search(file).prepared
     for pool in ("select", "report"):
         kept = run.items(pool)[run.pick.id]
         again = prepared.scorer(model, tokenizer, batch_size=5).score({"letters": kept["letters"].ids})

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from evomerge.errors import InvalidFile, InvalidInput, RefusedForSafety
-from evomerge.run import inspect, needs
+from evomerge.run import check_search, resource_needs
 from evomerge.testing.pico import write_pico
 from tests.run.pico_search import task, write_search
 
@@ -68,11 +68,11 @@ def edit(file: Path, change: Any) -> None:
 
 
 def test_a_valid_file_has_no_problem(valid: Path) -> None:
-    setup = inspect(valid)
+    setup = check_search(valid)
     assert [each.name for each in setup.objectives] == ["letters", "nearness"]
     assert setup.optimizer == "cma"
-    assert needs(setup)["memory_needed"] > 0
-    assert inspect(valid).identity() == setup.identity()
+    assert resource_needs(setup).memory_needed > 0
+    assert check_search(valid).identity() == setup.identity()
 
 
 def test_five_mistakes_are_five_sentences(valid: Path, pico: dict[str, Path], tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_five_mistakes_are_five_sentences(valid: Path, pico: dict[str, Path], tm
 
     edit(valid, spoil)
     with pytest.raises(InvalidFile) as caught:
-        inspect(valid)
+        check_search(valid)
     assert caught.value.exit_code == 2
     problems = [str(problem) for problem in caught.value.problems]
     assert len(problems) == 5, "\n".join(problems)
@@ -138,7 +138,7 @@ def test_one_mistake_is_one_sentence(name: str, valid: Path) -> None:
     change, sentence = ONE_MISTAKE[name]
     edit(valid, change)
     with pytest.raises(InvalidFile) as caught:
-        inspect(valid)
+        check_search(valid)
     problems = [str(problem) for problem in caught.value.problems]
     assert len(problems) == 1, "\n".join(problems)
     assert sentence in problems[0]
@@ -152,7 +152,7 @@ def test_a_pickle_among_the_parents_is_refused_for_safety(valid: Path, tmp_path:
     (sly / "pytorch_model.bin").write_bytes(b"\x80\x04never opened")
     edit(valid, lambda data: data["parents"]["models"].append(str(sly)))
     with pytest.raises(RefusedForSafety, match="pickle") as caught:
-        inspect(valid)
+        check_search(valid)
     assert caught.value.exit_code == 4
 
 
@@ -160,4 +160,4 @@ def test_a_pickle_among_the_parents_is_refused_for_safety(valid: Path, tmp_path:
 def test_what_is_no_search_file(text: str, tmp_path: Path) -> None:
     (tmp_path / "search.yaml").write_text(text)
     with pytest.raises(InvalidInput):
-        inspect(tmp_path / "search.yaml")
+        check_search(tmp_path / "search.yaml")

@@ -11,9 +11,9 @@ from evomerge.errors import InvalidInput, NothingScored
 from evomerge.run import (
     Progress,
     Run,
-    Silent,
+    SilentObserver,
+    check_search,
     fitness,
-    inspect,
     search,
     values_of,
 )
@@ -125,7 +125,7 @@ def test_subsets_depend_on_seed_number_and_name_alone() -> None:
 
 def test_the_search_never_looks_at_the_other_pools(search_file: Path, tmp_path: Path) -> None:
     run = search(search_file, tmp_path / "run", candidates=20)
-    pools = inspect(search_file).prepared.pools["nearness"]
+    pools = check_search(search_file).prepared.pools["nearness"]
     assert all(set(scores["nearness"].ids) <= set(pools["search"]) for scores in run.items("search").values())
     assert all(set(scores["nearness"].ids) == set(pools["select"]) for scores in run.items("select").values())
     assert all(set(scores["nearness"].ids) == set(pools["report"]) for scores in run.items("report").values())
@@ -242,7 +242,7 @@ def test_a_direction_of_min_is_shown_as_it_is_and_searched_downwards(run_search)
 def test_the_observer_is_told_of_every_phase(pico: dict[str, Path], tmp_path: Path) -> None:
     seen: list[Progress] = []
 
-    class Watching(Silent):
+    class Watching(SilentObserver):
         def update(self, progress: Progress) -> None:
             seen.append(progress)
 

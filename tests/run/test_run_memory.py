@@ -13,8 +13,7 @@ import pytest
 import yaml
 
 from evomerge.records import Point
-from evomerge.run import Job, Setup, inspect
-from evomerge.run._driver import _executor
+from evomerge.run import Job, Setup, check_search, create_executor
 
 SUBSETS = 12  # more than layouts are kept for
 WARM, MORE = 40, 60
@@ -73,7 +72,7 @@ def prepared(folder: Path, pico: dict[str, Path], method: str) -> Setup:
         "workers": {"count": 0, "batch_size": 16},
     }
     (folder / "search.yaml").write_text(yaml.safe_dump(search))
-    return inspect(folder / "search.yaml")
+    return check_search(folder / "search.yaml")
 
 
 @pytest.mark.parametrize("method", ["task_arithmetic", "dare_ties"])
@@ -88,7 +87,7 @@ def test_candidates_leave_nothing_behind(
     (ids,) = (pools["search"] for pools in setup.prepared.pools.values())
     subsets = [tuple(sorted(draw.sample(ids, 24))) for _ in range(SUBSETS)]
     (name,) = setup.prepared.pools
-    executor = _executor(setup)
+    executor = create_executor(setup)
 
     def score(number: int) -> None:
         point = Point(reals=tuple(draw.random() for _ in range(setup.space.domain.reals)))

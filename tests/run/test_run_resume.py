@@ -15,8 +15,7 @@ import yaml
 
 import evomerge
 from evomerge.errors import InvalidFile, InvalidInput
-from evomerge.run import Run, Setup, search
-from evomerge.run._driver import _executor
+from evomerge.run import Run, Setup, create_executor, search
 from tests.run.pico_search import differences, rows, task, write_search
 
 DRIVER = """
@@ -36,7 +35,7 @@ def dying_after(jobs: int, *, scored: bool) -> Callable[[Setup], Any]:
     """Return an executor that dies at a job: before it was scored, or after that but before its result is known."""
 
     def build(setup: Setup) -> Any:
-        executor = _executor(setup)
+        executor = create_executor(setup)
         wait, seen = executor.wait, 0
 
         def counted(timeout: float) -> Any:
@@ -324,7 +323,7 @@ def test_a_library_that_now_proposes_other_points_is_told_the_recorded_ones(
     pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after an upgrade of an optimizer: same calls, other points."""
-    from evomerge.run import Silent
+    from evomerge.run import SilentObserver
     from evomerge.run.loop import _resume as _replay
 
     original = _replay.create
@@ -334,7 +333,7 @@ def test_a_library_that_now_proposes_other_points_is_told_the_recorded_ones(
 
     said: list[str] = []
 
-    class Listening(Silent):
+    class Listening(SilentObserver):
         def say(self, line: str) -> None:
             said.append(line)
 

@@ -12,17 +12,17 @@ from evomerge.run import (
     Outcome,
     Run,
     Setup,
+    create_executor,
     search,
     utilization,
 )
-from evomerge.run._driver import _executor
 from evomerge.run.loop import UtilizationMeter, utilization_share
 from tests.run.pico_search import differences
 
 
 def inline(setup: Setup, **replaced: Callable[..., Any]) -> Any:
     """Return an inline executor whose properties and methods are given what they replace."""
-    inner = _executor(setup)
+    inner = create_executor(setup)
 
     class Strange:
         free = property(lambda self: replaced.get("free", lambda real: real)(inner.free))

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from pico_search import differences, task, write_search
 
 from evomerge.errors import InvalidFile, InvalidInput
 from evomerge.records import Candidate, Pool
-from evomerge.run import Run, inspect, search
+from evomerge.run import Run, check_search, search
 from evomerge.run.trackers import FrontMember, RunEnded, RunStarted, Tracker, Trackers, create, names, register
 from evomerge.run.trackers.jsonl import JsonLines
 from evomerge.testing.trackers import TrackerContract
+from tests.run.pico_search import differences, task, write_search
 
 
 class TestJsonLines(TrackerContract):
@@ -193,7 +193,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 def test_wrong_trackers_are_sentences(name: str, pico: dict[str, Path], tmp_path: Path) -> None:
     trackers, sentence = WRONG[name]
     with pytest.raises(InvalidFile, match=sentence) as caught:
-        inspect(write_search(tmp_path, pico, trackers=trackers))
+        check_search(write_search(tmp_path, pico, trackers=trackers))
     assert len(caught.value.problems) == 1
 
 

@@ -1,1 +1,25 @@
-"""The search file: its schema, what is wrong with it, what it will cost, and the checked result."""
+"""What a run is to do: the search file, what is wrong with it, what it will cost, and the checked result.
+
+`check_search` reads and checks everything that can be known before any candidate is scored, each section whatever is
+wrong with the others, and returns a `Setup`. This package must not import the loop, the workers or the ledger.
+"""
+
+from evomerge.run.config._cost import Cost, cost_of
+from evomerge.run.config._extensions import Extensions
+from evomerge.run.config._schema import CHANGEABLE_KEYS, BudgetEntry, SearchEntry, search_schema
+from evomerge.run.config._setup import ResourceNeeds, Setup, resource_needs
+from evomerge.run.config._validate import check_search
+
+__all__ = [
+    "CHANGEABLE_KEYS",
+    "BudgetEntry",
+    "Cost",
+    "Extensions",
+    "ResourceNeeds",
+    "SearchEntry",
+    "Setup",
+    "check_search",
+    "cost_of",
+    "resource_needs",
+    "search_schema",
+]

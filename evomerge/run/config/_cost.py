@@ -1,38 +1,46 @@
-"""What a candidate will cost, from a measurement of seconds, before a night is spent on it."""
+"""What a search will cost, from a measurement of seconds, before hours are spent on it."""
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from evomerge.engine import (
-    LiveModel,
-    Plan,
-    estimate,
-    make_plan,
-)
+from evomerge.engine import LiveModel, Plan, estimate, make_plan
 from evomerge.errors import EvomergeError
 from evomerge.run.config._setup import Setup
 
-ROWS = 1024  # of the product that is timed: about the tokens of a batch
-REPEATS = 3
-PATIENCE = 2.0  # seconds: a candidate that takes no longer is scored, because most of a small one is no arithmetic
+TIMED_ROWS = 1024  # of the product that is timed: about the tokens of a batch
+TIMED_REPEATS = 3
+MAX_ESTIMATE_SECONDS = 2.0  # a candidate that takes no longer is scored: most of a small one is no arithmetic
 
 
-class Cost(NamedTuple):
-    """tier: where the parents would be. merging, scoring: seconds of one candidate on one worker, about.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What a search takes, about.
 
-    hours: that the budget's candidates take with all workers, references and proof not counted; None without such a
-    budget.
+    Attributes:
+        tier: where the parents are while candidates are built ("in memory", ...).
+        merging: seconds to build one candidate, on one worker.
+        scoring: seconds to score one candidate on a subset of the search items, on one worker.
+        references: seconds of all workers for the references, on the whole search pool, before the search.
+        search: the same for the budget's candidates; None without a budget of candidates.
+        proof: the same for finalists and references on the select and report items, after the search.
     """
 
     tier: str
     merging: float
     scoring: float
-    hours: float | None
+    references: float
+    search: float | None
+    proof: float
+
+    @property
+    def total(self) -> float | None:
+        """Seconds of the whole run, or None without a budget of candidates."""
+        return None if self.search is None else self.references + self.search + self.proof
 
 
 def cost_of(setup: Setup) -> Cost | None:
-    """Estimate what a candidate of a search costs on this machine; None if it is to run on a GPU that is not here."""
+    """Estimate what a search costs on this machine; None if it is to run on a GPU that is not here."""
     import torch
 
     workers = setup.entry.workers
@@ -44,20 +52,44 @@ def cost_of(setup: Setup) -> Cost | None:
     try:
         plan = make_plan(setup.recipe(setup.space.decode(setup.space.start)), setup.parents)
         merge = estimate(setup.parents, plan, device)
-        size = setup.entry.subset.size
-        items = {name: tuple(pools["search"])[:size] for name, pools in setup.prepared.pools.items()}
-        scoring = _operations(setup, items) / _rate(setup, device)
-        if scoring < PATIENCE:
-            scoring = _scored(setup, plan, items, device) or scoring
+        scoring = _scoring_seconds(setup, plan, device)
     finally:
         torch.set_num_threads(before)
-    candidates = setup.entry.budget.candidates
-    seconds = merge.seconds + scoring
-    hours = None if candidates is None else candidates * seconds / max(1, workers.count) / 3600
-    return Cost(merge.tier, merge.seconds, scoring, hours)
+    return _total(setup, merge.tier, merge.seconds, scoring)
 
 
-def _scored(setup: Setup, plan: Plan, items: Mapping[str, Sequence[int]], device: str) -> float | None:
+def _total(setup: Setup, tier: str, merging: float, scoring: float) -> Cost:
+    """Return the cost of a run from that of one candidate; items of every pool take equally long."""
+    entry = setup.entry
+    subset = min(entry.subset.size, entry.pools.search)
+
+    def all_workers(jobs: int, items: int) -> float:
+        rounds = -(-jobs // max(1, entry.workers.count))
+        return rounds * (merging + scoring * items / subset)
+
+    selected, reported = setup.proof_jobs
+    candidates = entry.budget.candidates
+    return Cost(
+        tier=tier,
+        merging=merging,
+        scoring=scoring,
+        references=all_workers(len(setup.references), entry.pools.search),
+        search=None if candidates is None else all_workers(candidates, subset),
+        proof=all_workers(selected, entry.pools.select) + all_workers(reported, entry.pools.report),
+    )
+
+
+def _scoring_seconds(setup: Setup, plan: Plan, device: str) -> float:
+    """Return the seconds of scoring one candidate: from its arithmetic, or measured where that says too little."""
+    size = setup.entry.subset.size
+    items = {name: tuple(pools["search"])[:size] for name, pools in setup.prepared.pools.items()}
+    estimated = _multiplications(setup, items) / _multiplications_per_second(setup, device)
+    if estimated >= MAX_ESTIMATE_SECONDS:
+        return estimated
+    return _measured(setup, plan, items, device) or estimated
+
+
+def _measured(setup: Setup, plan: Plan, items: Mapping[str, Sequence[int]], device: str) -> float | None:
     """Return the seconds of scoring one candidate for the second time, or None if it cannot be scored."""
     live = LiveModel(setup.parents, device=device)
     try:
@@ -71,7 +103,7 @@ def _scored(setup: Setup, plan: Plan, items: Mapping[str, Sequence[int]], device
     return time.perf_counter() - started
 
 
-def _operations(setup: Setup, items: Mapping[str, Sequence[int]]) -> float:
+def _multiplications(setup: Setup, items: Mapping[str, Sequence[int]]) -> float:
     """Return the multiplications of a candidate's forward passes: each token meets every weight once.
 
     The embedding is looked up, not multiplied; attention's own products are small beside the rest for short items.
@@ -83,17 +115,17 @@ def _operations(setup: Setup, items: Mapping[str, Sequence[int]]) -> float:
     return float(tokens) * max(1, weights)
 
 
-def _rate(setup: Setup, device: str) -> float:
-    """Return multiplications per second of a product as wide as the model, in its dtype."""
+def _multiplications_per_second(setup: Setup, device: str) -> float:
+    """Time a product as wide as the model, in its dtype."""
     import torch
 
     parent = setup.parents[setup.refs[0]]
     width = max(64, parent.summary(digest=False).hidden_size)
     inner = int(parent.text_config.get("intermediate_size") or 4 * width)
-    a = torch.ones(ROWS, width, dtype=parent.dtype, device=device)
+    a = torch.ones(TIMED_ROWS, width, dtype=parent.dtype, device=device)
     b = torch.ones(width, inner, dtype=parent.dtype, device=device)
     taken = []
-    for _ in range(REPEATS):
+    for _ in range(TIMED_REPEATS):
         started = time.perf_counter()
         product = a @ b
         if product.is_cuda:

@@ -1,36 +1,69 @@
 """The YAML of a search: what a person writes to start a run."""
 
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
-from evomerge.recipe import ModelField, StrictModel, json_schema
+from evomerge.errors import Problem
+from evomerge.recipe import ModelField, StrictModel, check_document, json_schema
+
+CHANGEABLE_KEYS = ("budget", "workers", "trackers")
+"""What may differ between two sessions of one run: how long it takes and who hears of it, never what a score means."""
+
+DEFAULT_CANDIDATES = 400
 
 
 class ParentsEntry(StrictModel):
-    """base: the common ancestor that task vectors are taken against. models: what is merged."""
+    """The models of a search.
+
+    Attributes:
+        base: the common ancestor that task vectors are taken against, or None.
+        models: what is merged.
+    """
 
     base: ModelField | None = None
     models: list[ModelField] = Field(min_length=1)
 
 
 class RelativeFloor(StrictModel):
-    """A floor below a parent's own score: that parent's, minus this much."""
+    """A floor below a parent's own score.
+
+    Attributes:
+        parent: path or hub id of the parent, or the last part of it.
+        minus: how far below, in the metric's own units.
+    """
 
     parent: str
     minus: float = 0.0
 
 
 class TaskEntry(StrictModel):
-    """One objective: an lm-eval task, group or tag, or a Python function with items of its own.
+    """One objective: an lm-eval task, group or tag, a Python function with items of its own, or another kind of task.
 
-    num_fewshot: of this task; None = as `lm_eval:` and the task say.
+    Attributes:
+        task: name of an lm-eval task, group or tag.
+        scorer: "file.py:function"; through the API also a function.
+        items: what a scorer is called on: a JSONL file with one object a line, or a list of them.
+        evaluator: a registered or installed kind of task; the entry's other keys are its options.
+        options: of the evaluator; the keys beside `evaluator:` that this schema does not know are added to them.
+        name: of the objective; None = as the task, scorer or evaluator is called.
+        metric: of an lm-eval task; None = its first one.
+        num_fewshot: examples in this task's prompts; None = as `lm_eval:` and the task say.
+        direction: of a scorer's numbers.
+        weight: share in the weighted mean of the objectives.
+        floor: that the metric must reach, in its own units, or relative to a parent's own score.
+        scale: (low, high) of the metric, mapped to 0..1 before weighting; None = used as it is.
     """
 
     task: str | None = None
-    scorer: str | None = None
-    items: str | None = None
+    scorer: str | SkipJsonSchema[Callable[..., Any]] | None = None
+    items: str | list[dict[str, Any]] | None = None
+    evaluator: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    name: str | None = None
     metric: str | None = None
     num_fewshot: int | None = Field(None, ge=0)
     direction: Literal["max", "min"] = "max"
@@ -38,17 +71,37 @@ class TaskEntry(StrictModel):
     floor: float | RelativeFloor | None = None
     scale: tuple[float, float] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _options_beside(cls, data: Any) -> Any:
+        """Move the keys that only an evaluator knows into its options."""
+        if not isinstance(data, dict) or data.get("evaluator") is None:
+            return data
+        known = {key: value for key, value in data.items() if key in cls.model_fields}
+        beside = {key: value for key, value in data.items() if key not in cls.model_fields}
+        return {**known, "options": {**_mapping(data.get("options")), **beside}}
+
     @model_validator(mode="after")
     def _one_source(self) -> "TaskEntry":
-        if (self.task is None) == (self.scorer is None):
-            raise ValueError("needs exactly one of task: (an lm-eval task) and scorer: (file.py:function)")
+        if sum(source is not None for source in (self.task, self.scorer, self.evaluator)) != 1:
+            raise ValueError(
+                "needs exactly one of task: (an lm-eval task), scorer: (file.py:function) and evaluator: (its name)"
+            )
+        if self.options and self.evaluator is None:
+            raise ValueError("options: has no effect without evaluator:; leave it out")
         if self.scale is not None and self.scale[0] >= self.scale[1]:
             raise ValueError(f"scale is {list(self.scale)}, expected [low, high] with low < high")
         return self
 
 
 class PoolsEntry(StrictModel):
-    """Items per task in each of the three disjoint pools."""
+    """Items per task in each of the three disjoint pools.
+
+    Attributes:
+        search: that candidates are scored on.
+        select: that finalists are scored on, to choose the pick.
+        report: that the pick and references are scored on, last.
+    """
 
     search: int = Field(256, ge=1)
     select: int = Field(256, ge=1)
@@ -56,18 +109,34 @@ class PoolsEntry(StrictModel):
 
 
 class SubsetEntry(StrictModel):
-    """Items per task one candidate is scored on. rotate: another subset each generation; fixed: always the same."""
+    """The items of the search pool that one candidate is scored on.
+
+    Attributes:
+        size: items per task.
+        policy: rotate = another subset for each generation; fixed = always the same.
+    """
 
     size: int = Field(64, ge=1)
     policy: Literal["rotate", "fixed"] = "rotate"
 
 
 class BudgetEntry(StrictModel):
-    """When the search ends: whichever comes first. hours includes the time of the proof."""
+    """When the search ends: at whichever limit comes first.
+
+    Attributes:
+        candidates: that are scored; references are not counted.
+        hours: of the whole run, references and proof included.
+        items: that are scored in the search, references included.
+    """
 
     candidates: int | None = Field(None, ge=1)
     hours: float | None = Field(None, gt=0)
     items: int | None = Field(None, ge=1)
+
+    @classmethod
+    def default(cls) -> "BudgetEntry":
+        """Return the budget of a search file that states none."""
+        return cls(candidates=DEFAULT_CANDIDATES)
 
     @model_validator(mode="after")
     def _bounded(self) -> "BudgetEntry":
@@ -77,7 +146,16 @@ class BudgetEntry(StrictModel):
 
 
 class WorkersEntry(StrictModel):
-    """count: 0 = in this process, without Ray. gpus: for each worker. timeout: seconds for one candidate."""
+    """Who scores candidates.
+
+    Attributes:
+        count: processes; 0 = in this one, without Ray.
+        threads: of each worker.
+        gpus: of each worker; fractions share a GPU.
+        address: of a Ray cluster; None starts one of this machine, "auto" joins a running one.
+        batch_size: prompts that are run at once.
+        timeout: seconds for one candidate; None = many times what candidates usually take.
+    """
 
     count: int = Field(2, ge=0)
     threads: int = Field(1, ge=1)
@@ -95,22 +173,24 @@ class WorkersEntry(StrictModel):
 
 
 class ProofEntry(StrictModel):
-    """finalists: how many of the best candidates are re-scored, besides the front and the mean.
+    """Who is re-scored on unseen items.
 
-    report: "chosen" scores the pick, the best parent and the best simple merge on the report pool; "all" scores every
-    parent and every simple merge there too.
+    Attributes:
+        finalists: how many of the best candidates, besides the front and the mean.
+        report: "chosen" scores the pick, the best parent and the best simple merge on the report pool; "all" scores
+            every parent and every simple merge there, too.
     """
 
     finalists: int = Field(8, ge=1)
     report: Literal["chosen", "all"] = "chosen"
 
 
-def _read_named(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
 class TrackerEntry(BaseModel):
-    """A tracker: its name, and options of its own beside it."""
+    """A tracker of the run: its name, and options of its own beside it.
+
+    Attributes:
+        name: of a built-in, registered or installed tracker.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -122,13 +202,36 @@ class TrackerEntry(BaseModel):
         return dict(self.model_extra or {})
 
 
+def _read_named(value: Any) -> Any:
+    """Read a name alone as a mapping without options."""
+    return {"name": value} if isinstance(value, str) else value
+
+
 _NAMED = {
     "anyOf": [{"type": "string"}, {"type": "object", "properties": {"name": {"type": "string"}}}],
 }
 
 
 class SearchEntry(StrictModel):
-    """A whole search file."""
+    """A whole search file. DESIGN.md section 5 shows one.
+
+    Attributes:
+        parents: the models.
+        space: a shipped name, a path or an inline mapping: which merges may be visited.
+        tasks: the objectives.
+        task_path: folder of the user's own lm-eval task files.
+        lm_eval: settings of all lm-eval tasks.
+        pools: items per task in each pool.
+        subset: items that one candidate is scored on.
+        start: recipes of the user's own, scored with the references.
+        optimizer: name and options; `cma` is short for {name: cma}.
+        budget: when the search ends.
+        workers: who scores candidates.
+        proof: who is re-scored on unseen items.
+        trackers: what is told of the run; `jsonl` is short for {name: jsonl}.
+        allow_test_split: tasks whose test split may be divided among the pools.
+        seed: the only source of randomness.
+    """
 
     parents: ParentsEntry
     space: str | dict[str, Any]
@@ -141,7 +244,7 @@ class SearchEntry(StrictModel):
     optimizer: Annotated[dict[str, Any], BeforeValidator(_read_named), WithJsonSchema(_NAMED)] = Field(
         default_factory=dict
     )
-    budget: BudgetEntry = Field(default_factory=lambda: BudgetEntry(candidates=400))
+    budget: BudgetEntry = Field(default_factory=BudgetEntry.default)
     workers: WorkersEntry = Field(default_factory=lambda: WorkersEntry())
     proof: ProofEntry = Field(default_factory=lambda: ProofEntry())
     trackers: list[Annotated[TrackerEntry, BeforeValidator(_read_named), WithJsonSchema(_NAMED)]] = Field(
@@ -156,12 +259,42 @@ def search_schema() -> dict[str, Any]:
     return json_schema(SearchEntry)
 
 
-# What may differ between two calls of one run: it changes how long the night is, never what a score means.
-FREE_KEYS = ("budget", "workers", "trackers")
+class ReadEntry(NamedTuple):
+    """What the schema made of a search file.
+
+    Attributes:
+        entry: with stand-ins for `broken` sections; None if the file is no mapping.
+        problems: everything that does not fit the schema.
+        broken: required sections that cannot be used at all; what depends on them cannot be checked.
+    """
+
+    entry: SearchEntry | None
+    problems: list[Problem]
+    broken: Collection[str]
 
 
-def overridden(data: dict[str, Any], **values: Any) -> dict[str, Any]:
-    """Return a search file's data with command-line values in place: hours, candidates, workers, seed."""
+_STAND_INS: Mapping[str, Any] = {"parents": {"models": ["-"]}, "space": {}, "tasks": [{"task": "-"}]}
+
+
+def read_entry(data: Any, where: str) -> ReadEntry:
+    """Hold a search file against its schema, so that sections that fit can be checked whatever the others hold."""
+    entry, problems = check_document(SearchEntry, data, where)
+    if entry is not None or not isinstance(data, Mapping):
+        return ReadEntry(entry, problems, ())
+    places = [problem.where.removeprefix(f"{where}: ").partition(".")[0] for problem in problems]
+    kept = {key: value for key, value in data.items() if key in SearchEntry.model_fields and key not in places}
+    broken = [key for key in _STAND_INS if key not in kept]
+    stood_in = check_document(SearchEntry, {**kept, **{key: _STAND_INS[key] for key in broken}}, where)
+    return ReadEntry(stood_in.value, problems, broken)
+
+
+def with_overrides(data: Mapping[str, Any], **values: Any) -> dict[str, Any]:
+    """Return a search file's data with a caller's values in place.
+
+    Args:
+        data: what the file holds.
+        values: hours, candidates, workers (their count), seed; None = as the file says.
+    """
     result = dict(data)
     for name in ("hours", "candidates"):
         if values.get(name) is not None:

@@ -2,9 +2,9 @@
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -12,16 +12,38 @@ from evomerge.checkpoint import Parents
 from evomerge.evaluation import Prepared
 from evomerge.recipe import ModelRef, Recipe, parse_recipe
 from evomerge.records import Objective, ParentSummary
+from evomerge.run.config._extensions import Extensions
 from evomerge.run.config._schema import SearchEntry
 from evomerge.run.trackers import Tracker
 from evomerge.space import Reference, Space
 
+WORKER_BYTES = 700_000_000  # that a worker's libraries take, besides its model
 _SCORE_KEYS = ("lm_eval", "pools", "subset", "proof", "allow_test_split", "seed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """A checked search, ready to run. data: the search file as plain data, overrides included."""
+    """A checked search, ready to run.
+
+    Attributes:
+        where: the search file, as messages name it.
+        folder: that relative paths start from.
+        data: the search file as plain data, overrides included.
+        entry: the same, read by its schema.
+        parents: all parents, opened.
+        base: summary of the base, or None.
+        models: summaries of what is merged, in the order of the file.
+        space: which merges may be visited.
+        space_data: the same as plain data.
+        prepared: the tasks, their items divided into pools.
+        optimizer: its name, resolved ("cma", never "auto").
+        optimizer_options: as given; those that are absent have their defaults.
+        references: what every candidate is measured against; the user's own recipes last.
+        relative_floors: objective -> (parent, distance below its score in the metric's own units).
+        notes: sentences for the user.
+        trackers: what is told of the run.
+        extensions: objects that the caller brought.
+    """
 
     where: str
     folder: Path
@@ -39,6 +61,7 @@ class Setup:
     relative_floors: Mapping[str, tuple[str, float]]
     notes: tuple[str, ...]
     trackers: tuple[Tracker, ...] = ()
+    extensions: Extensions = field(default_factory=Extensions)
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -50,6 +73,12 @@ class Setup:
         """All parents, the base first."""
         entry = self.entry.parents
         return (*([entry.base] if entry.base else []), *entry.models)
+
+    @property
+    def proof_jobs(self) -> tuple[int, int]:
+        """How many candidates are scored on the select and on the report pool, at most."""
+        proof, references = self.entry.proof, len(self.references)
+        return 2 * proof.finalists + 1 + references, (references if proof.report == "all" else 2) + 1
 
     def recipe(self, document: Mapping[str, Any]) -> Recipe:
         """Parse a document whose parents are named as in the search file."""
@@ -69,15 +98,30 @@ class Setup:
             "start": [reference.document for reference in self.references if reference.kind == "control"],
             "batch_size": self.entry.workers.batch_size,
             "device": "cuda" if self.entry.workers.gpus else "cpu",
+            **self.extensions.identity(),
         }
 
 
-def needs(setup: Setup) -> dict[str, int]:
-    """Return bytes of memory the workers need and bytes free, and bytes of disk free at the working directory."""
-    size = max(setup.parents[ref].size_bytes for ref in setup.refs)
+class ResourceNeeds(NamedTuple):
+    """What a search needs of this machine, about.
+
+    Attributes:
+        memory_needed: bytes that the workers and the parents take.
+        memory_free: bytes of main memory available now.
+        disk_free: bytes free at the working directory.
+    """
+
+    memory_needed: int
+    memory_free: int
+    disk_free: int
+
+
+def resource_needs(setup: Setup) -> ResourceNeeds:
+    """Return what a search needs of this machine and what is free."""
+    sizes = [setup.parents[ref].size_bytes for ref in setup.refs]
     workers = max(1, setup.entry.workers.count)
-    return {
-        "memory_needed": workers * (size + 700_000_000) + sum(setup.parents[ref].size_bytes for ref in setup.refs),
-        "memory_free": psutil.virtual_memory().available,
-        "disk_free": shutil.disk_usage(Path.cwd()).free,
-    }
+    return ResourceNeeds(
+        memory_needed=workers * (max(sizes) + WORKER_BYTES) + sum(sizes),
+        memory_free=psutil.virtual_memory().available,
+        disk_free=shutil.disk_usage(Path.cwd()).free,
+    )

@@ -1,236 +1,180 @@
 """Everything that can be known of a search before it runs: parents, space, tasks, optimizer; every problem at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evomerge.checkpoint import Model, Parents, open_model
-from evomerge.engine import make_plan, output_tokenizer
-from evomerge.errors import InvalidFile, InvalidInput, Problem
-from evomerge.evaluation import (
-    PoolSizes,
-    Prepared,
-    TaskRequest,
-    prepare_tasks,
-)
+from evomerge.checkpoint import Model, Parents
+from evomerge.errors import InvalidInput
 from evomerge.optimizers import resolve_auto, validate_options
-from evomerge.recipe import (
-    ModelRef,
-    check_document,
-    load_recipe,
-    parse_recipe,
-    read_yaml,
-)
-from evomerge.run._floors import relative_floors
-from evomerge.run.config._findings import Findings
-from evomerge.run.config._schema import (
-    SearchEntry,
-    TaskEntry,
-    overridden,
-    resolve,
-)
+from evomerge.recipe import ModelRef, load_recipe, read_yaml
+from evomerge.records import Domain
+from evomerge.run.config._collector import ProblemCollector
+from evomerge.run.config._extensions import Extensions, class_name
+from evomerge.run.config._parents import check_buildable, license_notes, open_parents, pins, same_shape
+from evomerge.run.config._schema import ReadEntry, SearchEntry, read_entry, resolve, with_overrides
 from evomerge.run.config._setup import Setup
+from evomerge.run.config._tasks import prepare, relative_floors
 from evomerge.run.trackers import Tracker, create
-from evomerge.space import (
-    Reference,
-    Space,
-    build_space,
-    read_space,
-    references,
-)
+from evomerge.space import Reference, Space, build_space, read_space, references
+
+_ANY_DOMAIN = Domain(reals=2)  # stands for the space where that is unknown: every optimizer can vary it
 
 
-def inspect(path: Path, **overrides: Any) -> Setup:
-    """Read and check a search file; `overrides` are the command line's hours, candidates, workers and seed.
+def check_search(
+    source: Path | str | Mapping[str, Any], *, extensions: Extensions | None = None, **overrides: Any
+) -> Setup:
+    """Read and check a search.
+
+    Args:
+        source: a search file, or its content; paths in that start at the working directory.
+        extensions: objects of the caller's.
+        overrides: the caller's hours, candidates, workers and seed; None = as the file says.
 
     Raises:
-        InvalidInput: the file cannot be read. InvalidFile: every problem at once. RefusedForSafety: a parent is unsafe.
+        InvalidInput: the file cannot be read, or an extension is not what it should be.
+        InvalidFile: every problem at once.
+        RefusedForSafety: a parent is unsafe.
     """
-    data = read_yaml(path)
-    if not isinstance(data, dict):
-        raise InvalidInput(f"{path}: expected a mapping of keys to values")
-    return inspect_data(overridden(data, **overrides), where=str(path), folder=path.resolve().parent)
+    if isinstance(source, Mapping):
+        data, where, folder = dict(source), "search", Path.cwd()
+    else:
+        path = Path(source)
+        data, where, folder = read_yaml(path), str(path), path.resolve().parent
+        if not isinstance(data, dict):
+            raise InvalidInput(f"{path}: expected a mapping of keys to values")
+    extensions = extensions or Extensions()
+    extensions.register()
+    data = extensions.applied(with_overrides(data, **overrides))
+    return _checked(data, where, folder, extensions)
 
 
-def inspect_data(data: Mapping[str, Any], *, where: str, folder: Path) -> Setup:
-    """Check a search file's plain data (see `inspect`)."""
-    entry, problems = check_document(SearchEntry, data, where)
-    findings = Findings(where, problems)
-    if entry is None:
-        raise InvalidFile(problems)
-    opened = _open_parents(entry, folder, findings)
-    base = opened.get(entry.parents.base) if entry.parents.base else None
-    models = [opened[ref] for ref in entry.parents.models if ref in opened]
-    same = _check_same_shape(opened, findings)
-    read = findings.attempt("space", lambda: read_space(entry.space, folder, where))
-    space = None
-    if read is not None and len(opened) == len({entry.parents.base, *entry.parents.models} - {None}):
-        summaries = [model.summary(digest=False) for model in models]
-        base_summary = base.summary(digest=False) if base else None
-        space = findings.attempt("space", lambda: build_space(*read, base_summary, summaries))
-    prepared = _prepare(entry, folder, findings, [*([base] if base else []), *models])
-    if space is not None:
-        findings.problems += _optimizer_problems(entry, space, where)
-    starts = [r for r in (_start_reference(text, folder, findings) for text in entry.start) if r is not None]
-    floors = relative_floors(entry, prepared, findings)
-    trackers = _trackers(entry, findings)
-    commits = {ref.pin: model.commit for ref, model in opened.items() if model.commit}
-    parents = Parents(list(opened), folder, commits) if same and space is not None else None
-    refs = [entry.parents.base, *entry.parents.models]
-    if space is not None and parents is not None and len(set(refs)) == len(refs):  # a repeat would be told twice
-        _check_buildable(space, parents, starts, folder, findings)
-    if findings.problems:
-        if findings.unsafe is not None and len(findings.problems) == 1:
-            raise findings.unsafe
-        raise InvalidFile(findings.problems)
-    assert space is not None and parents is not None and prepared is not None and read is not None
-    name, options = _optimizer(entry, space)
-    dtype = getattr(space, "dtype", None)
-    fixed = references(base.name if base else None, [model.name for model in models], dtype)
+def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensions) -> Setup:
+    """Check each section, whatever is wrong with the others."""
+    read = read_entry(data, where)
+    problems = ProblemCollector(where, read.problems)
+    if read.entry is None:
+        problems.fail()
+    entry = read.entry
+    opened = {} if "parents" in read.broken else open_parents(entry.parents, folder, problems)
+    fit = same_shape(list(opened.values()), problems)
+    space, space_data = _space(read, extensions, opened, folder, problems)
+    options = _optimizer(read, space, problems)
+    prepared = None
+    if "tasks" in read.broken:
+        problems.skip("pools", "tasks")
+    else:
+        prepared = prepare(entry, folder, problems, list(opened.values()))
+    floors = {} if read.broken else relative_floors(entry, prepared, problems)
+    starts = _start_references(entry, folder, problems)
+    trackers = (*_trackers(entry, problems), *extensions.trackers)
+    parents = _parents(read, opened, fit, folder)
+    if parents is not None:
+        check_buildable(space, parents, starts, folder, problems)
+    elif entry.start:
+        problems.skip("start", "parents")
+    if problems.problems:
+        problems.fail()
+    assert space is not None and parents is not None and prepared is not None
+    base = opened[entry.parents.base] if entry.parents.base else None
+    models = [opened[ref] for ref in entry.parents.models]
+    fixed = references(base.name if base else None, [model.name for model in models], getattr(space, "dtype", None))
     return Setup(
         where=where,
         folder=folder,
-        data=dict(data),
+        data=data,
         entry=entry,
         parents=parents,
         base=base.summary(digest=False) if base else None,
         models=tuple(model.summary(digest=False) for model in models),
         space=space,
-        space_data=read[0],
+        space_data=space_data,
         prepared=prepared,
-        optimizer=name,
+        optimizer=options.pop("name"),
         optimizer_options=options,
         references=(*fixed, *starts),
         relative_floors=floors,
-        notes=(*prepared.notes, *_notes(opened.values())),
+        notes=(*prepared.notes, *license_notes(opened.values())),
         trackers=trackers,
+        extensions=extensions,
     )
 
 
-def _open_parents(entry: SearchEntry, folder: Path, findings: Findings) -> dict[ModelRef, Model]:
-    refs = [("base", entry.parents.base)] if entry.parents.base else []
-    refs += [(f"models.{i}", ref) for i, ref in enumerate(entry.parents.models)]
-    opened: dict[ModelRef, Model] = {}
-    for place, ref in refs:
-        assert ref is not None
-        if ref in opened:
-            findings.add(f"parents.{place}", f"{ref} stands twice; name each parent once")
-            continue
-        model = findings.attempt(f"parents.{place}", lambda ref=ref: open_model(ref, folder))  # type: ignore[misc]
-        if model is not None:
-            opened[ref] = model
-    return opened
+def _refs(entry: SearchEntry) -> list[ModelRef]:
+    return [*([entry.parents.base] if entry.parents.base else []), *entry.parents.models]
 
 
-def _check_same_shape(opened: Mapping[ModelRef, Model], findings: Findings) -> bool:
-    """Note parents that cannot be merged with the first; a difference in size is one problem, not one per tensor."""
-    models = list(opened.values())
-    fits = True
-    for model in models[1:]:
-        first, other = models[0].summary(digest=False), model.summary(digest=False)
-        for what in ("architecture", "hidden_size", "num_layers", "vocab_size"):
-            if getattr(first, what) != getattr(other, what):
-                fits = False
-                findings.add(
-                    "parents",
-                    f"{other.name} has {what.replace('_', ' ')} {getattr(other, what)}, but {first.name} has "
-                    f"{getattr(first, what)}; parents must share one architecture, size and vocabulary",
-                )
-                break
-    return fits
+def _parents(read: ReadEntry, opened: Mapping[ModelRef, Model], fit: bool, folder: Path) -> Parents | None:
+    """Return the parents as a merge is planned from them, or None while something is wrong with them."""
+    assert read.entry is not None
+    if "parents" in read.broken or not fit or list(opened) != _refs(read.entry):
+        return None
+    return Parents(list(opened), folder, pins(opened))
 
 
-def _prepare(entry: SearchEntry, folder: Path, findings: Findings, models: Sequence[Model]) -> Prepared | None:
-    where = findings.where
-    pools = PoolSizes(search=entry.pools.search, select=entry.pools.select, report=entry.pools.report)
-    if entry.subset.size > entry.pools.search:
-        findings.add("subset.size", f"found {entry.subset.size}, more than pools.search has ({entry.pools.search})")
-    requests = [_request(task, folder, f"{where}: tasks.{i}") for i, task in enumerate(entry.tasks)]
-    tokenizer = None
-    if entry.lm_eval.get("apply_chat_template") and models:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(models[0].folder)
-    return findings.attempt(
-        "tasks",
-        lambda: prepare_tasks(
-            requests,
-            task_path=resolve(folder, entry.task_path) if entry.task_path else None,
-            pools=pools,
-            seed=entry.seed,
-            lm_eval_options=entry.lm_eval,
-            allow_test_split=entry.allow_test_split,
-            tokenizer=tokenizer,
-        ),
-    )
-
-
-def _request(task: TaskEntry, folder: Path, where: str) -> TaskRequest:
-    scorer = task.scorer
-    if scorer is not None:
-        file, _, function = scorer.rpartition(":")
-        scorer = f"{resolve(folder, file)}:{function}"
-    return TaskRequest(
-        task=task.task,
-        scorer=scorer,
-        items=resolve(folder, task.items) if task.items else None,
-        metric=task.metric,
-        num_fewshot=task.num_fewshot,
-        direction=task.direction,
-        weight=task.weight,
-        floor=task.floor if isinstance(task.floor, float) else None,
-        scale=task.scale,
-        where=where,
-    )
+def _space(
+    read: ReadEntry, extensions: Extensions, opened: Mapping[ModelRef, Model], folder: Path, problems: ProblemCollector
+) -> tuple[Space | None, Any]:
+    """Return the space, and its identity as plain data."""
+    entry = read.entry
+    assert entry is not None
+    if "space" in read.broken:
+        return None, None
+    where = problems.where
+    given = extensions.space if extensions.space is not None else entry.space
+    if extensions.space is None and isinstance(given, dict) and set(given) == {"object"}:
+        problems.add("space", f"is {given['object']}, an object of Python; give it again as evomerge.search(space=...)")
+        return None, None
+    found = problems.attempt("space", lambda: read_space(given, folder, where))
+    if found is None:
+        return None, None
+    if set(opened) != set(_refs(entry)):
+        problems.skip("space", "parents")
+        return None, None
+    base = opened[entry.parents.base].summary(digest=False) if entry.parents.base else None
+    models = [opened[ref].summary(digest=False) for ref in entry.parents.models]
+    space = problems.attempt("space", lambda: build_space(*found, base, models))
+    if space is None or extensions.space is None:
+        return space, found[0]
+    return space, {"object": class_name(space), "description": dict(extensions.space.description)}
 
 
-def _optimizer(entry: SearchEntry, space: Space) -> tuple[str, dict[str, Any]]:
-    options = dict(entry.optimizer)
+def _optimizer(read: ReadEntry, space: Space | None, problems: ProblemCollector) -> dict[str, Any]:
+    """Return the optimizer's options with its resolved name; note what is wrong with them."""
+    assert read.entry is not None
+    options = dict(read.entry.optimizer)
     name = options.pop("name", "auto")
+    objectives = 1 if "tasks" in read.broken else len(read.entry.tasks)
+    if space is None:
+        problems.skip("optimizer", "space")
+        if name == "auto":
+            return {}
+    domain = space.domain if space is not None else _ANY_DOMAIN
     if name == "auto":
-        name = resolve_auto(space.domain, len(entry.tasks))
-    return name, options
+        name = resolve_auto(domain, objectives)
+    for sentence in validate_options(name, options, domain, objectives):
+        problems.add("optimizer", sentence)
+    return {"name": name, **options}
 
 
-def _optimizer_problems(entry: SearchEntry, space: Space, where: str) -> list[Problem]:
-    name, options = _optimizer(entry, space)
-    sentences = validate_options(name, options, space.domain, len(entry.tasks))
-    return [Problem(f"{where}: optimizer", sentence) for sentence in sentences]
+def _start_references(entry: SearchEntry, folder: Path, problems: ProblemCollector) -> list[Reference]:
+    """Return the user's own recipes that can be read."""
+    found = []
+    for text in entry.start:
+        recipe = problems.attempt("start", lambda text=text: load_recipe(resolve(folder, text)))  # type: ignore[misc]
+        if recipe is not None:
+            found.append(Reference(text, "control", dict(recipe.document)))
+    return found
 
 
-def _start_reference(text: str, folder: Path, findings: Findings) -> Reference | None:
-    recipe = findings.attempt("start", lambda: load_recipe(resolve(folder, text)))
-    return None if recipe is None else Reference(text, "control", dict(recipe.document))
-
-
-def _check_buildable(
-    space: Space, parents: Parents, starts: Sequence[Reference], folder: Path, findings: Findings
-) -> None:
-    """Plan the space's own start and the user's start recipes: most mistakes show there, before any time is spent."""
-    documents = [("space", space.decode(space.start)), *(("start", start.document) for start in starts)]
-    for place, document in documents:
-        recipe = findings.attempt(place, lambda document=document: parse_recipe(document, root=folder))  # type: ignore[misc]
-        if recipe is None:
-            continue
-        strange = [str(ref) for ref in recipe.models if ref not in parents]
-        if strange:
-            findings.add(place, f"a start recipe uses {strange[0]}, which is none of the search's parents")
-            continue
-        findings.attempt(place, lambda recipe=recipe: (make_plan(recipe, parents), output_tokenizer(recipe, parents)))  # type: ignore[misc]
-
-
-def _trackers(entry: SearchEntry, findings: Findings) -> tuple[Tracker, ...]:
+def _trackers(entry: SearchEntry, problems: ProblemCollector) -> list[Tracker]:
     """Create the trackers; their constructors refuse wrong options."""
-    found = [
-        findings.attempt(f"trackers.{i}", lambda tracker=tracker: create(tracker.name, tracker.options))  # type: ignore[misc]
-        for i, tracker in enumerate(entry.trackers)
-    ]
-    return tuple(tracker for tracker in found if tracker is not None)
-
-
-def _notes(models: Any) -> list[str]:
-    licenses = {model.name: model.summary(digest=False).license for model in models}
-    unknown = [name for name, license in licenses.items() if license is None]
-    return (
-        [f"no license is stated for {', '.join(unknown)}; the result's license is for you to settle"] if unknown else []
-    )
+    found = []
+    for i, tracker in enumerate(entry.trackers):
+        created = problems.attempt(
+            f"trackers.{i}",
+            lambda tracker=tracker: create(tracker.name, tracker.options),  # type: ignore[misc]
+        )
+        if created is not None:
+            found.append(created)
+    return found

@@ -230,11 +230,6 @@ class SearchLoop:
         return self.state.used_up(self.optimizer.generation_size)
 
     @property
-    def seconds_per_item(self) -> float | None:
-        """Seconds that scoring one item took on average (of one worker), or None before anything was scored."""
-        return self.state.busy / self.state.items if self.state.items else None
-
-    @property
     def seconds(self) -> float:
         """Seconds of this run, earlier sessions included."""
         return self._before + self._clock() - self._started

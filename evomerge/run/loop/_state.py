@@ -8,6 +8,7 @@ from evomerge.records import Candidate, Failure, ItemScores
 from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import fitness, values_of
+from evomerge.run._pace import JobPace
 from evomerge.run.config._setup import Setup
 
 MAX_CONSECUTIVE_FAILURES = 30  # after so many the machine, not the candidates, must be at fault
@@ -30,6 +31,7 @@ class SearchState:
         scored: candidates and references with scores.
         items: items that were scored, repeats included.
         busy: seconds that workers spent on scored ones.
+        pace: how long jobs take.
         repeats: proposals in a row, up to the last, that repeat a finished candidate.
     """
 
@@ -43,6 +45,7 @@ class SearchState:
         self.failures: dict[str, int] = {}
         self.done = self.scored = self.items = self.repeats = 0
         self.busy = 0.0
+        self.pace = JobPace()
         self._leading: list[tuple[float, int]] = []  # heap of (fitness, -candidate)
         self._latest: list[int] = []  # heap
 
@@ -94,8 +97,10 @@ class SearchState:
         if items is not None:
             self.table[candidate.id] = items
             self.scored += 1
-            self.items += sum(len(scores.ids) for scores in items.values())
+            count = sum(len(scores.ids) for scores in items.values())
+            self.items += count
             self.busy += candidate.seconds or 0.0
+            self.pace.add(candidate.worker or "", count, candidate.seconds or 0.0)
         if candidate.id in self.numbers:
             self.done += 1
             del self.known[candidate.id]

@@ -7,6 +7,7 @@ import time
 import traceback
 from typing import Any
 
+from evomerge import methods
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, cache_folder, make_plan, self_check
 from evomerge.errors import (
@@ -45,6 +46,8 @@ class CandidateScorer:
             os.environ.setdefault(variable, shapes)
         torch.set_num_threads(setup.threads)
         self.setup, self.name = setup, name
+        for method in setup.methods:  # before anything is parsed
+            methods.register(method)
         parents = Parents(setup.parents, setup.root, setup.commits, setup.digests, setup.places)
         cache = cache_folder() / "statistics" if setup.digests else None
         self._live = LiveModel(parents, device=setup.device, cache=cache, share=setup.share)

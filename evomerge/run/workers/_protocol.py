@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from evomerge.engine import MemoryShare
 from evomerge.evaluation import Prepared
+from evomerge.methods import Method
 from evomerge.recipe import ModelRef
 from evomerge.records import Failure, ItemScores, Pool
 
@@ -62,6 +63,7 @@ class WorkerSetup:
         digests: parent -> digest, with which workers keep statistics on disk; without, they keep none.
         share: of a machine's memory that one worker may take.
         places: name of a parent or adapter -> its folder.
+        methods: of the caller's own, which every worker registers first.
     """
 
     parents: tuple[ModelRef, ...]
@@ -74,6 +76,7 @@ class WorkerSetup:
     digests: Mapping[str, str] = field(default_factory=dict)
     share: MemoryShare = field(default_factory=MemoryShare)
     places: Mapping[str, Path] = field(default_factory=dict)
+    methods: tuple[Method, ...] = ()
 
 
 class Executor(Protocol):
