@@ -18,7 +18,7 @@ from evomerge.run.trackers import Tracker
 from evomerge.space import Reference, Space
 
 WORKER_BYTES = 700_000_000  # that a worker's libraries take, besides its model
-_SCORE_KEYS = ("lm_eval", "pools", "subset", "proof", "allow_test_split", "seed")
+_SCORE_KEYS = {"lm_eval", "pools", "subset", "proof", "allow_test_split", "seed"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,9 +86,8 @@ class Setup:
 
     def identity(self) -> dict[str, Any]:
         """Return what a score depends on: a run may be resumed only while all of it stays the same."""
-        kept = {key: value for key, value in self.entry.model_dump(mode="json").items() if key in _SCORE_KEYS}
         return {
-            **kept,
+            **self.entry.model_dump(mode="json", include=_SCORE_KEYS),
             "parents": {str(ref): self.parents[ref].digest for ref in self.refs},
             "space": self.space_data,
             "tasks": {name: dict(facts) for name, facts in self.prepared.facts.items()},
