@@ -66,7 +66,7 @@ class Adapter:
         folder: where it is.
         name: as the user calls it.
         commit: of the Hugging Face Hub, if it came from there.
-        config: what adapter_config.json says.
+        config: content of adapter_config.json.
         modules: names of the modules whose weights get a delta.
         replaced: name of a weight -> stored name of what replaces it.
     """

@@ -29,7 +29,7 @@ class CardParent(NamedTuple):
 
 
 def card_parents(models: Sequence[Model], *, digests: bool) -> list[CardParent]:
-    """Return what a card says of opened models.
+    """Return opened models as a card names them.
 
     Args:
         models: in the order of the card's table.

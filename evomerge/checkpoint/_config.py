@@ -107,7 +107,7 @@ def config_object(config: Mapping[str, Any]) -> Any:
     """Return transformers' object for a config, which reads some values only from a file.
 
     Args:
-        config: what config.json says. Code that it names (`auto_map`) is never run.
+        config: content of config.json. Code that it names (`auto_map`) is never run.
 
     Raises:
         MergeFailed: transformers does not know the family, or the values make no sense to it.

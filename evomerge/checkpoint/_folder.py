@@ -46,7 +46,7 @@ class Checkpoint(Model):
     Attributes:
         name: as the user calls it.
         folder: where it is.
-        config: what config.json says.
+        config: content of config.json.
     """
 
     def __init__(self, folder: Path | str, name: str):
@@ -72,7 +72,7 @@ class Checkpoint(Model):
             for tensor in handle.keys():  # noqa: SIM118
                 if tensor in self._file_of:
                     raise InvalidInput(
-                        f"{folder}: {tensor} stands in {self._file_of[tensor]} and in {file}; keep one of them"
+                        f"{folder}: {tensor} is both in {self._file_of[tensor]} and in {file}; keep one of them"
                     )
                 self._file_of[tensor] = file
         if index is not None:
@@ -84,7 +84,7 @@ class Checkpoint(Model):
         for tensor, file in index.items():
             if self._file_of.get(tensor) != file:
                 raise InvalidInput(
-                    f"{path}: says {tensor} is in {file}, which does not hold it; download {self.name} again"
+                    f"{path}: lists {tensor} in {file}, which does not hold it; download {self.name} again"
                 )
         unlisted = [(file, tensor) for tensor, file in self._file_of.items() if tensor not in index]
         for file in _unlisted_shards(self.folder, list(self._files)):
@@ -233,7 +233,7 @@ def _read_index(folder: Path, name: str) -> dict[str, str] | None:
         if not _is_file_name(file):
             raise RefusedForSafety(f"{path}: names the file {file[:80]!r}, expected a .safetensors file beside it")
         if not (folder / file).exists():
-            raise InvalidInput(f"{path}: says {tensor} is in {file}, which is missing; download {name} again")
+            raise InvalidInput(f"{path}: lists {tensor} in {file}, which is missing; download {name} again")
     return index
 
 
@@ -257,7 +257,7 @@ def _check_single(folder: Path, name: str) -> None:
 def _unlisted_shards(folder: Path, files: Sequence[str]) -> list[str]:
     """Return the files that by their names are shards of the same set as those that an index lists.
 
-    A shard's name says how many there are: other files (of an adapter, of an older set) are no business of the index.
+    A shard's name contains their number: other files (of an adapter, of an older set) are none of the index's.
     """
     listed = {match.group("prefix", "count") for match in map(_SHARD.fullmatch, files) if match}
     beside = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in files)

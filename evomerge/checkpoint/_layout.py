@@ -62,7 +62,7 @@ class Layout:
     """The block structure of a set of tensor names.
 
     Attributes:
-        block_prefix: what stands before a block's number, such as "model.layers."; "" if there are no blocks.
+        block_prefix: what comes before a block's number, such as "model.layers."; "" if there are no blocks.
         num_layers: the number of blocks.
         others: prefix -> number of blocks of further stacks, such as an encoder's; they are never cut or re-ordered.
     """

@@ -28,7 +28,7 @@ _LICENSE_CARD_BYTES = 1 << 20  # read of a model card, whose header comes first
 
 
 class TensorInfo(NamedTuple):
-    """What a file's header says of a tensor.
+    """A file's header entry of a tensor.
 
     Attributes:
         dtype: of its elements.
@@ -81,7 +81,7 @@ class Model(ABC):
     Attributes:
         name: as the user calls it.
         folder: where its tokenizer and card are.
-        config: what config.json says.
+        config: content of config.json.
         commit: of the Hugging Face Hub, if it came from there.
     """
 

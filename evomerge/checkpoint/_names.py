@@ -1,4 +1,4 @@
-"""What a tensor's name says of its role, where the general rule of `Layout` is not enough: small tables."""
+"""The role of a tensor by its name, where the general rule of `Layout` is not enough: small tables."""
 
 import re
 from collections.abc import Iterable

@@ -167,7 +167,7 @@ class Parents:
         return Parents(*self._arguments)
 
     def name(self, name: str, identity: str, make: Callable[[], Model]) -> None:
-        """Let a name stand for a model that is no folder, unless it does so already.
+        """Give a model that is no folder a name, unless it has it already.
 
         Args:
             name: as recipes use it.
@@ -175,7 +175,7 @@ class Parents:
             make: returns the model; called at most once for a name.
 
         Raises:
-            MergeFailed: the name stands for a model of another identity.
+            MergeFailed: the name means a model of another identity.
         """
         if name not in self._identities:
             self._models[ModelRef(name)] = make()

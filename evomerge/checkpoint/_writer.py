@@ -203,7 +203,7 @@ def _header(tensors: Mapping[str, TensorInfo]) -> bytes:
 
 
 def _entry(info: TensorInfo, offset: int) -> dict[str, Any]:
-    """Return what a header says of a tensor that begins `offset` bytes behind it."""
+    """Return a header's entry for a tensor that begins `offset` bytes behind it."""
     offsets = [offset, offset + info.size_bytes]
     return {"dtype": SAFETENSORS_CODES[info.dtype], "shape": list(info.shape), "data_offsets": offsets}
 

@@ -97,7 +97,7 @@ class MoeRecipe:
     """A checked mixture.
 
     Attributes:
-        entry: what the file says.
+        entry: content of the file.
         document: the same as plain data.
         root: where relative paths start, besides the working directory.
     """

@@ -32,7 +32,7 @@ class ModelRef:
             value: what YAML gives.
 
         Raises:
-            ValueError: neither form fits; the message says what was found.
+            ValueError: neither form fits; the message contains what was found.
         """
         if isinstance(value, ModelRef):
             return value

@@ -20,7 +20,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         self._merged_keys = 0
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Replace "<<" by the keys that it stands for, up to a number of them; refuse keys that are given twice."""
+        """Replace "<<" by the keys that it means, up to a number of them; refuse keys that are given twice."""
         if id(node) not in self._checked:  # a mapping that another one merges in comes here again, with their keys
             self._checked.add(id(node))
             self._check_unique(node)
@@ -39,7 +39,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str | int | float | bool):
                 if key in seen:
-                    text = f'the key "{str(key)[:80]}" stands twice'
+                    text = f'the key "{str(key)[:80]}" is given twice'
                     raise yaml.constructor.ConstructorError(None, None, text, key_node.start_mark)
                 seen.add(key)
 

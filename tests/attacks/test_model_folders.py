@@ -99,7 +99,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], type[EvomergeError], str]] = {
         InvalidInput,
         "is not a file",
     ),
-    "missing shard": (lambda m: write_index(m, {"a": ONE}), InvalidInput, f"says a is in {ONE}, which is missing"),
+    "missing shard": (lambda m: write_index(m, {"a": ONE}), InvalidInput, f"lists a in {ONE}, which is missing"),
     "shard outside": (
         lambda m: write_index(m, {"a": "../model.safetensors"}),
         RefusedForSafety,
@@ -210,20 +210,20 @@ def test_a_shard_that_the_index_does_not_list(shards: Path) -> None:
 
 def test_a_tensor_that_no_shard_holds(shards: Path) -> None:
     write_index(shards, listed(shards) | {"model.extra.weight": TWO})
-    assert f"says model.extra.weight is in {TWO}, which does not hold it" in refusal(shards)
+    assert f"lists model.extra.weight in {TWO}, which does not hold it" in refusal(shards)
 
 
 def test_a_tensor_in_another_shard_than_listed(shards: Path) -> None:
     names = listed(shards)
     name = next(name for name, file in names.items() if file == ONE)
     write_index(shards, names | {name: TWO})
-    assert f"says {name} is in {TWO}, which does not hold it" in refusal(shards)
+    assert f"lists {name} in {TWO}, which does not hold it" in refusal(shards)
 
 
 def test_a_missing_shard(shards: Path) -> None:
     (shards / TWO).unlink()
     name = next(name for name, file in listed(shards).items() if file == TWO)
-    assert f"says {name} is in {TWO}, which is missing" in refusal(shards)
+    assert f"lists {name} in {TWO}, which is missing" in refusal(shards)
 
 
 def test_files_of_other_sets_are_no_shards(shards: Path) -> None:

@@ -29,7 +29,7 @@ def test_nested_aliases_do_not_unfold(key: str, tmp_path: Path) -> None:
     ("text", "sentence"),
     [
         ("a: [1", "line 1 is not valid YAML"),
-        ("a: 1\na: 2", 'line 2 is not valid YAML (the key "a" stands twice)'),
+        ("a: 1\na: 2", 'line 2 is not valid YAML (the key "a" is given twice)'),
         ("a: 1\n---\nb: 2", "holds 2 YAML documents"),
         ("", "holds 0 YAML documents"),
         ("a: !!python/object/apply:os.system ['true']", "is not valid YAML"),

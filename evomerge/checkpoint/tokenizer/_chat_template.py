@@ -52,7 +52,7 @@ TEMPLATES = {"alpaca": _ALPACA, "chatml": _CHATML, "exaone": _EXAONE, "llama3": 
 
 
 def chat_template(requested: str, tokenizers: Sequence[Tokenizer]) -> str | None:
-    """Return the Jinja text for what a recipe says.
+    """Return the Jinja text of the chat template that a recipe sets.
 
     Args:
         requested: the name of a template, "auto" or a Jinja text. "auto" is the one that most of the models share,
