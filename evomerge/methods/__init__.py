@@ -30,6 +30,7 @@ from evomerge.methods.core import (
     merge_into,
     working_dtype,
 )
+from evomerge.methods.kernels.cpu import use_kernels
 from evomerge.methods.statistics import (
     GRID,
     Statistics,
@@ -67,5 +68,6 @@ __all__ = [
     "names",
     "register",
     "registered",
+    "use_kernels",
     "working_dtype",
 ]

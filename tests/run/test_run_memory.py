@@ -80,9 +80,7 @@ def test_candidates_leave_nothing_behind(
     pico: dict[str, Path], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other genes each time, and subsets in turn, so that every item was seen when the counting begins."""
-    monkeypatch.setattr(
-        "evomerge.methods.kernels.cpu._dispatch.WARM_UP_ELEMENTS", sys.maxsize
-    )  # loading numba once is no growth
+    monkeypatch.setattr("evomerge.methods.kernels.cpu._dispatch._use", "never")  # loading numba once is no growth
     setup, draw = prepared(tmp_path, pico, method), random.Random(0)
     (ids,) = (pools["search"] for pools in setup.prepared.pools.values())
     subsets = [tuple(sorted(draw.sample(ids, 24))) for _ in range(SUBSETS)]

@@ -26,7 +26,8 @@ _THRESHOLD, _TIES, _L1, _TIE_END = range(4)  # rows of a table of densities; the
 
 def load_kernels() -> None:
     """Load the compiled kernels now, as a process that merges does by itself after a while."""
-    cpu.kernels([torch.empty(cpu.WARM_UP_ELEMENTS)])
+    with cpu.use_kernels("always"):
+        cpu.kernels([torch.empty(1)])
 
 
 class StatisticsLocked(Exception):

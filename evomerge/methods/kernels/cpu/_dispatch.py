@@ -4,7 +4,8 @@ Both give the same bytes, so this is a matter of time alone: numba takes about a
 compile, once for a machine), so a process starts to use it after it has merged a while.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -39,6 +40,9 @@ class Kernels(NamedTuple):
     models: int
 
 
+Use = Literal["auto", "always", "never"]
+
+_use: Use = "auto"
 _merged_elements = 0
 _kernels: Kernels | Literal[False] | None = None  # None = not loaded yet, False = there are none
 
@@ -46,14 +50,28 @@ _kernels: Kernels | Literal[False] | None = None  # None = not loaded yet, False
 def kernels(tensors: Sequence[torch.Tensor]) -> Kernels | None:
     """Return the kernels if these tensors can go to them and are worth it, else None."""
     global _merged_elements, _kernels
-    if not all(map(_fits, tensors)):
+    if _use == "never" or not all(map(_fits, tensors)):
         return None
     if _kernels is None:
         _merged_elements += sum(tensor.numel() for tensor in tensors)
-        if _merged_elements < WARM_UP_ELEMENTS:
+        if _use == "auto" and _merged_elements < WARM_UP_ELEMENTS:
             return None
         _kernels = load() or False
     return _kernels or None
+
+
+@contextmanager
+def use_kernels(use: Use) -> Iterator[None]:
+    """Merge on CPU with compiled kernels always, never, or ("auto") once they are worth loading, in this process.
+
+    Results are the same bytes; this is for tests and benchmarks.
+    """
+    global _use
+    before, _use = _use, use
+    try:
+        yield
+    finally:
+        _use = before
 
 
 def loaded() -> bool:

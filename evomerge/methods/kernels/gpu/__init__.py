@@ -1,1 +1,1 @@
-"""Kernels for NVIDIA GPUs, compiled by Triton."""
+"""Kernels for GPUs in Triton, and reductions there."""
