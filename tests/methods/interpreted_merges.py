@@ -6,12 +6,13 @@ The interpreter cuts bf16 off instead of rounding it, so bf16 parents are merged
 import itertools
 
 import torch
-from merge_cases import METHODS, Case, case
+from merge_cases import METHODS, case
 
 from evomerge.methods import Combination, Inputs, Statistics
 from evomerge.methods.core import _merge
 from evomerge.methods.kernels.gpu import _dispatch as _device
 from evomerge.methods.kernels.gpu import _triton as _device_kernels
+from evomerge.testing.methods import MergeCase
 
 NAMES = [
     *("linear", "slerp", "nuslerp", "multislerp", "karcher", "task_arithmetic", "model_stock", "passthrough"),
@@ -23,7 +24,7 @@ DTYPES = {torch.bfloat16: torch.float32, torch.float16: torch.float16, torch.flo
 SIZE = 2 * _device.BLOCK_ELEMENTS + 77
 
 
-def example(name: str, dtype: torch.dtype, number: int, weights: tuple[float, ...]) -> Case:
+def example(name: str, dtype: torch.dtype, number: int, weights: tuple[float, ...]) -> MergeCase:
     """Return a merge; odd numbers take other options than mergekit's."""
     generator, method, odd = torch.Generator().manual_seed(number), METHODS[name], number % 2
     count = method.inputs[1] or 3
@@ -45,7 +46,7 @@ def example(name: str, dtype: torch.dtype, number: int, weights: tuple[float, ..
     )
 
 
-def compare(merge: Case, out_dtype: torch.dtype, gain: float) -> None:
+def compare(merge: MergeCase, out_dtype: torch.dtype, gain: float) -> None:
     """Merge with the kernels and in torch; both must give the same bits and see the same infinities."""
     inputs, method = merge.inputs(), merge.method
     coefficients = method.coefficients(inputs, merge.settings(), Statistics(inputs.models, inputs.base))

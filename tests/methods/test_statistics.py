@@ -7,7 +7,6 @@ import torch
 
 from evomerge.methods import Statistics, StatisticsLocked
 from evomerge.methods.core import _random_mask as _random
-from evomerge.methods.kernels.cpu import _dispatch as _fused
 from evomerge.methods.statistics import _selection
 from evomerge.methods.statistics._tables import GRID, MAX_CACHED_PER_KIND
 
@@ -23,12 +22,10 @@ def tensors(size: int, dtype: torch.dtype, seed: int = 0) -> tuple[torch.Tensor,
     return base, model
 
 
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("size", COUNTS_OF.values(), ids=COUNTS_OF)
 def test_the_compiled_table_is_that_of_torch(size: int, dtype: torch.dtype) -> None:
-    code = _fused.load()
-    if code is None:
-        pytest.skip("numba is not installed")
     base, model = tensors(size, dtype)
     counts = [max(1, size * step // GRID) for step in range(1, GRID + 1)]
 
@@ -36,7 +33,9 @@ def test_the_compiled_table_is_that_of_torch(size: int, dtype: torch.dtype) -> N
         return (model[start:end].float() - base[start:end].float()).abs_()
 
     expected = _selection.table(values, size, counts)
-    found = _fused.table(code, base, model, counts)
+    statistics = Statistics([model], base, store=Recorder())
+    statistics.magnitude(0, 0.5)
+    found = statistics.known["table 0"]
     assert found[0].tolist() == expected.thresholds
     assert found[1].tolist() == expected.ties
     assert found[2].tolist() == expected.l1
@@ -54,7 +53,7 @@ def test_a_table_gives_the_cuts_of_single_selections(dtype: torch.dtype) -> None
         assert tabled.cut(0, count) == single.cut(0, count)
         assert tabled.kept_l1(0, count) == single.kept_l1(0, count)
     assert tabled.kept_l1(0, tabled.size) == single.kept_l1(0, single.size)
-    assert "table 0" in tabled._cached and not single._cached
+    assert "table 0" in tabled.known and not single.known
 
 
 @pytest.mark.parametrize("above", [1, 40, 2000])
@@ -66,11 +65,11 @@ def test_a_window_has_a_table_of_its_own(above: int) -> None:
         assert count == above + 4099 * step // GRID
         assert tabled.cut(0, count) == single.cut(0, count)
         assert tabled.kept_l1(0, count) == single.kept_l1(0, count)
-    assert list(tabled._cached) == [f"above 0 {above}"]
+    assert list(tabled.known) == [f"above 0 {above}"]
 
 
 class Recorder:
-    """A keeper that notes what it is told; `busy`: what it refuses to have computed."""
+    """A store that notes what it is given; `busy`: another process holds the claim."""
 
     def __init__(self, busy: bool = False):
         self.busy, self.begun, self.kept = busy, 0, {}
@@ -85,29 +84,29 @@ class Recorder:
             self.kept = dict(known)
 
 
-def test_a_keeper_is_asked_before_and_told_after() -> None:
+def test_a_store_is_claimed_before_and_given_what_is_new_after() -> None:
     base, model = tensors(500, torch.float32)
-    keeper = Recorder(busy=True)
-    statistics = Statistics([model], base, store=keeper)
+    store = Recorder(busy=True)
+    statistics = Statistics([model], base, store=store)
     with pytest.raises(StatisticsLocked):
         statistics.gram()
-    assert not statistics._cached
-    keeper.busy = False
+    assert not statistics.known
+    store.busy = False
     gram = statistics.gram()
-    assert keeper.begun == 2 and statistics.gram() is gram and keeper.begun == 2
+    assert store.begun == 2 and statistics.gram() is gram and store.begun == 2
     statistics.end_merge()
-    assert list(keeper.kept) == ["gram"]
-    again = Statistics([model], base, known=keeper.kept, store=Recorder(busy=True))
+    assert list(store.kept) == ["gram"]
+    again = Statistics([model], base, known=store.kept, store=Recorder(busy=True))
     assert torch.equal(again.gram(), gram)
 
 
-def test_lasting_numbers_are_float64_in_main_memory() -> None:
+def test_cached_numbers_are_float64_in_main_memory() -> None:
     base, model = tensors(600, torch.bfloat16)
     statistics = Statistics([model.view(20, 30)], base.view(20, 30))
     statistics.gram(), statistics.fiber_gram("last"), statistics.fiber_gram("first")
     statistics.random(0, 0.5, (1, 2)), statistics.ranked(0, 0.5, _random.ranks_of((20, 30), 0.1), (1, 2))
-    assert len(statistics._cached) == 5
-    assert all(each.dtype == torch.float64 and each.is_cpu for each in statistics._cached.values())
+    assert len(statistics.known) == 5
+    assert all(each.dtype == torch.float64 and each.is_cpu for each in statistics.known.values())
 
 
 def test_nothing_grows_with_what_a_search_tries() -> None:
@@ -123,7 +122,7 @@ def test_nothing_grows_with_what_a_search_tries() -> None:
                 statistics.cut(0, count), statistics.kept_l1(0, count)
             statistics.random(0, each, _random.mask_keys(number, "parent", "tensor"))
             statistics.ranked(0, each, _random.ranks_of((300,), number / 1500), (1, 2))
-    assert len(statistics._cached) == 1 + 3 * MAX_CACHED_PER_KIND  # one table, and of windows and each kind of mask
+    assert len(statistics.known) == 1 + 3 * MAX_CACHED_PER_KIND  # one table, and of windows and each kind of mask
     assert len(statistics._memo) <= 16 + 8 * 2
     assert len(statistics._last_table) <= 2
 

@@ -1,10 +1,11 @@
 """Ask the installed mergekit for the merge of a case."""
 
 import torch
-from merge_cases import Case
+
+from evomerge.testing.methods import MergeCase
 
 
-def merge(case: Case) -> torch.Tensor:
+def merge(case: MergeCase) -> torch.Tensor:
     """Return mergekit's result for one tensor, in the dtype of the inputs."""
     from mergekit.merge_methods.api import merge_tensors
 
