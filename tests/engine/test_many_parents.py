@@ -63,8 +63,9 @@ def document(models: list[Any], method: str, weight: float) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("kind", ["lora", "dense"])
+@pytest.mark.parametrize(
+    ("kind", "method"), [*(("dense", method) for method in METHODS), ("lora", "linear"), ("lora", "ties")]
+)
 def test_sixteen_parents_in_both_sinks(kind: str, method: str, crowd: dict[str, list[Any]], tmp_path: Path) -> None:
     recipe = parse_recipe(document(crowd[kind], method, 0.3))
     parents = Parents(recipe.models)

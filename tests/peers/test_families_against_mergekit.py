@@ -14,10 +14,18 @@ pytest.importorskip("mergekit", reason="mergekit is not installed; `make peers` 
 import evomerge
 from evomerge.checkpoint import Checkpoint
 from evomerge.testing.pico import FAMILIES, auto_class, write_pico
-from tests.engine.other_families import CONFIGS, PAIRS, SILENT
+from tests.engine.families import CONFIGS, ENCODER_CONFIGS, ENCODER_DECODER_CONFIGS
 
-EVERY: dict[str, dict[str, Any]] = {**{family: {} for family in FAMILIES}, **CONFIGS, **SILENT, **PAIRS}
-EVERY["t5"] = {**PAIRS["t5"], "feed_forward_proj": "gated-gelu"}  # the only kind that mergekit's definition has
+EVERY: dict[str, dict[str, Any]] = {
+    **{family: {} for family in FAMILIES},
+    **CONFIGS,
+    **ENCODER_CONFIGS,
+    **ENCODER_DECODER_CONFIGS,
+}
+EVERY["t5"] = {
+    **ENCODER_DECODER_CONFIGS["t5"],
+    "feed_forward_proj": "gated-gelu",
+}  # the only kind that mergekit's definition has
 # Where mergekit gives no model that loads, the result is held against the formula, written out.
 WITHOUT_PEER = {
     "bert": "wants a pooler, which a masked language model has not",

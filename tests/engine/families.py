@@ -49,13 +49,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "starcoder2": {},
 }
 # Encoders: merged, stacked and loaded, but not scored.
-SILENT: dict[str, dict[str, Any]] = {
+ENCODER_CONFIGS: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 48},
     "modernbert": {"cls_token_id": 1, "sep_token_id": 2},
     "roberta": {},
 }
 _T5 = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_heads": 4, "num_hidden_layers": 2, "num_decoder_layers": 3}
-PAIRS: dict[str, dict[str, Any]] = {
+ENCODER_DECODER_CONFIGS: dict[str, dict[str, Any]] = {
     "t5": {**_T5, "decoder_start_token_id": 0},
     "bart": {
         "d_model": 32,
@@ -70,7 +70,7 @@ PAIRS: dict[str, dict[str, Any]] = {
 }
 # Families of which only the ways out of a block are tested; those that are not here need nothing beyond Llama's config.
 _DENSE_FIRST = {key: _DEEPSEEK[key] for key in ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")}
-FURTHER: dict[str, dict[str, Any]] = {
+FURTHER_CONFIGS: dict[str, dict[str, Any]] = {
     "bloom": {"n_layer": 3, "n_head": 4},
     "codegen": {**FAMILIES["gpt2"], "rotary_dim": 4},
     "dots1": {**_DENSE_FIRST, "first_k_dense_replace": 1, "n_shared_experts": 1, "n_group": 1, "topk_group": 1},
