@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -29,6 +28,9 @@ from evomerge.records import (
     Scores,
 )
 from evomerge.run._ledger_file import VERSION, leave_plain, open_for_reading, open_for_writing, reading
+from evomerge.run._ledger_rows import CANDIDATE_COLUMNS, candidate_of, ids_of, stored_ids, stored_point
+
+MAX_FAILED_TRIES = 3  # candidates of one recipe on one subset that fail, before the next takes over their failure
 
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -186,7 +188,7 @@ class Ledger:
                 generation,
                 subset,
                 number,
-                None if point is None else json.dumps(_plain_point(point)),
+                None if point is None else json.dumps(stored_point(point)),
                 json.dumps(recipe),
                 fingerprint,
                 duplicate_of,
@@ -238,7 +240,7 @@ class Ledger:
                     candidate,
                     pool,
                     name,
-                    _ids(found.ids),
+                    stored_ids(found.ids),
                     json.dumps(found.values),
                     None if found.weights is None else json.dumps(found.weights),
                     None if found.soft is None else json.dumps(found.soft),
@@ -275,12 +277,9 @@ class Ledger:
         for identity, pool, name, value, stderr, n in self._db.execute("SELECT * FROM score ORDER BY rowid"):
             entry = scores.setdefault(identity, {}).setdefault(pool, {})
             entry[name] = Score(value=value, stderr=stderr, n=n)
-        rows = self._db.execute(
-            "SELECT id, name, kind, generation, subset, point, recipe, state, failure, seconds, worker"
-            " FROM candidate ORDER BY id"
-        )
+        rows = self._db.execute(f"SELECT {CANDIDATE_COLUMNS} FROM candidate ORDER BY id")
         for row in rows:
-            yield _candidate(row, scores.get(row[0], {}))
+            yield candidate_of(row, scores.get(row[0], {}))
 
     def items(self, pool: Pool, *, soft: bool = True) -> dict[int, dict[str, ItemScores]]:
         """Return the item scores of one pool.
@@ -315,7 +314,7 @@ class Ledger:
         numbers: dict[float, float] = {}  # one object for each value, as most metrics have few
         for candidate, name, ids, values, weights, soft in self._db.execute(query, which):
             found.setdefault(candidate, {})[name] = ItemScores(
-                ids=_stored_ids(ids),
+                ids=ids_of(ids),
                 values=tuple(numbers.setdefault(value, value) for value in json.loads(values)),
                 weights=None if weights is None else tuple(json.loads(weights)),
                 soft=None if soft is None or not with_soft else tuple(json.loads(soft)),
@@ -327,14 +326,22 @@ class Ledger:
     def find_original(self, fingerprint: str, subset: int) -> int | None:
         """Return the candidate whose outcome a recipe would repeat, or None.
 
-        That is one that was scored on the same subset, or one that cannot be built, whatever the subset.
+        That is one that was scored or is degenerate on the same subset, one that cannot be built, whatever the subset,
+        or the first of MAX_FAILED_TRIES that failed on the subset. Whoever was lost may not be at fault.
         """
         row = self._db.execute(
             "SELECT id FROM candidate WHERE fingerprint = ? AND same_as IS NULL"
-            " AND (state = 'scored' AND subset = ? OR state = 'infeasible') ORDER BY id LIMIT 1",
+            " AND (state IN ('scored', 'degenerate') AND subset = ? OR state = 'infeasible') ORDER BY id LIMIT 1",
             (fingerprint, subset),
         ).fetchone()
-        return None if row is None else int(row[0])
+        if row is None:
+            first, count = self._db.execute(
+                "SELECT min(id), count(*) FROM candidate WHERE fingerprint = ? AND subset = ? AND state = 'failed'"
+                " AND same_as IS NULL",
+                (fingerprint, subset),
+            ).fetchone()
+            return int(first) if count >= MAX_FAILED_TRIES else None
+        return int(row[0])
 
     def original_of(self, candidate: int) -> int | None:
         """Return the candidate that this one repeats, or None."""
@@ -358,41 +365,3 @@ class Ledger:
                 " FROM candidate WHERE kind = 'candidate' AND same_as IS NULL)"
             ).fetchone()
             return int(count)
-
-
-def _candidate(row: Sequence[Any], scores: Mapping[Pool, Scores]) -> Candidate:
-    identity, name, kind, generation, subset, point, recipe, state, failure, seconds, worker = row
-    return Candidate(
-        id=identity,
-        name=name,
-        kind=kind,
-        generation=generation,
-        subset=subset,
-        point=None if point is None else _point(json.loads(point)),
-        recipe=json.loads(recipe),
-        state=state,
-        failure=None if failure is None else Failure(**json.loads(failure)),
-        scores=scores,
-        seconds=seconds,
-        worker=worker,
-    )
-
-
-@lru_cache(maxsize=64)
-def _ids(ids: tuple[int, ...]) -> str:
-    """Return item ids as they are stored; all candidates of a generation have the same."""
-    return json.dumps(ids)
-
-
-@lru_cache(maxsize=64)
-def _stored_ids(text: str) -> tuple[int, ...]:
-    """Return item ids from what `_ids` made of them."""
-    return tuple(json.loads(text))
-
-
-def _plain_point(point: Point) -> dict[str, Any]:
-    return {"reals": point.reals, "integers": point.integers, "categories": point.categories}
-
-
-def _point(plain: Mapping[str, Any]) -> Point:
-    return Point(**{name: tuple(values) for name, values in plain.items()})

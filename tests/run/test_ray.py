@@ -17,10 +17,10 @@ from evomerge.run import (
     SilentObserver,
     search,
 )
-from evomerge.run.workers.ray import connect
+from evomerge.run.workers.ray import LocalCluster, connect
 from tests.run.pico_search import rows, task, write_search
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
 FAULTS = '''
 
@@ -72,12 +72,12 @@ def faulty(model, tokenizer, items):
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """A local Ray with three processors, started once: executors join it and leave it running."""
+    """A local Ray with three CPUs, started once: executors join it and leave it running."""
     import ray
 
-    ray.init("local", num_cpus=3, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    found = LocalCluster(ray, cpus=3)
     yield
-    ray.shutdown()
+    found.close()
 
 
 @pytest.fixture

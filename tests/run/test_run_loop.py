@@ -1,6 +1,6 @@
 """The loop: budgets, subsets, duplicates, what the optimizer is told, several objectives."""
 
-import os
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from evomerge.run import (
     values_of,
 )
 from evomerge.run.loop import WHOLE_POOL, Subsets
-from tests.run.pico_search import SUBSET, rows, search_data, task, write_search
+from tests.run.pico_search import SUBSET, differences, rows, search_data, task, write_search
 
 TWO = [task(), task("otherness", weight=2)]
 
@@ -169,25 +169,63 @@ def test_a_recipe_that_comes_again_takes_the_scores_it_had(
     assert len(told) == 60
 
 
-def test_a_space_of_one_recipe_can_be_stopped(pico: dict[str, Path], tmp_path: Path) -> None:
-    """Soon only duplicates come, so that no worker is ever busy, and hours are long."""
-    import signal
-    import threading
+LAYERS = {"method": "passthrough", "genes": {"source": {"per": "layer"}}}
+NONE_OR_ONE = {"method": "passthrough", "genes": {"repeat": {"per": "layer", "range": [0, 1]}}}
 
-    space = {"method": "passthrough", "genes": {"source": {"per": "layer"}}}
+
+class Listening(SilentObserver):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+
+@pytest.mark.parametrize("space", [LAYERS, NONE_OR_ONE], ids=["scored", "with infeasible ones"])
+def test_a_space_that_is_used_up_ends_the_search_and_the_proof_follows(
+    space: dict[str, Any], pico: dict[str, Path], tmp_path: Path
+) -> None:
+    """Eight recipes, an hour: soon only repeats come."""
     two = {"models": [str(pico["one"]), str(pico["two"])]}
     file = write_search(
         tmp_path, pico, parents=two, space=space, budget={"hours": 1}, subset={"size": 20, "policy": "fixed"}
     )
-    alarm = threading.Timer(4, lambda: os.kill(os.getpid(), signal.SIGINT))
-    alarm.start()
-    started = time.monotonic()
-    try:
-        run = search(file, tmp_path / "run")
-    finally:
-        alarm.cancel()
-    assert run.state == "searching"
-    assert time.monotonic() - started < 10
+    observer = Listening()
+    run = search(file, tmp_path / "run", observer=observer)
+    assert run.state == "done" and run.verdict is not None
+    assert any(line.startswith("the space is used up: the last 500 proposals repeat") for line in observer.said)
+    rows_of = rows(run.path, "candidate", "item")
+    fresh = [row for row in rows_of["candidate"] if row[2] == "candidate" and row[9] is None]
+    repeats = [row for row in rows_of["candidate"] if row[9] is not None]
+    assert len(fresh) <= 8 + 2 * sum(row[10] == "failed" for row in fresh) and 500 <= len(repeats) < 900
+    assert {row[2] for row in rows_of["candidate"][-501:-1]} == {"candidate"}
+    with_items = {row[0] for row in rows_of["item"] if row[1] == "search"}
+    assert not with_items & {row[0] for row in repeats}, "a repeat stores no items"
+    infeasible = {row[0] for row in fresh if row[10] == "infeasible"}
+    assert bool(infeasible) == (space is NONE_OR_ONE)
+    known = {candidate.id: candidate for candidate in run.candidates()}
+    for row in repeats:
+        assert known[row[0]].state == known[row[9]].state and known[row[0]].failure == known[row[9]].failure
+    assert (run.path / "ledger.sqlite").stat().st_size < 2_000_000
+
+
+def test_a_used_up_space_is_known_after_a_resume(pico: dict[str, Path], tmp_path: Path) -> None:
+    two = {"models": [str(pico["one"]), str(pico["two"])]}
+    fixed = {"size": 20, "policy": "fixed"}
+    file = write_search(tmp_path, pico, parents=two, space=LAYERS, budget={"hours": 1}, subset=fixed)
+
+    class Stopper(SilentObserver):
+        def say(self, line: str) -> None:
+            assert "the space is used up" not in line
+
+        def update(self, progress: Progress) -> None:
+            if progress.phase == "searching" and progress.done >= 5:
+                signal.raise_signal(signal.SIGTERM)
+
+    assert search(file, tmp_path / "torn", observer=Stopper()).state == "searching"
+    assert search(file, tmp_path / "torn").state == "done"
+    search(file, tmp_path / "whole")
+    assert differences(tmp_path / "whole", tmp_path / "torn") == []
 
 
 # -- several objectives -----------------------------------------------------------------------------------------------

@@ -1,16 +1,20 @@
 """The proof: who is re-scored, who is picked, what floors do, and the verdict; and the arithmetic beneath."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evomerge.errors import InvalidFile
-from evomerge.records import ItemScores, Objective
+from evomerge.errors import EvomergeError, InvalidFile
+from evomerge.records import Failure, ItemScores, Objective
 from evomerge.run import (
+    Job,
     Ranking,
     Run,
+    Setup,
+    create_executor,
     difficulty_offset,
     displayed_value,
     effects_of,
@@ -234,3 +238,79 @@ def test_a_start_recipe_of_other_parents_is_refused(pico: dict[str, Path], tmp_p
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
     with pytest.raises(InvalidFile, match="none of the search's parents"):
         search(write_search(tmp_path, pico, start=["mine.yaml"]), tmp_path / "run")
+
+
+# -- failures in the proof --------------------------------------------------------------------------------------------
+
+
+def failing(pool: str, times: int, *, kinds: tuple[str, ...] = ("candidate", "mean")) -> Any:
+    """Return an executor of which the first `times` jobs on a pool, of candidates that it was first given, fail."""
+    left = times
+    victims: list[dict[str, Any]] = []
+
+    def build(setup: Setup) -> Any:
+        executor: Any = create_executor(setup)
+        submit, wait = executor.submit, executor.wait
+        jobs: list[Job] = []
+
+        def submitted(job: Job) -> None:
+            jobs.append(job)
+            submit(job)
+
+        def waited(timeout: float) -> Any:
+            nonlocal left
+            found = wait(timeout)
+            job = jobs[-1]
+            if job.pool != pool or left <= 0 or not found:
+                return found
+            if not victims:
+                victims.append(dict(job.document))
+            if dict(job.document) != victims[0]:
+                return found
+            left -= 1
+            failure = Failure(kind="lost", reason="its worker vanished every time")
+            return [(job, replace(found[0][1], items=None, failure=failure))]
+
+        executor.submit, executor.wait = submitted, waited
+        return executor
+
+    return build
+
+
+def test_a_run_without_report_scores_is_not_done_and_the_next_session_tries_again(
+    search_file: Path, tmp_path: Path
+) -> None:
+    build = failing("report", 1)
+    with pytest.raises(EvomergeError, match=r"could not be scored on the report pool .*the same command tries again"):
+        search(search_file, tmp_path / "run", candidates=12, executor=build)
+    run = Run(tmp_path / "run")
+    pick = run.pick
+    assert (run.state, run.verdict) == ("proving", None) and pick is not None
+    run = search(search_file, tmp_path / "run", candidates=12, executor=build)
+    assert run.state == "done" and run.verdict is not None
+    assert run.pick.id == pick.id
+    assert run.fact("proof_failures") == {}
+
+
+def test_the_next_finalist_takes_the_place_of_a_pick_that_fails_again(search_file: Path, tmp_path: Path) -> None:
+    build = failing("report", 2)
+    with pytest.raises(EvomergeError, match="the same command tries again"):
+        search(search_file, tmp_path / "run", candidates=12, executor=build)
+    first = Run(tmp_path / "run").pick
+    run = search(search_file, tmp_path / "run", candidates=12, executor=build)
+    assert run.state == "done" and run.verdict is not None
+    assert run.pick.id != first.id and run.pick.kind in ("candidate", "mean")
+    values = {c.id: run.mean_score(c, "select") for c in run.candidates() if c.kind in ("candidate", "mean")}
+    others = [value for identity, value in values.items() if value is not None and identity != first.id]
+    assert values[run.pick.id] == max(others) <= values[first.id]
+    sentence = f"{first.name} was the pick by its select scores, but could not be scored on the report pool"
+    assert any(note.startswith(sentence) for note in run.fact("notes"))
+
+
+def test_a_finalist_without_select_scores_is_left_out_with_a_note(search_file: Path, tmp_path: Path) -> None:
+    run = search(search_file, tmp_path / "run", candidates=12, executor=failing("select", 1))
+    assert run.state == "done" and run.verdict is not None
+    left_out = run.candidate(run.finalists[0])
+    assert "select" not in left_out.scores and run.pick.id != left_out.id
+    sentence = f"{left_out.name} could not be scored on the select pool (its worker vanished every time)"
+    assert any(note.startswith(sentence) for note in run.fact("notes"))

@@ -9,14 +9,29 @@ from evomerge.run.workers.ray._parent_transfer import ParentServer, content_of, 
 from evomerge.run.workers.ray._pool import WorkerPool
 from evomerge.run.workers.ray._worker import WorkerInfo
 
+_POSIX_ONLY = ("Session", "processes_of", "remove_stale")
+
+
+def __getattr__(name: str) -> object:
+    """Load what looks after sessions when it is asked for: other systems lack what its locks need."""
+    if name in _POSIX_ONLY:
+        from evomerge.run.workers.ray import _session
+
+        return getattr(_session, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "LocalCluster",
     "ParentServer",
     "RayExecutor",
+    "Session",
     "WorkerInfo",
     "WorkerPool",
     "connect",
     "content_of",
+    "processes_of",
+    "remove_stale",
     "size_of",
     "staged",
 ]

@@ -1,10 +1,10 @@
 """The folder and the processes of a Ray cluster that evomerge started on this machine, and their end.
 
-Ray leaves some of its processes running for minutes when its driver is killed, and every session's folder forever. A
-session of ours therefore gets a folder of its own, `evomerge-ray-*` in Ray's place for temporary files, and a small
-watchdog process (this file, run as a script). When the driver is gone, or closes the pipe to it, the watchdog ends
-every process that belongs to that folder and removes it. No other cluster has that folder in a command line, so none
-is touched. This file imports neither evomerge nor Ray, so that the watchdog takes 15 MB and a tenth of a second.
+When its driver is killed, Ray leaves two agents running for minutes, and every session's folder forever. A session of
+ours therefore gets a folder of its own, `evomerge-ray-*` in Ray's place for temporary files, and a small watchdog
+process (this file, run as a script). When the driver is gone, or closes the pipe to it, the watchdog ends every process
+that belongs to that folder and removes it. Processes of other clusters name or open nothing there, so none is touched.
+This file imports neither evomerge nor Ray, so that the watchdog takes 15 MB and a tenth of a second.
 """
 
 import contextlib
@@ -96,19 +96,26 @@ def _free(folder: Path) -> bool:
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
-    """Return the processes of a session: those with an option that names its folder, and their descendants.
+    """Return the processes of a session, and their descendants.
 
-    Workers rename themselves, but they are children of the session's raylet. A watchdog has no such option.
+    Ray's servers have an option that names the session's folder. Its agents and workers rename themselves to "ray::..."
+    and outlive their raylet; they are known by their open logs. A watchdog has neither.
     """
     found: dict[int, psutil.Process] = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if not any(word.startswith("--") and str(folder) in word for word in process.cmdline()):
-                continue
-            found[process.pid] = process
-            found.update({child.pid: child for child in process.children(recursive=True)})
+            if _belongs(process, str(folder)):
+                found[process.pid] = process
+                found.update({child.pid: child for child in process.children(recursive=True)})
     found.pop(os.getpid(), None)
     return [process for process in found.values() if _alive(process)]
+
+
+def _belongs(process: psutil.Process, folder: str) -> bool:
+    command = process.cmdline()
+    if command and command[0].startswith("ray::"):
+        return any(file.path.startswith(folder) for file in process.open_files())
+    return any(word.startswith("--") and folder in word for word in command)
 
 
 def _alive(process: psutil.Process) -> bool:
