@@ -20,7 +20,7 @@ from evomerge.run import (
 from evomerge.run.workers.ray import LocalCluster, connect
 from tests.run.pico_search import rows, task, write_search
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = pytest.mark.ray
 
 FAULTS = '''
 

@@ -92,7 +92,6 @@ def test_stale_folders_are_removed_and_live_ones_are_not(base: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.xdist_group("ray")
 def test_nothing_outlives_a_killed_driver(pico: dict[str, Path], tmp_path: Path, base: Path) -> None:
     file = write_search(tmp_path, pico, workers={"count": 1})
     environment = {
@@ -125,7 +124,6 @@ def alive(process: psutil.Process) -> bool:
 
 
 @pytest.mark.ray
-@pytest.mark.xdist_group("ray")
 def test_a_local_cluster_ends_with_its_executor(base: Path) -> None:
     import ray
 
