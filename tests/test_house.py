@@ -13,11 +13,16 @@ import evomerge
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "evomerge"
 FILES = sorted(PACKAGE.rglob("*.py"))
+PAGES = [*sorted((ROOT / "docs").rglob("*.md")), *(ROOT / f"{name}.md" for name in ("README", "ARCHITECTURE"))]
 
 MAX_FILES = 16  # in a folder, but for lists of one known thing a file
 LISTS = ("methods", "cli")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
+METAPHORS = "nights?|rooms?|doors?|kitchen|cook|donors?|strangers?|kinship|shelf|standings|tally|greet|greeting|twins?"
+METAPHORS += "|despair|hopeless|mourn|mourning|homeless|doubted|loose"
+BRITISH = r"(optimis(?!t)|behaviour|licence|normalis|colour|recognis|initialis|summaris|organis|neighbour|centre)\w*"
+BANNED = re.compile(rf"\b(?:{METAPHORS}|{BRITISH})\b|\bfor (?:one|each) in\b", re.IGNORECASE)
 
 
 def packages() -> list[str]:
@@ -63,6 +68,25 @@ def test_every_public_name_is_documented(package: str) -> None:
     public = {name: getattr(module, name) for name in getattr(module, "__all__", ())}
     documented = {name: value for name, value in public.items() if inspect.isclass(value) or inspect.isroutine(value)}
     assert [name for name, value in documented.items() if not inspect.getdoc(value)] == []
+
+
+def test_words_are_plain_and_american() -> None:
+    found = []
+    for file in [*FILES, *PAGES]:
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+            found += [f"{file.relative_to(ROOT)}:{number}: {word[0]}" for word in BANNED.finditer(line)]
+    assert found == []
+
+
+def test_scripts_use_public_names() -> None:
+    private = re.compile(r"\bevomerge(\.\w+)*\._\w+|from evomerge[\w.]* import .*\b_\w+")
+    found = [
+        f"{file.name}:{number}: {line.strip()}"
+        for file in sorted((ROOT / "scripts").glob("*.py"))
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if private.search(line)
+    ]
+    assert found == []
 
 
 def test_links_between_pages_lead_somewhere() -> None:

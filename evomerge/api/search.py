@@ -1,11 +1,16 @@
 """`evomerge.search`: search for the best merge, or resume the search."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evomerge import run
+from evomerge.evaluation import Evaluator
+from evomerge.methods import Method
+from evomerge.optimizers import OptimizerSpec
 from evomerge.run import Observer, Run
+from evomerge.run.trackers import Tracker
+from evomerge.space import Space
 
 
 def search(
@@ -16,6 +21,11 @@ def search(
     candidates: int | None = None,
     workers: int | None = None,
     seed: int | None = None,
+    methods: Sequence[Method] = (),
+    optimizer: OptimizerSpec | None = None,
+    space: Space | None = None,
+    evaluators: Sequence[Evaluator] = (),
+    trackers: Sequence[Tracker] = (),
     observer: Observer | None = None,
 ) -> Run:
     """Run a search to its verdict, or resume it when `out` already holds it.
@@ -27,6 +37,11 @@ def search(
         candidates: stop after so many; overrides the file.
         workers: worker processes, 0 = in this one; overrides the file.
         seed: of a new run; overrides the file.
+        methods: merge methods of the caller's, under whose names the space finds them.
+        optimizer: replaces the file's. To resume, it must be given again.
+        space: replaces the file's. To resume, an equal one must be given again.
+        evaluators: kinds of task of the caller's, under whose names `tasks:` finds them.
+        trackers: hear of the run, besides those that the file names.
         observer: hears of the progress (see `evomerge.run.Observer`).
 
     Returns:
@@ -34,7 +49,21 @@ def search(
 
     Raises:
         InvalidFile: every problem of the file at once, or a change that would alter what a score means.
+        InvalidInput: the folder cannot be used, or the search has ended and another budget is wanted.
         NothingScored: no candidate could be scored.
         EvomergeError: the workers cannot be started.
     """
-    return run.search(source, out, hours=hours, candidates=candidates, workers=workers, seed=seed, observer=observer)
+    return run.search(
+        source,
+        out,
+        hours=hours,
+        candidates=candidates,
+        workers=workers,
+        seed=seed,
+        methods=methods,
+        optimizer=optimizer,
+        space=space,
+        evaluators=evaluators,
+        trackers=trackers,
+        observer=observer,
+    )

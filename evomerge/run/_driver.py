@@ -50,10 +50,9 @@ def search(
     """Run a search to its verdict, or resume it when `out` already holds it.
 
     Args:
-        source: a search file, or its content (paths in it then start at the working directory; a task's `scorer` may be
-            a function and its `items` a list).
+        source: a search file, or its content (a task's `scorer` may then be a function and its `items` a list).
         out: the run folder.
-        hours: overrides the file's budget, as do the next three.
+        hours: overrides the file, as do the next three.
         candidates: to be scored, references not counted.
         workers: number of worker processes; 0 = in this one, without Ray.
         seed: of a new run.
@@ -85,6 +84,12 @@ def search(
     observer.update(Progress(phase="preparing", done=0, planned=None, running=0, workers=0))
     setup = check_search(source, extensions=extensions, hours=hours, candidates=candidates, workers=workers, seed=seed)
     folder = Path(out)
+    _session(setup, folder, observer, executor)
+    return Run(folder)
+
+
+def _session(setup: Setup, folder: Path, observer: Observer, executor: Callable[[Setup], Executor] | None) -> None:
+    """Open or create the ledger and work on the run until it is done or a stop is requested."""
     with held(folder), stop_signals() as stop:
         log = RunLog(folder, observer)
         ledger = _open_ledger(setup, folder, log)
@@ -94,7 +99,6 @@ def search(
                     _run(setup, ledger, log, stop, executor or partial(create_executor, say=log.say))
         finally:
             ledger.close()
-    return Run(folder)
 
 
 def create_executor(setup: Setup, say: Callable[[str], None] = lambda line: None) -> Executor:

@@ -65,7 +65,8 @@ class Run:
         with reading(self._ledger.path):
             plain = self._ledger.meta("objectives")
             return tuple(
-                Objective(**{**each, "scale": tuple(each["scale"]) if each["scale"] else None}) for each in plain
+                Objective(**{**fields, "scale": tuple(fields["scale"]) if fields["scale"] else None})
+                for fields in plain
             )
 
     def candidates(self) -> list[Candidate]:
@@ -78,7 +79,7 @@ class Run:
         Raises:
             InvalidInput: there is none with that id.
         """
-        found = [each for each in self.candidates() if each.id == identity]
+        found = [candidate for candidate in self.candidates() if candidate.id == identity]
         if not found:
             raise InvalidInput(f"{self.path}: has no candidate {identity}; see `evomerge front {self.path} --all`")
         return found[0]
@@ -108,12 +109,12 @@ class Run:
         """The candidates that no other dominates: by select scores once they exist, else by adjusted search scores."""
         chosen = self._ledger.meta("front")
         candidates = self.candidates()
-        known = {each.id: each for each in candidates}
+        known = {candidate.id: candidate for candidate in candidates}
         if chosen is None:
             ranking = self._ranking(candidates)
             chosen = ranking.front(list(ranking.values))
         with reading(self._ledger.path):
-            return [known[each] for each in chosen]
+            return [known[identity] for identity in chosen]
 
     @property
     def finalists(self) -> list[int]:
@@ -138,18 +139,18 @@ class Run:
     def summary(self) -> Summary:
         """Return where the run stands."""
         candidates = self.candidates()
-        searched = [each for each in candidates if each.kind == "candidate"]
+        searched = [candidate for candidate in candidates if candidate.kind == "candidate"]
         failures: dict[str, int] = {}
-        for each in candidates:
-            if each.failure is not None:
-                failures[each.failure.kind] = failures.get(each.failure.kind, 0) + 1
+        for candidate in candidates:
+            if candidate.failure is not None:
+                failures[candidate.failure.kind] = failures.get(candidate.failure.kind, 0) + 1
         ranking = self._ranking(candidates)
-        ranked = ranking.ranked([each.id for each in searched])
+        ranked = ranking.ranked([candidate.id for candidate in searched])
         return Summary(
             state=self.state,
             owner=owner_of(self.path),
             asked=len(searched),
-            finished=sum(1 for each in searched if each.state != "running"),
+            finished=sum(1 for candidate in searched if candidate.state != "running"),
             budget=self._ledger.meta("search").get("budget", {}),
             failures=failures,
             seconds=float(self._ledger.meta("seconds", 0.0)),

@@ -84,3 +84,4 @@ def test_without_the_package_the_search_file_is_refused(pico: dict[str, Path], t
     done = evomerge(tmp_path, "check", write_search(tmp_path, pico, 0))
     assert done.returncode == 2
     assert "midpoint" in done.stdout
+    assert "countdown" in done.stdout

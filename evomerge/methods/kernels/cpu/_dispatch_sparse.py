@@ -82,7 +82,7 @@ def _numbers(
 
 
 def _integers(term: SparseTerm, start: int) -> tuple[int, ...]:
-    """Return room for an address, keys and bound of the random bits, and ends of ties, counted from `start`."""
+    """Return memory for an address, keys and bound of the random bits, and ends of ties, counted from `start`."""
     first, second = term.address or (0, 0)
     ends = (min(max((cut or EVERYTHING).tie_end - start, 0), PIECE_ELEMENTS) for cut in (term.keep, term.drop))
     return (

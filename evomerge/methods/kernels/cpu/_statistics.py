@@ -82,7 +82,7 @@ def at_least(base: int, base_kind: int, model: int, kind: int, size: int, pivots
 def collect(base: int, base_kind: int, model: int, kind: int, size: int, low: int, high: int, found: Array) -> int:
     """Write the patterns of |delta| from `low` to `high` into `found`, in any order, and return how many there are.
 
-    found: int32, with room for all of them and GROUP more.
+    found: int32, long enough for all of them and GROUP more.
     """
     patterns, work = np.empty(TILE, np.int32), np.empty((2, TILE), np.float32)
     first, width = np.int32(low), np.uint32(high - low)
