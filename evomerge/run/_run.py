@@ -24,7 +24,20 @@ State = Literal["searching", "proving", "done"]
 
 
 class Summary(NamedTuple):
-    """Where a run stands. failures: kind -> count. owner: process working on it, or None. busy: see `utilization`."""
+    """Where a run stands.
+
+    Attributes:
+        state: whether it is still searching, in its proof, or done.
+        owner: "process N on HOST" that works on it, or None.
+        asked: searched candidates, without references.
+        finished: those of them that were scored or failed.
+        budget: as the search file says, overrides included.
+        failures: kind -> number of candidates.
+        seconds: of all sessions.
+        busy: see `utilization`.
+        best: (candidate, adjusted fitness) of the best searched one, or None.
+        front: size of the Pareto front.
+    """
 
     state: State
     owner: str | None
@@ -56,7 +69,7 @@ class Run:
         return state
 
     def fact(self, key: str, default: Any = None) -> Any:
-        """Return a recorded fact, such as "notes", "versions", "models" or "verdict"."""
+        """Return a recorded fact, such as "notes", "versions", "version_changes", "models" or "verdict"."""
         return self._ledger.meta(key, default)
 
     @property
