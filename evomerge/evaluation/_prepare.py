@@ -21,6 +21,12 @@ from evomerge.evaluation._rng import isolated_randomness
 from evomerge.evaluation.prepare import read_options, unused_names
 from evomerge.records import POOLS
 
+# What the entries of the built-in evaluators consist of; the first key is needed.
+_ENTRY_KEYS = {
+    "lm_eval_task": ("task", "metric", "num_fewshot"),
+    "python_scorer": ("scorer", "items", "direction"),
+}
+
 
 def prepare_tasks(
     requests: Sequence[TaskRequest],
@@ -49,6 +55,7 @@ def prepare_tasks(
     Raises:
         InvalidFile: with every problem of every entry.
     """
+    requests = [_spelled_out(request) for request in requests]
     options, problems = read_options(lm_eval_options or {})
     problems += unused_names(allow_test_split, [request.task for request in requests if request.task])
     tasks: dict[str, PreparedTask] = {}
@@ -68,10 +75,15 @@ def prepare_tasks(
         )
         shared: dict[str, Any] = {}
         for request in requests:
-            context = PrepareContext(
-                request=request, requests=requests, pools=pools, seed=seed, lm_eval=settings, shared=shared
-            )
             try:
+                context = PrepareContext(
+                    request=request,
+                    requests=requests,
+                    pools=pools,
+                    seed=seed,
+                    lm_eval=settings,
+                    shared=shared,
+                )
                 evaluator, task = _prepared(context)
                 if task.objective.name in tasks:
                     raise InvalidTask(f'there are two objectives called "{task.objective.name}"')
@@ -115,6 +127,16 @@ def _prepared(context: PrepareContext) -> tuple[Evaluator, PreparedTask]:
     return evaluator, _checked(task, evaluator, request)
 
 
+def _spelled_out(request: TaskRequest) -> TaskRequest:
+    """Return an entry that names a built-in evaluator as `task:` or `scorer:` would say it."""
+    keys = _ENTRY_KEYS.get(request.evaluator) if isinstance(request.evaluator, str) else None
+    if keys is None:
+        return request
+    given = {key: request.options[key] for key in keys if key in request.options}
+    options = {key: value for key, value in request.options.items() if key not in keys}
+    return replace(request, evaluator=None, options=options, **{keys[0]: ""} | given)
+
+
 def _evaluator(request: TaskRequest) -> Evaluator:
     """Return the evaluator of an entry. Raises InvalidTask when the entry names none, or several."""
     given = [key for key in ("task", "scorer", "evaluator") if getattr(request, key) is not None]
@@ -132,7 +154,7 @@ def _evaluator(request: TaskRequest) -> Evaluator:
 def _checked(task: Any, evaluator: Evaluator, request: TaskRequest) -> PreparedTask:
     """Return what an evaluator prepared, with the entry and the evaluator's own code in its facts."""
     if not isinstance(task, PreparedTask):
-        raise InvalidTask(f"the evaluator prepared a {type(task).__name__}, expected a PreparedTask")
+        raise InvalidTask(f"the evaluator prepared {type(task).__name__}, expected PreparedTask")
     numbers = [number for pool in POOLS for number in task.pools.get(pool, ())]
     if set(task.pools) != set(POOLS) or len(set(numbers)) < len(numbers):
         raise InvalidTask("the evaluator's pools are not search, select and report without a common item")

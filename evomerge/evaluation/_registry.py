@@ -75,7 +75,12 @@ def checked(found: Any, name: str | None = None) -> Evaluator:
     Raises:
         InvalidInput: it is no evaluator, or has no name or another one.
     """
-    evaluator = found() if isinstance(found, type) and issubclass(found, Evaluator) else found
+    evaluator = found
+    if isinstance(found, type) and issubclass(found, Evaluator):
+        try:
+            evaluator = found()
+        except TypeError as error:  # abstract, or it takes arguments
+            raise InvalidInput(f"{found.__name__} cannot be created without arguments ({error})") from error
     if not isinstance(evaluator, Evaluator):
         raise InvalidInput(f"{found!r} is no evaluator; derive it from evomerge.evaluation.Evaluator")
     own = getattr(evaluator, "name", None)

@@ -60,8 +60,9 @@ class TaskRequest:
         chosen = self.name or self.task or self.scorer or self.evaluator
         if chosen is None:
             return self.where
-        named = chosen if isinstance(chosen, str) else getattr(chosen, "name", getattr(chosen, "__name__", chosen))
-        return f"{self.where} ({named})"
+        if not isinstance(chosen, str):
+            chosen = getattr(chosen, "name", None) or getattr(chosen, "__name__", type(chosen).__name__)
+        return f"{self.where} ({chosen})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ Through the API the function and the items may be Python objects: `{"scorer": fu
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,12 @@ class PythonScorer(Evaluator):
         request = context.request
         if options:
             raise InvalidTask(f"a scorer has no option {next(iter(options))!r}")
-        items = _items(request.items)
+        if request.direction not in ("max", "min"):
+            raise InvalidTask(f"direction is {request.direction!r}, expected max or min")
+        items = _items(context.path(str(request.items)) if isinstance(request.items, str | Path) else request.items)
         if isinstance(request.scorer, str):
             path, function = _parsed(request.scorer)
+            path = context.path(str(path))
             code = read_code(path)
             if code is None:
                 raise InvalidTask(f"its file {path} is not there")
@@ -102,13 +105,17 @@ class PythonScorer(Evaluator):
         # Copies: what the function does to its items must not reach the next candidate.
         items = [copy.deepcopy(dict(packed.items[i])) for i in ids]
         try:
-            result = list(packed.load()(model, tokenizer, items))
+            returned = packed.load()(model, tokenizer, items)
+            ordered = isinstance(returned, Iterable) and not isinstance(returned, Mapping | Set | str)
+            result = list(returned) if ordered else None
         except InvalidTask as error:
             raise EvomergeError(f"{packed.name}: {error}") from error
         except EvomergeError:
             raise
         except Exception as error:
             raise EvomergeError(f"{packed.name} raised {type(error).__name__}: {error}") from error
+        if result is None:
+            raise EvomergeError(f"{packed.name} returned {returned!r:.200}; return a list with one number per item")
         if len(result) != len(ids):
             raise EvomergeError(
                 f"{packed.name} returned {len(result)} values for {len(ids)} items; return one per item"
@@ -130,8 +137,10 @@ def _items(given: Any) -> list[Any]:
     """Return a scorer's items as a list. Raises InvalidTask."""
     if given is None:
         raise InvalidTask("a scorer needs items: a JSONL file with one object per line")
-    if isinstance(given, str | Path):
-        return read_items(Path(given))
+    if isinstance(given, Path):
+        return read_items(given)
+    if not isinstance(given, Iterable) or isinstance(given, Mapping):
+        raise InvalidTask(f"items is {given!r}, expected a JSONL file or a list of mappings")
     items = list(given)
     for number, item in enumerate(items):
         if not isinstance(item, Mapping):

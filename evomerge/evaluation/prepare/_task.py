@@ -64,6 +64,8 @@ def load_task(source: TaskConfig, options: LmEvalOptions) -> LoadedTask:
     runnable = with_functions(anchor_files(config, source.folder) if source.folder else config)
     try:
         task = _lm_eval.new_task(runnable)
+    except StopIteration as error:
+        raise InvalidTask("one of its splits has no documents") from error
     except Exception as error:
         text = f"lm-eval could not load it: {type(error).__name__}: {first_line(error)}"
         raise InvalidTask(text) from error

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.errors import EvomergeError
+from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.evaluation._items import ItemRange, LmEvalItems, TaskItems
 from evomerge.evaluation._rng import isolated_randomness
 from evomerge.evaluation.score._bound_task import BoundTask, ItemResult
@@ -42,7 +42,7 @@ class LmEvalScorer:
             batch_size: most rows of a forward pass.
 
         Raises:
-            InvalidInput: a task's answers may be longer than the model can read.
+            InvalidInput: a task's answers may be longer than the model can read, or the tokenizer has no special token.
         """
         from evomerge.evaluation import _lm_eval
 
@@ -57,6 +57,11 @@ class LmEvalScorer:
                 options=settings.model_options,
                 limits=settings.answer_limits,
             )
+            if language_model.prefix_token_id is None:
+                raise InvalidInput(
+                    "the tokenizer has neither a beginning nor an end token, one of which lm-eval puts before a text; "
+                    "name one: lm_eval: {prefix_token_id: N}"
+                )
             forward, vocab_size = Forward(model), readable_tokens(model, tokenizer)
             self._bound = {
                 key: BoundTask(packed, language_model, forward, batch_size=batch_size, vocab_size=vocab_size)
