@@ -128,10 +128,21 @@ def _prepared(context: PrepareContext) -> tuple[Evaluator, PreparedTask]:
 
 
 def _spelled_out(request: TaskRequest) -> TaskRequest:
-    """Return an entry that names a built-in evaluator as `task:` or `scorer:` would say it."""
+    """Return an entry with its evaluator's options in one place.
+
+    One that names a built-in evaluator becomes what `task:` or `scorer:` would say; for any other evaluator, what the
+    entry says besides its options is one of them, as nothing else would read it.
+    """
+    if request.evaluator is None:
+        return request
     keys = _ENTRY_KEYS.get(request.evaluator) if isinstance(request.evaluator, str) else None
     if keys is None:
-        return request
+        beside = {"items": request.items, "metric": request.metric, "num_fewshot": request.num_fewshot}
+        beside["direction"] = None if request.direction == "max" else request.direction
+        stated = {
+            key: str(value) if isinstance(value, Path) else value for key, value in beside.items() if value is not None
+        }
+        return replace(request, options=stated | dict(request.options))
     given = {key: request.options[key] for key in keys if key in request.options}
     options = {key: value for key, value in request.options.items() if key not in keys}
     return replace(request, evaluator=None, options=options, **{keys[0]: ""} | given)

@@ -26,7 +26,8 @@ class TaskRequest:
         scorer: "file.py:function", or a function; called with (model, tokenizer, items).
         items: what a scorer is called on: a JSONL file with one object a line, or the objects.
         evaluator: a registered kind of task by name, or an evaluator object.
-        options: what the evaluator is to do, as its entry of the search file says; plain data.
+        options: what the evaluator is to do, as its entry of the search file says; plain data. What the entry says of
+            `items`, `metric`, `num_fewshot` and `direction` is added to them.
         name: of the objective; None = as the task, scorer or evaluator is called.
         metric: of an lm-eval task, "acc" or "exact_match,flexible-extract" (metric, filter); None = its first one.
         num_fewshot: examples in this task's prompts; None = as `lm_eval_options` and the task say. Tasks that state 0

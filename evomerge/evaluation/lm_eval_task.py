@@ -38,6 +38,8 @@ class LmEvalTask(Evaluator):
             raise InvalidTask(f"a task has no option {next(iter(options))!r}")
         if context.request.task is None:
             raise InvalidTask("needs task:, the name of an lm-eval task, group or tag")
+        if context.request.items is not None or context.request.direction != "max":
+            raise InvalidTask("items: and direction: are a scorer's; an lm-eval task has its own")
         if _SHARED not in context.shared:
             context.shared[_SHARED] = TaskLoader(settings=context.lm_eval, pools=context.pools, seed=context.seed)
         loader: TaskLoader = context.shared[_SHARED]

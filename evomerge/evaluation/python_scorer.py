@@ -65,6 +65,8 @@ class PythonScorer(Evaluator):
         request = context.request
         if options:
             raise InvalidTask(f"a scorer has no option {next(iter(options))!r}")
+        if request.metric is not None or request.num_fewshot is not None:
+            raise InvalidTask("metric: and num_fewshot: are an lm-eval task's; a scorer has neither")
         if request.direction not in ("max", "min"):
             raise InvalidTask(f"direction is {request.direction!r}, expected max or min")
         items = _items(context.path(str(request.items)) if isinstance(request.items, str | Path) else request.items)
