@@ -18,7 +18,7 @@ from evomerge.optimizers._domain import Vector, VectorCodec, center, point_from_
 from evomerge.optimizers._generational import EvolutionStrategy, GenerationalOptimizer
 from evomerge.optimizers._pareto import dominates, front, hypervolume
 from evomerge.optimizers._pending import PendingProposals
-from evomerge.optimizers._protocol import Optimizer, Proposal
+from evomerge.optimizers._protocol import GradientOptimizer, Optimizer, Proposal
 from evomerge.optimizers._registry import (
     OPTIMIZERS,
     create,
@@ -35,6 +35,7 @@ __all__ = [
     "CreateOptimizer",
     "EvolutionStrategy",
     "GenerationalOptimizer",
+    "GradientOptimizer",
     "Optimizer",
     "OptimizerSpec",
     "OptionSpec",

@@ -44,12 +44,22 @@ class PendingProposals:
         """Take the first queued point, if there is one."""
         return self._injected.popleft() if self._injected else None
 
-    def propose(self, generation: int, point: Point) -> Proposal:
+    def propose(self, generation: int, point: Point, *, gradient: bool = False) -> Proposal:
         """Number a proposal and leave it unanswered."""
-        proposal = Proposal(number=self._asked, generation=generation, point=point)
+        proposal = Proposal(number=self._asked, generation=generation, point=point, gradient=gradient)
         self._open.add(proposal.number)
         self._asked += 1
         return proposal
+
+    def check_open(self, number: int) -> None:
+        """Check that a proposal waits for its answer.
+
+        Raises:
+            InvalidInput: it was answered, or never asked.
+        """
+        if number not in self._open:
+            state = "was already answered" if 0 <= number < self._asked else "was never asked"
+            raise InvalidInput(f"proposal {number} {state}; tell() takes each asked number once")
 
     def close(self, number: int, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
         """Check an answer and return it as plain floats.
@@ -57,9 +67,7 @@ class PendingProposals:
         Raises:
             InvalidInput: see `Optimizer.tell`; the proposal then stays open.
         """
-        if number not in self._open:
-            state = "was already answered" if 0 <= number < self._asked else "was never asked"
-            raise InvalidInput(f"proposal {number} {state}; tell() takes each asked number once")
+        self.check_open(number)
         if values is not None:
             values = tuple(float(value) for value in values)
             if len(values) != self._objectives:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from evomerge.records import Point
 
@@ -15,11 +15,13 @@ class Proposal:
         number: counts the asks from 0.
         generation: counts from 0 and never decreases; proposals of one generation share an item subset.
         point: what to score.
+        gradient: whether the optimizer asks for the gradient there, too (see `GradientOptimizer`).
     """
 
     number: int
     generation: int
     point: Point
+    gradient: bool = False
 
 
 class Optimizer(Protocol):
@@ -70,3 +72,22 @@ class Optimizer(Protocol):
 
     def mean(self) -> Point | None:
         """Return the mean of the distribution that points are drawn from, or None where there is none."""
+
+
+@runtime_checkable
+class GradientOptimizer(Optimizer, Protocol):
+    """An optimizer that learns from gradients as well, where there are some; its spec says `gradients=True`."""
+
+    def tell_gradient(self, number: int, gradient: Sequence[float]) -> None:
+        """Take the gradient at an open proposal that asked for one, just before its `tell`.
+
+        An answer without it says that there is no gradient, and most likely will be none.
+
+        Args:
+            number: of the proposal.
+            gradient: (reals,) derivative of what the search maximizes by each real coordinate of the unit cube, up to a
+                constant positive factor; not finite where it is unknown.
+
+        Raises:
+            InvalidInput: unknown or already answered number, or another length.
+        """

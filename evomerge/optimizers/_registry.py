@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evomerge.errors import InvalidInput, did_you_mean
-from evomerge.optimizers import cma, cmaes_lra, optuna, quasi_random, random
+from evomerge.optimizers import cma, cmaes_lra, guided, optuna, quasi_random, random
 from evomerge.optimizers._domain import varied
 from evomerge.optimizers._protocol import Optimizer
 from evomerge.optimizers._spec import OptimizerSpec
@@ -17,7 +17,15 @@ OPTUNA = "optuna"
 
 OPTIMIZERS: Mapping[str, OptimizerSpec] = {
     spec.name: spec
-    for spec in (cma.CMA, cmaes_lra.CMAES_LRA, optuna.TPE, optuna.NSGA2, random.RANDOM, quasi_random.QUASI_RANDOM)
+    for spec in (
+        guided.GUIDED,
+        cma.CMA,
+        cmaes_lra.CMAES_LRA,
+        optuna.TPE,
+        optuna.NSGA2,
+        random.RANDOM,
+        quasi_random.QUASI_RANDOM,
+    )
 }
 """The built-in optimizers by name."""
 

@@ -91,6 +91,7 @@ class OptimizerSpec:
         compares_generations: compares values across generations. Their item subsets differ in difficulty, so the
             difficulty offset of the subset is added to the values; an optimizer that only ranks the candidates
             of one generation needs none.
+        gradients: whether what `create` returns is a `GradientOptimizer`.
         integers: whether it varies integers.
         categories: whether it varies unordered choices.
         min_dimensions: least number of coordinates with more than one value.
@@ -102,6 +103,7 @@ class OptimizerSpec:
     options: tuple[OptionSpec, ...] = ()
     scalar: bool = False
     compares_generations: bool = True
+    gradients: bool = False
     integers: bool = True
     categories: bool = True
     min_dimensions: int = 1

@@ -44,7 +44,24 @@ class _Normal:
 class PycmaStrategy:
     """One pycma instance and its restarts."""
 
-    def __init__(self, domain: Domain, seed: int, start: Point | None, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        domain: Domain,
+        seed: int,
+        start: Point | None,
+        options: Mapping[str, Any],
+        deviations: Vector | None = None,
+    ) -> None:
+        """Start a distribution.
+
+        Args:
+            domain: without categories.
+            seed: of every draw.
+            start: the first mean; None: the middle.
+            options: every option of `CMA`.
+            deviations: (domain.reals,) first standard deviations of the reals in units of sigma0; None: all equal.
+        """
+        self._deviations = [1.0] * domain.reals if deviations is None else [float(value) for value in deviations]
         self.codec = VectorCodec(domain=domain)
         self._options = dict(options)
         self._normal = _Normal(seed)
@@ -63,7 +80,7 @@ class PycmaStrategy:
         settings: dict[str, Any] = {
             # integers get half a level on either side, so that their outer levels are as wide as the others
             "bounds": [[0.0] * reals + [-0.5] * len(levels), [1.0] * reals + [n - 0.5 for n in levels]],
-            "CMA_stds": [1.0] * reals + [float(n) for n in levels],
+            "CMA_stds": self._deviations + [float(n) for n in levels],
             "CMA_diagonal": self._options["diagonal"],
             # both tie samples of a generation to each other, which one by one, overlapping and injected cannot be:
             # two-point adaptation (pycma's choice from 300 dimensions on) and mirrored samples (below popsize 6)
