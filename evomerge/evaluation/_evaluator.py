@@ -1,10 +1,10 @@
 """What a kind of task is: the extension point that lm-eval tasks, groups and Python scorers go through, too."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from evomerge.errors import EvomergeError
 from evomerge.evaluation._request import LmEvalSettings, PoolSizes, TaskRequest
@@ -104,6 +104,27 @@ class BoundTasks(Protocol):
 
         Returns:
             objective -> scores, in the order of its numbers.
+        """
+        ...
+
+
+@runtime_checkable
+class GoldTasks(BoundTasks, Protocol):
+    """Tasks whose right answers have a log-likelihood, so that a gradient can be taken while they are scored."""
+
+    def has_gold(self, objectives: Iterable[str]) -> bool:
+        """Tell whether a gradient can be taken while these objectives are scored."""
+        ...
+
+    def score(
+        self, items: Mapping[str, Sequence[int]], gold: Mapping[str, float] | None = None
+    ) -> Mapping[str, ItemScores]:
+        """Score items, and call `backward` on the way.
+
+        Args:
+            items: objective -> distinct item numbers, not empty, of any of its pools.
+            gold: objective -> weight in the sum of mean log-likelihoods of right answers that is differentiated; None =
+                no gradient.
         """
         ...
 

@@ -3,7 +3,7 @@
 import copy
 import gc
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from evomerge.errors import EvomergeError, InvalidInput
-from evomerge.evaluation._evaluator import BoundTasks, Evaluator
+from evomerge.evaluation._evaluator import BoundTasks, Evaluator, GoldTasks
 from evomerge.evaluation._prepared import Prepared
 from evomerge.evaluation._rng import isolated_randomness
 from evomerge.evaluation.score import check_logits, readable_tokens
@@ -40,7 +40,18 @@ class Scorer:
         tokens = [token for token in tokenizer.encode(text) if token < vocab_size]
         self._prompt = tokens[:_MAX_PROMPT_TOKENS] or [0]
 
-    def score(self, items: Mapping[str, Sequence[int]]) -> dict[str, ItemScores]:
+    def has_gold(self, objectives: Iterable[str]) -> bool:
+        """Tell whether every one of these objectives has right answers whose log-likelihood has a gradient."""
+        names = set(objectives)
+        return all(
+            isinstance(bound, GoldTasks) and bound.has_gold(names.intersection(own))
+            for _, own, bound in self._bound
+            if names.intersection(own)
+        )
+
+    def score(
+        self, items: Mapping[str, Sequence[int]], gold: Mapping[str, float] | None = None
+    ) -> dict[str, ItemScores]:
         """Score items with the weights as they are now.
 
         The same items give the same bits, whatever their order and whatever else is scored. Global random numbers and
@@ -48,6 +59,8 @@ class Scorer:
 
         Args:
             items: objective -> distinct item numbers, not empty, of any of its pools.
+            gold: objective -> weight; the gradient of the weighted sum of the objectives' mean log-likelihoods of right
+                answers is taken on the way (see `has_gold`). None = no gradient.
 
         Returns:
             objective -> scores in the order of its numbers.
@@ -57,7 +70,7 @@ class Scorer:
             EvomergeError: an objective or item is unknown, an evaluator fails, or a GPU's memory does not suffice.
         """
         try:
-            return self._score(items)
+            return self._score(items, gold)
         except torch.OutOfMemoryError as error:
             found = str(error).splitlines()[0]
         # The error is gone here, and with it the frames that held the activations; what is free can go back.
@@ -65,7 +78,7 @@ class Scorer:
         torch.cuda.empty_cache()
         raise EvomergeError(f"the memory of the GPU is full; use a batch_size below {self._batch_size} ({found})")
 
-    def _score(self, items: Mapping[str, Sequence[int]]) -> dict[str, ItemScores]:
+    def _score(self, items: Mapping[str, Sequence[int]], gold: Mapping[str, float] | None) -> dict[str, ItemScores]:
         for name, ids in items.items():
             self._check_numbers(name, ids)
         if not all(self._tasks[name].guards_itself for name in items):
@@ -76,7 +89,11 @@ class Scorer:
             if not wanted:
                 continue
             with isolated_randomness(), _same_modes(self._model):
-                scores = bound.score(wanted)
+                if gold is None:
+                    scores = bound.score(wanted)
+                else:
+                    assert isinstance(bound, GoldTasks)
+                    scores = bound.score(wanted, gold)
             found |= {name: _in_order(name, evaluator.name, ids, scores.get(name)) for name, ids in wanted.items()}
         return {name: found[name] for name in items}
 

@@ -3,9 +3,9 @@
 *Ascent.* While proposals come back with a gradient, each ask proposes the current iterate, on items of its own, and
 each answer is one step of Adam (Kingma & Ba 2015, https://arxiv.org/abs/1412.6980), projected into the unit cube. With
 several workers an answer may belong to an earlier iterate; its step is then divided by half its age (Zhang 2016,
-https://arxiv.org/abs/1511.05950). The rate is halved whenever successive gradients stop agreeing: their mean cosine over
-a window is not above 0 where the iterates circle around an optimum (Pflug 1990, the sign of the inner product as a test
-of stationarity). After some halvings, or `steps` steps, the ascent ends.
+https://arxiv.org/abs/1511.05950). The rate is halved whenever successive gradients stop agreeing: where the iterates
+circle around an optimum, their mean cosine over a window is not above 0 (Pflug 1990, the sign of the inner product as a
+test of stationarity). After some halvings, or `steps` steps, the ascent ends.
 
 *Evolution.* CMA-ES (`cma`) starts at the mean of the last iterates. Its standard deviations are those of the last
 iterates along each coordinate, made wider where the gradients were small. It decides everything that gradients do not

@@ -141,7 +141,7 @@ class _Row:
 
 
 def make_batch_plan(
-    pairs: Sequence[TokenPair], *, limits: BatchLimits, sharing: ContextSharing, device: Any
+    pairs: Sequence[TokenPair], *, limits: BatchLimits, sharing: ContextSharing, device: Any, prefix: bool = True
 ) -> BatchPlan:
     """Lay pairs out in batches.
 
@@ -150,13 +150,14 @@ def make_batch_plan(
         limits: of a batch.
         sharing: what the model can share between rows.
         device: for the tensors.
+        prefix: whether what all rows begin with may be read once; no gradient could flow through it.
     """
     inputs: dict[tuple[int, ...], list[int]] = {}
     for number, pair in enumerate(pairs):
         inputs.setdefault(pair.cut(limits.max_length), []).append(number)
     sharing = sharing if _fits(inputs, sharing) else ContextSharing()
-    start = _prefix_length(inputs, pairs) if sharing.possible else 0
-    prefix = next(iter(inputs), ())[:start]
+    start = _prefix_length(inputs, pairs) if sharing.possible and prefix else 0
+    shared = next(iter(inputs), ())[:start]
     rows = [_Row(tokens[start:], (_Branch((), tuple(numbers)),)) for tokens, numbers in inputs.items()]
     if sharing.possible:
         trees = _trees(rows)
@@ -166,8 +167,8 @@ def make_batch_plan(
     indices: list[list[int]] = [[] for _ in pairs]
     done = scored = 0
     while done < len(rows):
-        chunk = rows[done : done + _fitting(rows[done].width, len(prefix), limits)]
-        batch, found = _lay_out(chunk, len(prefix), pairs, device)
+        chunk = rows[done : done + _fitting(rows[done].width, len(shared), limits)]
+        batch, found = _lay_out(chunk, len(shared), pairs, device)
         for number, numbers in found.items():
             indices[number] = [scored + index for index in numbers]
         scored += len(batch.target)
@@ -177,8 +178,8 @@ def make_batch_plan(
         batches=tuple(batches),
         order=torch.tensor([index for numbers in indices for index in numbers], dtype=torch.long, device=device),
         lengths=tuple(map(len, indices)),
-        prefix=torch.tensor([prefix], dtype=torch.long, device=device) if prefix else None,
-        tokens=len(prefix) + sum(batch.ids.numel() for batch in batches),
+        prefix=torch.tensor([shared], dtype=torch.long, device=device) if shared else None,
+        tokens=len(shared) + sum(batch.ids.numel() for batch in batches),
     )
 
 

@@ -17,6 +17,7 @@ from evomerge.evaluation.score._batching import (
     make_batch_plan,
 )
 from evomerge.evaluation.score._forward import Forward, LogLikelihood
+from evomerge.evaluation.score._gold import GoldObjective
 from evomerge.evaluation.score._health import check_values, check_varied
 
 _MAX_PLANS = 8
@@ -69,22 +70,30 @@ class BoundTask:
         self._task = _rebuilt_task(packed)
         self._filters = {ensemble.name: ensemble for ensemble in self._task._filters}
         self._questions: dict[int, list[list[_Question]]] = {}
-        self._plans: OrderedDict[tuple[int, ...], BatchPlan] = OrderedDict()
+        self._plans: OrderedDict[tuple[bool, tuple[int, ...]], BatchPlan] = OrderedDict()
         self.generates = packed.output_type == "generate_until"
         if self.generates:
             self._check_limit()
 
-    def results(self, ids: Sequence[int], measures: Sequence[Measure]) -> list[dict[int, ItemResult]]:
+    def results(
+        self, ids: Sequence[int], measures: Sequence[Measure], gold: Mapping[int, float] | None = None
+    ) -> list[dict[int, ItemResult]]:
         """Return, for each measure, item number -> result.
 
         Args:
             ids: distinct item numbers, sorted: the layout of the batches follows from them.
+            measures: what to compute of the answers.
+            gold: item number -> weight of its right answer in the sum whose gradient is taken; None = no gradient.
 
         Raises:
+<<<<<<< HEAD
             DegenerateModel: log-likelihoods are not finite, or constant.
+=======
+            DegenerateModel: log-likelihoods are not finite, or constant, or answers do not end.
+>>>>>>> 9c202a7 (Scoring with the gradient of the right answers' log-likelihood)
             EvomergeError: the task's own code fails.
         """
-        responses = self._generated(ids) if self.generates else self._log_likelihoods(ids)
+        responses = self._generated(ids) if self.generates else self._log_likelihoods(ids, gold)
         processed = {name: self._processed(name, ids, responses) for name in {m.filter for m in measures}}
         return [
             {i: self._result(i, measure, processed[measure.filter][i], responses[i]) for i in ids}
@@ -100,10 +109,12 @@ class BoundTask:
 
     # -- answers of the model
 
-    def _log_likelihoods(self, ids: Sequence[int]) -> dict[int, list[Any]]:
+    def _log_likelihoods(self, ids: Sequence[int], gold: Mapping[int, float] | None) -> dict[int, list[Any]]:
         """Return item number -> response per request, as HFLM would give it."""
         name, rolling = self._packed.name, self._packed.output_type == "loglikelihood_rolling"
-        outcomes = iter(self._forward.run(self._plan(tuple(ids))))
+        plan = self._plan(tuple(ids), prefix=gold is None)
+        objective = None if gold is None else GoldObjective(plan.order, plan.lengths, self._gold_weights(ids, gold))
+        outcomes = iter(self._forward.run(plan, objective))
         responses: dict[int, list[Any]] = {}
         totals: list[float] = []
         tokens: list[tuple[int, float]] = []
@@ -134,22 +145,50 @@ class BoundTask:
         texts = iter(self._lm.answers(self._packed.name, requests))
         return {i: [[next(texts) for _ in range(repeats)] for _ in self.items[i].requests] for i in ids}
 
-    def _plan(self, ids: tuple[int, ...]) -> BatchPlan:
+    @property
+    def has_gold(self) -> bool:
+        """Whether the log-likelihoods of right answers are among what is scored."""
+        return self._packed.output_type in ("loglikelihood", "multiple_choice", "loglikelihood_rolling")
+
+    def _gold_weights(self, ids: Sequence[int], gold: Mapping[int, float]) -> list[float]:
+        """Return the weight of each token pair of the items: an item's for its right answers, 0 for the others."""
+        weights: list[float] = []
+        for number in ids:
+            right = self._right_requests(self.items[number])
+            for request, questions in enumerate(self._questions[number]):
+                share = gold[number] / (len(right) * len(questions)) if request in right else 0.0
+                weights += [share] * len(questions)
+        return weights
+
+    def _right_requests(self, item: TaskItem) -> list[int]:
+        """Return which of an item's requests ask for a right answer."""
+        if self._packed.output_type != "multiple_choice":
+            return [0]
+        return [index for index in self._right_choices(item) if 0 <= index < len(item.requests)] or [0]
+
+    def _plan(self, ids: tuple[int, ...], *, prefix: bool = True) -> BatchPlan:
         """Return the batches for a set of items; the last few sets are kept, as candidates share them."""
-        if ids not in self._plans:
+        key = (prefix, ids)
+        if key not in self._plans:
             for number in ids:
                 if number not in self._questions:
                     self._questions[number] = _compact(self._encoded(number))
+<<<<<<< HEAD
             self._plans[ids] = make_batch_plan(
                 [question.pair() for number in ids for questions in self._questions[number] for question in questions],
+=======
+            self._plans[key] = make_batch_plan(
+                [one.pair() for number in ids for questions in self._questions[number] for one in questions],
+>>>>>>> 9c202a7 (Scoring with the gradient of the right answers' log-likelihood)
                 limits=self._limits(),
                 sharing=self._forward.sharing,
                 device=self._lm.device,
+                prefix=prefix,
             )
             if len(self._plans) > _MAX_PLANS:
                 self._plans.popitem(last=False)
-        self._plans.move_to_end(ids)
-        return self._plans[ids]
+        self._plans.move_to_end(key)
+        return self._plans[key]
 
     def _limits(self) -> BatchLimits:
         tokens = self._batch_size * _BATCH_TOKENS_PER_ROW
@@ -221,6 +260,7 @@ class BoundTask:
         if self._packed.output_type != "multiple_choice":
             return None
         choices = self._task.doc_to_choice(item.doc)
+<<<<<<< HEAD
         gold = self._task.doc_to_text(item.doc) if self._task.multiple_input else self._task.doc_to_target(item.doc)
         golds = [
             choices.index(right) if isinstance(right, str) and right in choices else right
@@ -230,6 +270,22 @@ class BoundTask:
         lengths = [max(1.0, float(length(choice))) for choice in choices] if length else None
         values = [value for value, _ in responses[: len(choices)]]
         return choice_margin(values, [index for index in golds if isinstance(index, int)], lengths)
+=======
+        length = _LENGTH_OF.get(metric)
+        lengths = [max(1.0, float(length(choice))) for choice in choices] if length else None
+        values = [value for value, _ in responses[: len(choices)]]
+        return choice_margin(values, self._right_choices(item), lengths)
+
+    def _right_choices(self, item: TaskItem) -> list[int]:
+        """Return the positions of an item's right choices."""
+        choices = self._task.doc_to_choice(item.doc)
+        gold = self._task.doc_to_text(item.doc) if self._task.multiple_input else self._task.doc_to_target(item.doc)
+        golds = [
+            choices.index(answer) if isinstance(answer, str) and answer in choices else answer
+            for answer in (gold if isinstance(gold, list) else [gold])
+        ]
+        return [index for index in golds if isinstance(index, int)]
+>>>>>>> 9c202a7 (Scoring with the gradient of the right answers' log-likelihood)
 
 
 class _Documents(list[Any]):

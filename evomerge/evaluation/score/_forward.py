@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from evomerge.evaluation.score._batching import Batch, BatchPlan
+from evomerge.evaluation.score._gold import GoldObjective
 from evomerge.evaluation.score._inputs import is_spread
 from evomerge.evaluation.score._model_family import sharing_of
 from evomerge.evaluation.score._tree_attention import CausalBlocks, helps
@@ -54,14 +55,28 @@ class Forward:
         catches_all = any(p.kind is p.VAR_KEYWORD for p in known.values())
         self._fixed = {"use_cache": False} if catches_all or "use_cache" in known else {}
 
-    @torch.inference_mode()
-    def run(self, plan: BatchPlan) -> list[LogLikelihood]:
-        """Return the log-likelihoods of the plan's pairs, in the order in which they were given."""
+    def run(self, plan: BatchPlan, gold: GoldObjective | None = None) -> list[LogLikelihood]:
+        """Return the log-likelihoods of the plan's pairs, in the order in which they were given.
+
+        Args:
+            plan: the batches; without a prefix where `gold` is given.
+            gold: what to take the gradient of, batch by batch; None = nothing.
+        """
+        with torch.inference_mode() if gold is None else torch.enable_grad():
+            return self._run(plan, gold)
+
+    def _run(self, plan: BatchPlan, gold: GoldObjective | None) -> list[LogLikelihood]:
         prefix = self._read(plan.prefix) if plan.prefix is not None else None
         values: list[torch.Tensor] = []
         greedy: list[torch.Tensor] = []
         for batch in plan.batches:
-            self._score(batch, self._logits(batch, prefix), values, greedy)
+            found: list[torch.Tensor] = []
+            self._score(batch, self._logits(batch, prefix), found, greedy)
+            if gold is not None:
+                value_N = torch.cat(found)
+                gold.backward(value_N)
+                found = [value_N.detach()]
+            values += found
         value_N, greedy_N = torch.cat(values), torch.cat(greedy)
         order_N = plan.order.to(value_N.device)
         # One transfer for the whole plan: a read-out per pair would wait for the device each time.

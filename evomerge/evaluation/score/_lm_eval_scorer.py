@@ -1,7 +1,7 @@
 """lm-eval tasks on a live model: items of several objectives, each task's read once."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,13 +68,22 @@ class LmEvalScorer:
                 for key, packed in _with_used_metrics(tasks).items()
             }
 
-    def score(self, items: Mapping[str, Sequence[int]]) -> dict[str, ItemScores]:
+    def has_gold(self, objectives: Iterable[str]) -> bool:
+        """Tell whether a gradient can be taken while these objectives are scored."""
+        sources = {part.source for name in objectives for part in self._tasks[name].ranges}
+        return all(self._bound[source].has_gold for source in sources)
+
+    def score(
+        self, items: Mapping[str, Sequence[int]], gold: Mapping[str, float] | None = None
+    ) -> dict[str, ItemScores]:
         """Score items with the weights as they are now.
 
         Every task's items are laid out in batches by themselves, in an order that depends on the set of items alone.
 
         Args:
             items: objective -> distinct item numbers, not empty, of any of its pools.
+            gold: objective -> weight; the gradient of the weighted sum of the objectives' mean log-likelihoods of right
+                answers is taken with the same forward passes. None = no gradient.
 
         Returns:
             objective -> scores in the order of its numbers.
@@ -93,8 +102,10 @@ class LmEvalScorer:
         for source, uses in wanted.items():
             # Each item's answers are needed once, whichever objectives they count for.
             union = sorted({i for use in uses for i in use.ids})
+            measures = [self._tasks[use.objective].measure for use in uses]
+            weights = None if gold is None else _item_weights(uses, items, gold)
             with isolated_randomness():
-                found = self._bound[source].results(union, [self._tasks[use.objective].measure for use in uses])
+                found = self._bound[source].results(union, measures, weights)
             for use, result in zip(uses, found, strict=True):
                 results[use.objective].update({use.first + i: result[i] for i in use.ids})
         return {name: _item_scores(name, self._tasks[name], ids, results[name]) for name, ids in items.items()}
@@ -103,6 +114,17 @@ class LmEvalScorer:
         """Return a task's numbers of those items that are its own."""
         first, known = part.numbers.start, self._bound[part.source].items
         return [i - first for i in ids if i in part.numbers and i - first in known]
+
+
+def _item_weights(
+    uses: Sequence[_WantedItems], items: Mapping[str, Sequence[int]], gold: Mapping[str, float]
+) -> dict[int, float]:
+    """Return a task's item number -> its weight in the sum of the objectives' means."""
+    weights: dict[int, float] = {}
+    for use in uses:
+        for i in use.ids:
+            weights[i] = weights.get(i, 0.0) + gold[use.objective] / len(items[use.objective])
+    return weights
 
 
 def _with_used_metrics(tasks: Mapping[str, LmEvalItems]) -> dict[str, TaskItems]:
