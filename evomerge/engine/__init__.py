@@ -14,13 +14,14 @@ from evomerge.engine._relatedness import Relatedness, relatedness
 from evomerge.engine._residency import MemoryShare, Tier, tier_of
 from evomerge.engine._statistics_cache import StatisticsCache, cache_folder
 from evomerge.engine._tokenizer import output_tokenizer, vocabulary_notes
-from evomerge.engine.live import LiveModel, self_check
+from evomerge.engine.live import GradientTable, LiveModel, collected_gradients, self_check
 from evomerge.engine.plan import make_plan
 
 __all__ = [
     "Builder",
     "Estimate",
     "FolderTexts",
+    "GradientTable",
     "LiveModel",
     "MemoryShare",
     "Origin",
@@ -32,6 +33,7 @@ __all__ = [
     "TensorPlan",
     "Tier",
     "cache_folder",
+    "collected_gradients",
     "estimate",
     "make_plan",
     "meta_model",

@@ -1,6 +1,7 @@
 """Build planned tensors: fetch the parents' views, look up statistics, run the method."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from evomerge.engine._plan_records import Origin, Rows, TensorPlan
 from evomerge.engine._residency import Residency
 from evomerge.engine._statistics_cache import StatisticsCache
 from evomerge.errors import DegenerateModel
-from evomerge.methods import Inputs, Scratch, Statistics
+from evomerge.methods import Direction, Inputs, Scratch, Statistics
 
 MAX_STATISTICS = 16384  # sets of tensors whose statistics stay in memory: more than any model has
 
@@ -165,10 +166,37 @@ class Builder:
             self._computed.clear()
             self.residency.release()
 
-    def _merge(self, plan: TensorPlan, out: torch.Tensor) -> None:
+    def derivatives(self, plan: TensorPlan, gradient: torch.Tensor, wanted: Sequence[Direction]) -> list[float]:
+        """Return the derivative of a scalar by parameters of a tensor's merge (see `evomerge.methods.derivatives`).
+
+        Args:
+            plan: of the tensor.
+            gradient: of the scalar by the tensor, of its shape, on the working device.
+            wanted: which parameters; those that the plan's settings lack have 0.
+        """
+        method = methods.get(plan.method)
+        known = set(methods.directions(method, plan.settings))
+        own = [direction for direction in wanted if direction in known]
+        prepared = self._prepared_for(plan)
+        try:
+            found = methods.derivatives(
+                method, prepared.inputs, plan.settings, gradient, own, statistics=prepared.statistics
+            )
+        finally:
+            prepared.statistics.end_merge()
+            if plan.name not in self._prepared:
+                prepared.statistics.release()
+            self._computed.clear()
+            self.residency.release()
+        values = {direction: plan.gain * value for direction, value in zip(own, found, strict=True)}
+        return [values.get(direction, 0.0) for direction in wanted]
+
+    def _prepared_for(self, plan: TensorPlan) -> _PreparedMerge:
         prepared = self._prepared.get(plan.name)
-        if prepared is None or not prepared.serves(plan):
-            prepared = self._prepare(plan)
+        return prepared if prepared is not None and prepared.serves(plan) else self._prepare(plan)
+
+    def _merge(self, plan: TensorPlan, out: torch.Tensor) -> None:
+        prepared = self._prepared_for(plan)
         try:
             finite = self._runner.merge(plan, prepared.inputs, prepared.statistics, out)
         finally:

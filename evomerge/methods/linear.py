@@ -25,7 +25,7 @@ class LinearMean(LinearCombination):
     base = "input"
     inputs = (1, None)
     parameters = (
-        Parameter(name="weight", per="input", gene=(0.0, 1.0), start="equal", doc="share of this model"),
+        Parameter(name="weight", per="input", gene=(0.0, 1.0), start="equal", smooth=True, doc="share of this model"),
         normalize(True),
     )
 

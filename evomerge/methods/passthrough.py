@@ -20,7 +20,7 @@ class Passthrough(LinearCombination):
     paper = "goes back to the community's 'frankenmerges', 2023"
     base = "input"
     inputs = (1, 1)
-    parameters = (Parameter(name="scale", per="input", default=1.0, doc="factor on the tensor"),)
+    parameters = (Parameter(name="scale", per="input", default=1.0, smooth=True, doc="factor on the tensor"),)
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Combination:
         """Return the scale."""

@@ -75,7 +75,7 @@ class RAMPlus(RAM):
     title = "RAM+ with a factor for each tensor"
     formula = "as ram; an element that model i alone changed is scaled by 1 + r clip(shared_i / unique_i, 0, alpha)"
     parameters = (
-        Parameter(name="r", per="merge", default=0.1, gene=(0.0, 0.5), doc="strength of the factor"),
+        Parameter(name="r", per="merge", default=0.1, gene=(0.0, 0.5), smooth=True, doc="strength of the factor"),
         Parameter(name="alpha", per="merge", default=0.2, low=0.0, doc="largest ratio of shared to unique that counts"),
         _EPSILON,
     )

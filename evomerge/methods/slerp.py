@@ -29,7 +29,9 @@ class Slerp(LinearCombination):
     paper = "Shoemake 1985, https://doi.org/10.1145/325334.325242"
     base = "required"
     inputs = (1, 1)
-    parameters = (Parameter(name="t", per="merge", gene=(0.0, 1.0), doc="0 = the base, 1 = the other model"),)
+    parameters = (
+        Parameter(name="t", per="merge", gene=(0.0, 1.0), smooth=True, doc="0 = the base, 1 = the other model"),
+    )
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Combination:
         """Return the factors on base and model, from the angle between them."""

@@ -34,6 +34,7 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.99, 1e-12  # Adam; beta_2 forgets within the hu
 WINDOW_STEPS = 8  # gradients whose agreement decides on the rate
 HALVINGS = 3  # of the rate, after which the ascent ends
 FREE_AGE_STEPS = 2  # a gradient that is one step late is as good as a fresh one
+MAX_FAILURES = 3  # in a row, after which the ascent ends
 SPREAD = 3.0  # CMA-ES starts with standard deviations within this factor of sigma0
 
 
@@ -49,14 +50,15 @@ class GuidedOptimizer:
         self._pending = PendingProposals(domain, objectives=1)
         self._start = start or center(domain)
         self._iterate = np.array(self._start.reals, dtype=np.float64)
-        self._ascent: _Adam | None = _Adam(domain.reals, options["rate"], options["steps"])
+        self._ascent = _Adam(domain.reals, options["rate"], options["steps"])
         self._iterates: list[Vector] = [self._iterate.copy()]
-        self._ages: dict[int, int] = {}  # proposal -> number of steps made when it was asked
+        self._scored, self._failures = self._iterate, 0
+        self._asked: dict[int, tuple[Point, int]] = {}  # proposal -> its point, and the steps made when it was asked
         self._gradients: dict[int, Vector] = {}
         self._evolution: GenerationalOptimizer | None = None
         self._inner: dict[int, int] = {}  # proposal -> number that the evolution knows it by
         self._first_generation = 0
-        if not domain.reals:
+        if not domain.reals or self._ascent.ended:
             self._begin_evolution()
 
     @property
@@ -71,13 +73,12 @@ class GuidedOptimizer:
             proposal = self._pending.propose(self._first_generation + inner.generation, inner.point)
             self._inner[proposal.number] = inner.number
             return proposal
-        assert self._ascent is not None
         injected = self._pending.next_injected()
         point = injected or self._with_reals(self._iterate)
         # Every ask of the ascent sees items of its own: a generation each.
         proposal = self._pending.propose(self._pending.asked, point, gradient=injected is None)
         if injected is None:
-            self._ages[proposal.number] = self._ascent.steps
+            self._asked[proposal.number] = (point, self._ascent.steps)
         return proposal
 
     def tell_gradient(self, number: int, gradient: Sequence[float]) -> None:
@@ -101,25 +102,27 @@ class GuidedOptimizer:
     def tell(self, number: int, values: tuple[float, ...] | None) -> None:
         """Answer a proposal: a step of the ascent, or an answer for the evolution."""
         values = self._pending.close(number, values)
-        gradient, age = self._gradients.pop(number, None), self._ages.pop(number, None)
+        gradient = self._gradients.pop(number, None)
         inner = self._inner.pop(number, None)
         if inner is not None:
             assert self._evolution is not None
             self._evolution.tell(inner, values)
-        elif age is not None and self._ascent is not None and self._evolution is None:
-            self._step(values, gradient, age)
+        elif number in self._asked and self._evolution is None:
+            point, age = self._asked.pop(number)
+            self._step(point, values, gradient, age)
 
-    def _step(self, values: tuple[float, ...] | None, gradient: Vector | None, age: int) -> None:
-        assert self._ascent is not None
-        if values is None:  # no sane model there: half-way back to where the ascent was well
-            self._iterate = (self._iterate + self._average()) / 2
+    def _step(self, point: Point, values: tuple[float, ...] | None, gradient: Vector | None, age: int) -> None:
+        if values is None:  # no sane model there: half-way back to the last point that was scored
+            self._failures += 1
+            self._iterate = (self._iterate + self._scored) / 2
         elif gradient is None:
             self._begin_evolution()
             return
         else:
+            self._failures, self._scored = 0, np.array(point.reals)
             self._iterate = np.clip(self._iterate + self._ascent.step(gradient, age), 0.0, 1.0)
         self._iterates.append(self._iterate.copy())
-        if self._ascent.ended or len(self._iterates) > 2 * self._options["steps"]:
+        if self._ascent.ended or self._failures == MAX_FAILURES:
             self._begin_evolution()
 
     def _average(self) -> Vector:
@@ -135,7 +138,7 @@ class GuidedOptimizer:
 
     def _begin_evolution(self) -> None:
         """Start CMA-ES at the mean of the last iterates; what is left in the queue of injected points goes with it."""
-        mean = self._with_reals(self._average())
+        mean = self._with_reals(self._scored if self._failures else self._average())
         options = CMA.with_defaults({"sigma0": self._options["sigma0"]}) | {"popsize": self._options["popsize"]}
         deviations = None if len(self._iterates) <= WINDOW_STEPS else self._deviations()
         strategy = PycmaStrategy(self._domain, self._seed, mean, options, deviations)
@@ -146,7 +149,6 @@ class GuidedOptimizer:
 
     def _deviations(self) -> Vector:
         """Return the first standard deviation of each real coordinate, in units of sigma0, (reals,)."""
-        assert self._ascent is not None
         steep = np.sqrt(self._ascent.squares) + EPSILON
         # Where the value answers strongly to a gene, small steps matter: the scale of a quasi-Newton step.
         relative = np.sqrt(np.exp(np.mean(np.log(steep))) / steep)

@@ -34,6 +34,15 @@ class TestCmaDiagonal(_Registered):
     options = {"diagonal": True, "popsize": 6, "sigma0": 0.3}  # noqa: RUF012
 
 
+class TestGuided(_Registered):
+    name = "guided"
+
+
+class TestGuidedWithIntegers(_Registered):
+    name = "guided"
+    domain = _MIXED
+
+
 class TestCmaesLra(_Registered):
     name = "cmaes_lra"
 

@@ -123,6 +123,14 @@ class LiveModel:
         self.model = skeleton.model
         self._take_tokenizer(plan)
 
+    def part(self, name: str) -> ParameterPart:
+        """Return which parameter of the model, or part of one, holds the tensor of this name."""
+        return self._parts[name]
+
+    def builder(self, device: torch.device) -> Builder:
+        """Return what builds the tensors on one of the model's devices."""
+        return self._builders[device]
+
     def tensor(self, name: str) -> torch.Tensor:
         """Return the live tensor that a checkpoint file would hold under this name."""
         part = self._parts[name]

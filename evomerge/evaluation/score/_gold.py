@@ -1,8 +1,8 @@
 """What a gradient is taken of: the log-likelihood of the right answers, bounded below.
 
 An answer's log-likelihood counts as its sum over up to `SHORT_TOKENS` tokens; a longer answer counts as that many times
-its mean, so that one long answer does not outweigh all short ones. Below `FLOOR_NATS` its slope is a tenth: answers that
-are out of reach should not pull at the weights, and yet must not be without any slope.
+its mean, so that one long answer does not outweigh all short ones. Below `FLOOR_NATS` its slope is a tenth: answers
+that are out of reach should not pull at the weights, and yet must not be without any slope.
 """
 
 from collections.abc import Sequence
@@ -55,4 +55,5 @@ class GoldObjective:
         here_P[pair_N] = True
         part = (weight_P * bounded_P)[here_P].sum()
         self.total += float(part.detach())
-        part.backward()
+        if part.requires_grad:  # else no weight that is asked for has a part in it
+            part.backward()

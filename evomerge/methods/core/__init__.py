@@ -5,6 +5,7 @@ Method files import from here. Must not import method files, or anything of evom
 
 from evomerge.methods.core._absent import BASE, AbsentRule, copy_only, merge_present
 from evomerge.methods.core._combination import Combination, FiberCombination, Linear
+from evomerge.methods.core._derivatives import Direction, derivatives, directions
 from evomerge.methods.core._linear_combination import (
     INT8_MASK,
     LAMBDA,
@@ -51,6 +52,7 @@ __all__ = [
     "Block",
     "Combination",
     "Contributions",
+    "Direction",
     "FiberCombination",
     "Inputs",
     "Linear",
@@ -66,6 +68,8 @@ __all__ = [
     "block_size",
     "by_fiber",
     "copy_only",
+    "derivatives",
+    "directions",
     "gram_of_averaged",
     "kernels_loaded",
     "merge_into",

@@ -1,7 +1,7 @@
 """The plain records of a merge: what a method takes, and the tensors and settings of one call."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -28,6 +28,8 @@ class Parameter:
         start: where a search starts when its space does not say: in the middle of the range, or at an equal share of
             1 / (number of models).
         positive: a search range must stay above 0, because at 0 the model would drop out whatever its weight.
+        smooth: whether the result is a smooth function of it while masks, thresholds and elected signs stay as they
+            are, so that a search may follow its gradient.
         effect: False = accepted because mergekit accepts it, but it changes no number; a recipe that sets it is told.
         doc: one phrase for users.
     """
@@ -41,6 +43,7 @@ class Parameter:
     gene: tuple[float, float] | None = None
     start: Literal["middle", "equal"] = "middle"
     positive: bool = False
+    smooth: bool = False
     effect: bool = True
     doc: str = ""
 
@@ -116,6 +119,23 @@ class Settings:
     def each(self, name: str) -> list[float]:
         """Return the values of a parameter of each model, in the order of `Inputs.models`."""
         return [float(dict(parent)[name]) for parent in self.parents]
+
+    def replaced(self, name: str, value: float, model: int | None) -> "Settings":
+        """Return the settings with another value of one parameter.
+
+        Args:
+            name: of a parameter that is set.
+            value: the new one.
+            model: position of the model whose parameter it is; None = it is one of the whole merge.
+        """
+
+        def changed(values: tuple[tuple[str, Value], ...]) -> tuple[tuple[str, Value], ...]:
+            return tuple((key, value if key == name else old) for key, old in values)
+
+        if model is None:
+            return replace(self, merge=changed(self.merge))
+        parents = (changed(values) if i == model else values for i, values in enumerate(self.parents))
+        return replace(self, parents=tuple(parents))
 
     def variant(self, variant: Variant) -> str:
         """Return the option chosen for `variant`: its first where nothing was said.
