@@ -86,11 +86,7 @@ class BoundTask:
             gold: item number -> weight of its right answer in the sum whose gradient is taken; None = no gradient.
 
         Raises:
-<<<<<<< HEAD
             DegenerateModel: log-likelihoods are not finite, or constant.
-=======
-            DegenerateModel: log-likelihoods are not finite, or constant, or answers do not end.
->>>>>>> 9c202a7 (Scoring with the gradient of the right answers' log-likelihood)
             EvomergeError: the task's own code fails.
         """
         responses = self._generated(ids) if self.generates else self._log_likelihoods(ids, gold)
@@ -173,13 +169,8 @@ class BoundTask:
             for number in ids:
                 if number not in self._questions:
                     self._questions[number] = _compact(self._encoded(number))
-<<<<<<< HEAD
-            self._plans[ids] = make_batch_plan(
-                [question.pair() for number in ids for questions in self._questions[number] for question in questions],
-=======
             self._plans[key] = make_batch_plan(
-                [one.pair() for number in ids for questions in self._questions[number] for one in questions],
->>>>>>> 9c202a7 (Scoring with the gradient of the right answers' log-likelihood)
+                [question.pair() for number in ids for questions in self._questions[number] for question in questions],
                 limits=self._limits(),
                 sharing=self._forward.sharing,
                 device=self._lm.device,
@@ -260,17 +251,6 @@ class BoundTask:
         if self._packed.output_type != "multiple_choice":
             return None
         choices = self._task.doc_to_choice(item.doc)
-<<<<<<< HEAD
-        gold = self._task.doc_to_text(item.doc) if self._task.multiple_input else self._task.doc_to_target(item.doc)
-        golds = [
-            choices.index(right) if isinstance(right, str) and right in choices else right
-            for right in (gold if isinstance(gold, list) else [gold])
-        ]
-        length = _LENGTH_OF.get(metric)
-        lengths = [max(1.0, float(length(choice))) for choice in choices] if length else None
-        values = [value for value, _ in responses[: len(choices)]]
-        return choice_margin(values, [index for index in golds if isinstance(index, int)], lengths)
-=======
         length = _LENGTH_OF.get(metric)
         lengths = [max(1.0, float(length(choice))) for choice in choices] if length else None
         values = [value for value, _ in responses[: len(choices)]]
@@ -285,7 +265,6 @@ class BoundTask:
             for answer in (gold if isinstance(gold, list) else [gold])
         ]
         return [index for index in golds if isinstance(index, int)]
->>>>>>> 9c202a7 (Scoring with the gradient of the right answers' log-likelihood)
 
 
 class _Documents(list[Any]):
