@@ -6,14 +6,22 @@ from typing import Literal
 import torch
 
 CHUNK = 1 << 20  # elements summed at a time, so that no block size or number of threads can change a sum
-RUN = 512  # elements summed first
+RUN = 512  # elements of a chunk summed first
 DEVICE_CHUNKS = 16  # chunks worked on at a time on a GPU, each summed for itself
 
 Axis = Literal["last", "first"]
 
 
 def gram(models: Sequence[torch.Tensor], base: torch.Tensor | None) -> torch.Tensor:
-    """Return (n, n) float64 of flat tensors: the base first if there is one, then the models as task vectors."""
+    """Return the Gram matrix of flat tensors.
+
+    Args:
+        models: n or n - 1 tensors.
+        base: the tensor that is taken from each model, or None.
+
+    Returns:
+        (n, n) float64 on CPU: the base first if there is one, then the models as task vectors.
+    """
     count = len(models) + (base is not None)
     step = CHUNK * (1 if models[0].is_cpu else DEVICE_CHUNKS)
     pairs = [(i, j) for i in range(count) for j in range(i, count)]
@@ -60,8 +68,10 @@ def _rows(models: Sequence[torch.Tensor], base: torch.Tensor | None, where: slic
 def fibers(shape: Sequence[int], axis: Axis) -> tuple[int, int]:
     """Return (groups, run): flat position p of a tensor of `shape` belongs to fiber (p // run) % groups.
 
-    axis: "last" = one fiber for each index but the last (the rows of a matrix), "first" = for each but the first (its
-    columns). A vector is one fiber.
+    Args:
+        shape: of the tensor. A vector is one fiber.
+        axis: "last" = one fiber for each index but the last (the rows of a matrix), "first" = for each but the first
+            (its columns).
     """
     size = _numel(shape)
     if len(shape) < 2:
@@ -74,7 +84,17 @@ def fibers(shape: Sequence[int], axis: Axis) -> tuple[int, int]:
 def fiber_gram(
     models: Sequence[torch.Tensor], base: torch.Tensor | None, shape: Sequence[int], axis: Axis
 ) -> torch.Tensor:
-    """Return (groups, n, n) float64: one Gram matrix for each fiber of `fibers(shape, axis)`, of flat tensors."""
+    """Return one Gram matrix for each fiber of `fibers(shape, axis)`.
+
+    Args:
+        models: flat tensors (see `gram`).
+        base: the tensor that is taken from each model, or None.
+        shape: of the tensors.
+        axis: which fibers.
+
+    Returns:
+        (groups, n, n) float64.
+    """
     groups, run = fibers(shape, axis)
     count = len(models) + (base is not None)
     total = torch.zeros(groups, count, count, dtype=torch.float64, device=models[0].device)

@@ -20,7 +20,7 @@ INFINITE = float("inf")
 
 
 class Cut(NamedTuple):
-    """Which elements are kept: those > threshold, and those equal to it at flat positions below `tie_end`."""
+    """Which elements are kept: those > `threshold`, and those equal to it at flat positions below `tie_end`."""
 
     threshold: float
     tie_end: int
@@ -30,7 +30,13 @@ KEEP_NONE = Cut(INFINITE, 0)
 
 
 class Table(NamedTuple):
-    """Selections of several sizes: threshold, how many of the elements equal to it are kept, their L1 norm."""
+    """Selections of several sizes.
+
+    Attributes:
+        thresholds: of each selection.
+        ties: how many of the elements equal to the threshold are kept.
+        l1: the L1 norm of what is kept.
+    """
 
     thresholds: list[float]
     ties: list[int]
@@ -44,7 +50,13 @@ def chunks(size: int, length: int = CHUNK) -> Iterator[tuple[int, int]]:
 
 
 def select(values: Values, size: int, count: int) -> Cut:
-    """Return the cut that keeps the `count` largest of `size` values, 0 <= count <= size."""
+    """Return the cut that keeps the largest values, ties by position.
+
+    Args:
+        values: reads a stretch.
+        size: number of values.
+        count: how many to keep, 0 to size.
+    """
     if count <= 0:
         return KEEP_NONE
     if size <= SMALL or values(0, 1).dtype == torch.float64:
@@ -187,7 +199,13 @@ def _from_above(counts: torch.Tensor) -> torch.Tensor:
 def count_patterns(
     values: Values, size: int, lookups: list[torch.Tensor], slots: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Count values by the next bits of their pattern, in the bins that `lookups` (one for each level done) name.
+    """Count values by the next bits of their pattern.
+
+    Args:
+        values: reads a stretch.
+        size: number of values.
+        lookups: of each level done, which bin a key falls into (-1 = none).
+        slots: number of bins.
 
     Returns:
         (slots << width,) int64 twice: how many values have a key, and the sum of their remaining lower bits.
