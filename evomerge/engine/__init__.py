@@ -11,31 +11,52 @@ from evomerge.engine._estimate import Estimate, estimate
 from evomerge.engine._parameter_map import meta_model
 from evomerge.engine._plan_records import Origin, Plan, Rows, TensorPlan
 from evomerge.engine._relatedness import Relatedness, relatedness
-from evomerge.engine._residency import MemoryShare, Tier, tier_of
-from evomerge.engine._statistics_cache import StatisticsCache, cache_folder
+from evomerge.engine._residency import (
+    FreeMemory,
+    MemoryNeed,
+    MemoryShare,
+    Residency,
+    Tier,
+    choose_tier,
+    container_bytes_left,
+    free_memory,
+    gpu_count,
+    memory_need,
+    tier_of,
+)
+from evomerge.engine._statistics_cache import CacheEntry, StatisticsCache, cache_folder, write_statistics
 from evomerge.engine._tokenizer import output_tokenizer, vocabulary_notes
 from evomerge.engine.live import GradientTable, LiveModel, collected_gradients, self_check
 from evomerge.engine.plan import make_plan
 
 __all__ = [
     "Builder",
+    "CacheEntry",
     "Estimate",
     "FolderTexts",
+    "FreeMemory",
     "GradientTable",
     "LiveModel",
+    "MemoryNeed",
     "MemoryShare",
     "Origin",
     "Plan",
     "Progress",
     "Relatedness",
+    "Residency",
     "Rows",
     "StatisticsCache",
     "TensorPlan",
     "Tier",
     "cache_folder",
+    "choose_tier",
     "collected_gradients",
+    "container_bytes_left",
     "estimate",
+    "free_memory",
+    "gpu_count",
     "make_plan",
+    "memory_need",
     "meta_model",
     "output_tokenizer",
     "relatedness",
@@ -43,4 +64,5 @@ __all__ = [
     "tier_of",
     "vocabulary_notes",
     "write_folder",
+    "write_statistics",
 ]

@@ -25,6 +25,7 @@ from evomerge.run._objectives import (
     values_of,
     vector,
 )
+from evomerge.run._pace import JobPace, proof_seconds, search_end
 from evomerge.run._progress import Observer, Progress, SilentObserver
 from evomerge.run._ranking import Ranking, difficulty_offset, effects_of
 from evomerge.run._run import Run, Summary, utilization
@@ -49,6 +50,7 @@ __all__ = [
     "Executor",
     "Extensions",
     "Job",
+    "JobPace",
     "Ledger",
     "Observer",
     "Outcome",
@@ -72,11 +74,13 @@ __all__ = [
     "fitness",
     "floors_of",
     "internal_value",
+    "proof_seconds",
     "resource_needs",
     "scale_factor",
     "scaled_value",
     "scores_of",
     "search",
+    "search_end",
     "search_schema",
     "shortfall",
     "utilization",

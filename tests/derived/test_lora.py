@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from evomerge import extract_lora
 from evomerge.checkpoint import open_model
-from evomerge.derived.lora._svd import factorize
+from evomerge.derived.lora import factorize
 from evomerge.errors import DegenerateModel, InvalidInput
 from evomerge.recipe import ModelRef
 from evomerge.testing.pico import write_pico

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from evomerge import moe
 from evomerge.checkpoint import Checkpoint
-from evomerge.derived.moe._gates import make_gates
+from evomerge.derived.moe import make_gates
 from evomerge.errors import DegenerateModel, InvalidFile, InvalidInput
 from evomerge.recipe import parse_moe
 from evomerge.testing.pico import write_pico

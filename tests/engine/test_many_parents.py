@@ -13,9 +13,9 @@ from evomerge.engine import (
     Builder,
     LiveModel,
     make_plan,
+    memory_need,
     write_folder,
 )
-from evomerge.engine._residency import memory_need
 from evomerge.recipe import ModelRef, parse_recipe
 from evomerge.testing.pico import write_pico
 

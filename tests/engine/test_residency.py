@@ -1,5 +1,6 @@
 """Where parents are kept: the choice is arithmetic on sizes, and no tier changes a bit."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -8,26 +9,24 @@ import torch
 
 from evomerge.checkpoint import Parents
 from evomerge.engine import (
-    LiveModel,
-    MemoryShare,
-    _residency,
-    estimate,
-    make_plan,
-    tier_of,
-)
-from evomerge.engine._residency import (
-    GIB,
     FreeMemory,
+    LiveModel,
     MemoryNeed,
+    MemoryShare,
     Residency,
     choose_tier,
     container_bytes_left,
+    estimate,
     free_memory,
     gpu_count,
+    make_plan,
     memory_need,
+    tier_of,
 )
 from evomerge.recipe import ModelRef, parse_recipe
 
+RESIDENCY = "evomerge.engine._residency"
+GIB = 1 << 30
 CPU = torch.device("cpu")
 SEVEN_B = MemoryNeed(parents=56 * GIB, pinned=64 * GIB, live=14 * GIB, work=4 * GIB)
 
@@ -96,12 +95,12 @@ def document(pico: dict[str, Path], weight: float = 0.4) -> dict[str, Any]:
 
 def test_streaming_changes_no_bit(pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    advise = _residency._read_pages
-    monkeypatch.setattr(_residency, "_read_pages", lambda view: asked.append(view.numel()) or advise(view))
+    advise = import_module(RESIDENCY)._read_pages
+    monkeypatch.setattr(f"{RESIDENCY}._read_pages", lambda view: asked.append(view.numel()) or advise(view))
     recipes = [parse_recipe(document(pico, weight)) for weight in (0.4, 0.6)]
     states = []
     for free in (FreeMemory(None, 1 << 40), FreeMemory(None, 1000)):
-        monkeypatch.setattr(_residency, "free_memory", lambda *_, free=free: free)
+        monkeypatch.setattr(f"{RESIDENCY}.free_memory", lambda *_, free=free: free)
         parents = Parents(recipes[0].models)
         live = LiveModel(parents)
         assert live.tier == ("mapped" if free.host > 1000 else "streamed")
@@ -181,13 +180,11 @@ def test_the_estimate_is_of_the_right_size(pico: dict[str, Path]) -> None:
 
 
 def test_streaming_is_estimated_at_the_pace_of_the_disk(pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    from evomerge.engine import _estimate
-
     recipe = parse_recipe(document(pico))
     parents = Parents(recipe.models)
     plan = make_plan(recipe, parents)
-    monkeypatch.setattr(_residency, "free_memory", lambda *_: FreeMemory(None, 1000))
-    monkeypatch.setattr(_estimate, "disk_bytes_per_second", lambda file: 1000.0)
+    monkeypatch.setattr(f"{RESIDENCY}.free_memory", lambda *_: FreeMemory(None, 1000))
+    monkeypatch.setattr("evomerge.engine._estimate.disk_bytes_per_second", lambda file: 1000.0)
     found = estimate(parents, plan)
     assert found == ("streamed", pytest.approx(memory_need(parents).parents / 1000, rel=0.01))
 

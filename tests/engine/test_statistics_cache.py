@@ -15,8 +15,7 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from evomerge.checkpoint import Parents
-from evomerge.engine import Builder, LiveModel, StatisticsCache, cache_folder, make_plan
-from evomerge.engine import _statistics_cache as stores
+from evomerge.engine import Builder, CacheEntry, LiveModel, StatisticsCache, cache_folder, make_plan
 from evomerge.methods import Statistics, StatisticsLocked, load_kernels
 from evomerge.recipe import parse_recipe
 
@@ -86,7 +85,7 @@ def forbid_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def begin(self: Any, known: Any) -> None:
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(stores.CacheEntry, "begin", begin)
+    monkeypatch.setattr(CacheEntry, "begin", begin)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -215,7 +214,7 @@ def test_a_full_disk_is_no_error(
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(stores, "save_file", full)
+    monkeypatch.setattr("evomerge.engine._statistics_cache.save_file", full)
     with caplog.at_level(logging.WARNING):
         assert_same(plain, weights(pico, "ties", tmp_path))
     assert caplog.text.count("No space left") == 1
@@ -230,7 +229,7 @@ def test_work_that_another_process_does_comes_last(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With one set's lock taken, all others are written; then that one is waited for."""
-    monkeypatch.setattr(stores, "LOCK_FILES", 1 << 32)
+    monkeypatch.setattr("evomerge.engine._statistics_cache.LOCK_FILES", 1 << 32)
     shutil.copytree(filled, tmp_path, dirs_exist_ok=True)
     kept = {path: path.read_bytes() for path in files(tmp_path)}
     for path in kept:
@@ -301,9 +300,9 @@ def test_two_processes_share_the_work(pico: dict[str, Path], tmp_path: Path) -> 
 
 
 def test_busy_is_raised_at_once_and_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stores, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("evomerge.engine._statistics_cache.PATIENCE_SECONDS", 0.01)
     store = StatisticsCache(tmp_path)
-    entry = stores.CacheEntry(store, "ab" * 32)
+    entry = CacheEntry(store, "ab" * 32)
     with store.lock("ab" * 32):
         with pytest.raises(StatisticsLocked):
             entry.begin({})
@@ -311,16 +310,16 @@ def test_busy_is_raised_at_once_and_patience_ends(tmp_path: Path, monkeypatch: p
         known: dict[str, torch.Tensor] = {}
         entry.begin(known)
         entry.end({"gram": torch.ones(2, 2, dtype=torch.float64)}, True)
-    assert stores.CacheEntry(store, "ab" * 32).load()["gram"].sum() == 4
+    assert CacheEntry(store, "ab" * 32).load()["gram"].sum() == 4
 
 
 def test_the_cap_deletes_what_was_used_longest_ago(tmp_path: Path) -> None:
     store = StatisticsCache(tmp_path)
     for number in range(4):
-        entry = stores.CacheEntry(store, f"{number}" * 64)
+        entry = CacheEntry(store, f"{number}" * 64)
         entry.end({"gram": torch.ones(1000, dtype=torch.float64)}, True)
         os.utime(store.path(f"{number}" * 64), (number, number))
-    stores.CacheEntry(store, "0" * 64).load()  # looked up: the youngest now
+    CacheEntry(store, "0" * 64).load()  # looked up: the youngest now
     StatisticsCache(tmp_path, cap_bytes=20_000)
     assert [path.stem[0] for path in files(tmp_path)] == ["0", "3"]
 

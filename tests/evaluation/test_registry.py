@@ -36,14 +36,9 @@ class Counting(Evaluator):
 
 
 @pytest.fixture(autouse=True)
-def _forget() -> Any:
+def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave no registered evaluator to other tests."""
-    from evomerge.evaluation import _registry
-
-    before = dict(_registry._REGISTERED)
-    yield
-    _registry._REGISTERED.clear()
-    _registry._REGISTERED.update(before)
+    monkeypatch.setattr("evomerge.evaluation._registry._REGISTERED", {})
 
 
 def prepared(*requests: TaskRequest) -> evaluation.Prepared:

@@ -172,14 +172,12 @@ def test_generation_has_a_time_limit(folder, model, tokenizer):
 def test_answers_that_the_clock_cuts_are_counted_and_give_no_score(folder, model, tokenizer, monkeypatch):
     from lm_eval.models.huggingface import HFLM
 
-    from evomerge.evaluation import _lm_eval
-
     prepared, scorer = bound(folder, model, tokenizer, "gen", max_gen_seconds=500)
     items = {"gen": prepared.pools["gen"]["search"]}
     expected = scorer.score(items)
     own, batches, clock = HFLM._model_generate, [], itertools.chain([0.0], itertools.repeat(499.9999))
     # The first reading sets the deadline; afterwards next to no time is left, and generation stops at once.
-    monkeypatch.setattr(_lm_eval, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("evomerge.evaluation._lm_eval.time", SimpleNamespace(monotonic=lambda: next(clock)))
 
     def counted(self, context, max_length, stop, **kwargs):
         batches.append(len(context))

@@ -4,14 +4,14 @@ The interpreter cuts bf16 off instead of rounding it, so bf16 parents are merged
 """
 
 import itertools
+from importlib import import_module
 
 import torch
 from merge_cases import METHODS, case
 
 from evomerge.methods import Combination, Inputs, Statistics
-from evomerge.methods.core import _merge
-from evomerge.methods.kernels.gpu import _dispatch as _device
-from evomerge.methods.kernels.gpu import _triton as _device_kernels
+from evomerge.methods.core import merge_blocks
+from evomerge.methods.kernels import gpu
 from evomerge.testing.methods import MergeCase
 
 NAMES = [
@@ -21,7 +21,7 @@ NAMES = [
 WEIGHTS = ((0.5, 0.5, 0.5), (-0.3, 0.7, 0.45), (1.5, 1.4, 1.3), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
 DENSITIES = ((0.5, 0.123, 1.0), (0.9, 1.0, 0.0))
 DTYPES = {torch.bfloat16: torch.float32, torch.float16: torch.float16, torch.float32: torch.float32}
-SIZE = 2 * _device.BLOCK_ELEMENTS + 77
+SIZE = 2 * gpu.BLOCK_ELEMENTS + 77
 
 
 def example(name: str, dtype: torch.dtype, number: int, weights: tuple[float, ...]) -> MergeCase:
@@ -53,22 +53,23 @@ def compare(merge: MergeCase, out_dtype: torch.dtype, gain: float) -> None:
     found, expected = (torch.empty(SIZE, dtype=out_dtype) for _ in range(2))
     finite = _merge_on_gpu(found, inputs, coefficients, gain)
     assert finite is not None, "there was no kernel"
-    whole = _merge.merge_blocks(expected, method, inputs, coefficients, gain=gain)
+    whole = merge_blocks(expected, method, inputs, coefficients, gain=gain)
     assert bool(finite) == whole
     assert torch.equal(found.nan_to_num(nan=7.0), expected.nan_to_num(nan=7.0))
 
 
 def _merge_on_gpu(out: torch.Tensor, inputs: Inputs, coefficients: object, gain: float) -> torch.Tensor | None:
     """Merge with the kernels as if `out` lay on a GPU."""
-    merge_on_gpu = _device.combine if isinstance(coefficients, Combination) else _device.sparse
+    merge_on_gpu = gpu.combine if isinstance(coefficients, Combination) else gpu.sparse
     return merge_on_gpu(out, inputs, coefficients, gain)
 
 
 def main() -> None:
     """Compare every method over dtypes, weights, options and gains."""
     torch.set_num_threads(1)
-    _device.DEVICES = ("cpu",)
-    _device._trials[torch.device("cpu")] = _device_kernels
+    dispatch = import_module("evomerge.methods.kernels.gpu._dispatch")
+    dispatch.DEVICES = ("cpu",)
+    dispatch._trials[torch.device("cpu")] = import_module("evomerge.methods.kernels.gpu._triton")
     merges = itertools.product(NAMES, DTYPES.items(), enumerate(WEIGHTS))
     for number, (name, (dtype, out_dtype), (choice, weights)) in enumerate(merges):
         if name != "multislerp" or any(weights):  # which has no mean without weights

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,21 +13,21 @@ import pytest
 import torch
 from merge_cases import case
 
-from evomerge.methods import Statistics
-from evomerge.methods.core import _merge
-from evomerge.methods.core import _random_mask as _random
-from evomerge.methods.kernels.gpu import _dispatch as _device
-from evomerge.methods.kernels.gpu import _statistics as _device_statistics
-from evomerge.methods.statistics import _gram, _selection
+from evomerge.methods import BLOCK, DEVICE_BLOCK, Statistics, block_size
+from evomerge.methods.core import ranks_of
+from evomerge.methods.kernels import gpu
+from evomerge.methods.statistics import chunks, select_all, tie_end
+
+GPU = "evomerge.methods.kernels.gpu"
 
 
 @pytest.fixture
 def as_device(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Let tensors in main memory pass for a GPU's."""
-    monkeypatch.setattr(_device, "DEVICES", ("cpu",))
-    monkeypatch.setattr(_device, "_trials", {})
-    monkeypatch.setattr(_device_statistics, "serves", lambda values, sorting=False: values.dtype != torch.float64)
-    monkeypatch.setattr(_device_statistics, "PIECE_ELEMENTS", 5000)
+    monkeypatch.setattr(f"{GPU}._dispatch.DEVICES", ("cpu",))
+    monkeypatch.setattr(f"{GPU}._dispatch._trials", {})
+    monkeypatch.setattr(f"{GPU}._statistics.serves", lambda values, sorting=False: values.dtype != torch.float64)
+    monkeypatch.setattr(f"{GPU}._statistics.PIECE_ELEMENTS", 5000)
     return monkeypatch
 
 
@@ -53,8 +54,7 @@ def test_kernels_compile_to_separate_roundings(what: str, elect: bool, divide: s
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from evomerge.methods.kernels.gpu import _triton as code
-
+    code = import_module(f"{GPU}._triton")
     tensor, number, count = "*bf16", "fp32", 3
     options = {"WHAT": getattr(code, what).value, "ELECT": elect, "DIVIDE": getattr(code, divide).value, "BLOCK": 1024}
     signature: dict[str, Any] = {
@@ -93,8 +93,8 @@ def ties() -> dict[str, Any]:
 
 def test_without_triton_torch_merges(as_device: pytest.MonkeyPatch) -> None:
     as_device.setitem(sys.modules, "triton", None)
-    as_device.delitem(sys.modules, "evomerge.methods.kernels.gpu._triton", raising=False)
-    assert _device.sparse(torch.empty(4000), gain=1.0, **ties()) is None
+    as_device.delitem(sys.modules, f"{GPU}._triton", raising=False)
+    assert gpu.sparse(torch.empty(4000), gain=1.0, **ties()) is None
 
 
 class Idle:
@@ -115,17 +115,17 @@ class Idle:
 def test_kernels_that_fail_their_trial_are_not_used(error: Exception | None, as_device: pytest.MonkeyPatch) -> None:
     names = {"CUT": 0, "WINDOW": 1, "RANDOM": 2, "UNDIVIDED": 0, "TOTAL": 1, "DISJOINT": 2}
     code = SimpleNamespace(combine=Idle(error), sparse=Idle(error), **names)
-    as_device.setitem(sys.modules, "evomerge.methods.kernels.gpu._triton", code)
+    as_device.setitem(sys.modules, f"{GPU}._triton", code)
     with pytest.warns(UserWarning, match="C compiler" if error else "differs"):
-        assert _device.sparse(torch.empty(4000), gain=1.0, **ties()) is None
-    assert _device.sparse(torch.empty(4000), gain=1.0, **ties()) is None  # and no second trial
+        assert gpu.sparse(torch.empty(4000), gain=1.0, **ties()) is None
+    assert gpu.sparse(torch.empty(4000), gain=1.0, **ties()) is None  # and no second trial
 
 
 def test_only_what_kernels_can_read_is_theirs(as_device: pytest.MonkeyPatch) -> None:
-    as_device.setattr(_device, "_load", lambda device: pytest.fail("asked for the kernels"))
+    as_device.setattr(f"{GPU}._dispatch._load", lambda device: pytest.fail("asked for the kernels"))
     doubles = ties()
     doubles["inputs"].models[0] = doubles["inputs"].models[0].double()
-    assert _device.sparse(torch.empty(4000), gain=1.0, **doubles) is None
+    assert gpu.sparse(torch.empty(4000), gain=1.0, **doubles) is None
     della = case("della", [torch.randn(8, 8)] * 2, torch.zeros(8, 8), [{"weight": 1.0, "density": 0.5}] * 2)
     terms = della.method.coefficients(della.inputs(), della.settings(), Statistics(della.models, della.base))
     assert della.method.merge_compiled(torch.empty(8, 8), della.inputs(), terms, 1.0) is None
@@ -144,14 +144,15 @@ def deltas(kind: str, size: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("size", [1, 7, 5000, 5001, 30_000])
 @pytest.mark.parametrize("kind", ["float32", "bfloat16", "few"])
-def test_selections_by_sorting_are_those_by_counting(kind: str, size: int, as_device: pytest.MonkeyPatch) -> None:
+def test_selections_by_sorting_are_those_by_counting(kind: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evomerge.methods.statistics._selection.SMALL", 0)  # counting, whatever the size
     values = deltas(kind, size)
     counts = sorted({max(1, size * step // 64) for step in range(1, 65)})
-    found = _device_statistics.table(values, counts)
-    expected = _selection._count(lambda start, end: values[start:end], size, counts)
+    found = gpu.density_table(values, counts)
+    expected = select_all(lambda start, end: values[start:end], size, counts)
     assert [row.tolist() for row in found[:3]] == list(map(list, expected))
     ends = [
-        _selection.tie_end(lambda start, end: values[start:end], size, threshold, ties)
+        tie_end(lambda start, end: values[start:end], size, threshold, ties)
         for threshold, ties in zip(expected.thresholds, expected.ties, strict=True)
     ]
     assert found[3].tolist() == ends
@@ -170,21 +171,22 @@ def test_statistics_are_those_of_a_cpu(dtype: torch.dtype, as_device: pytest.Mon
             count = known.magnitude(0, density)
             found += [*known.cut(0, count), known.kept_l1(0, count)]
             found += known.random(0, density, (3, 4))
-            found += known.ranked(0, density, _random.ranks_of(base.shape, 0.1), (3, 4))
+            found += known.ranked(0, density, ranks_of(base.shape, 0.1), (3, 4))
         return found
 
     there = numbers()
-    as_device.setattr(_device_statistics, "serves", lambda values, sorting=False: False)
+    as_device.setattr(f"{GPU}._statistics.serves", lambda values, sorting=False: False)
     assert there == pytest.approx(numbers(), rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("size", [1, 511, 70_001, (1 << 20) + 1, (3 << 20) + 77])
 def test_chunks_are_summed_alike_one_by_one_and_together(size: int) -> None:
     values = torch.randn(size, dtype=torch.float64, generator=torch.Generator().manual_seed(size))
-    alone = [_gram._halve(values[start:end]) for start, end in _selection.chunks(size, _gram.CHUNK)]
-    assert torch.equal(_gram._halve(values), torch.cat(alone))
+    sum_of_chunks = import_module("evomerge.methods.statistics._gram")._halve
+    alone = [sum_of_chunks(values[start:end]) for start, end in chunks(size)]
+    assert torch.equal(sum_of_chunks(values), torch.cat(alone))
 
 
 def test_block_sizes() -> None:
-    assert _merge.block_size(torch.device("cpu")) == _merge.BLOCK
-    assert _merge.block_size(torch.device("cuda")) == _merge.DEVICE_BLOCK
+    assert block_size(torch.device("cpu")) == BLOCK
+    assert block_size(torch.device("cuda")) == DEVICE_BLOCK

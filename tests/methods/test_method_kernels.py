@@ -1,6 +1,7 @@
 """The compiled kernels give the bytes that torch gives, so that it never matters which of the two ran."""
 
 import re
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from merge_cases import METHODS, case
 
 from evomerge.methods import Statistics, use_kernels
 from evomerge.methods.kernels import cpu
-from evomerge.methods.statistics import _selection
+from evomerge.methods.statistics import select
 from evomerge.testing.methods import MergeCase
 
 SIZE = 70_001
@@ -121,8 +122,7 @@ def test_the_sparse_kernel_is_made_of_vector_instructions(several: bool) -> None
     import numba
     import numpy as np
 
-    from evomerge.methods.kernels.cpu import _sparse as code
-
+    code = import_module("evomerge.methods.kernels.cpu._sparse")
     groups, models = 1 + several, code.MODELS
     weights = np.zeros((1 + models, 4096), np.uint16)
     integers = np.full((groups, 6, models), weights.ctypes.data, np.int64)
@@ -161,7 +161,7 @@ def test_selection_by_sample_is_exact(size: int, dtype: torch.dtype) -> None:
     delta = (model.float() - base.float()).abs()
     for count in sorted({1, max(1, size // 1000), max(1, size // 3), max(1, size - 1), size}):
         cut = Statistics([model], base).cut(0, count)
-        assert cut == _selection.select(lambda start, end: delta[start:end], size, count)
+        assert cut == select(lambda start, end: delta[start:end], size, count)
 
 
 def test_selection_among_few_values() -> None:
@@ -171,7 +171,7 @@ def test_selection_among_few_values() -> None:
     model = torch.randint(-2, 3, (200_000,), generator=generator).float() * 2.0**-10
     for count in (1000, 50_000, 80_000, 100_000, 150_000, 199_999):
         cut = Statistics([model], base).cut(0, count)
-        assert cut == _selection.select(lambda start, end: model[start:end].abs(), len(model), count)
+        assert cut == select(lambda start, end: model[start:end].abs(), len(model), count)
 
 
 @pytest.mark.parametrize("based", [True, False])
@@ -195,7 +195,7 @@ def test_selection_among_many_values_and_many_ties() -> None:
     delta = (model.float() - base.float()).abs()
     for count in range(1000, 400_000, 23_456):
         found = Statistics([model], base).cut(0, count)
-        assert found == _selection.select(lambda start, end: delta[start:end], len(delta), count)
+        assert found == select(lambda start, end: delta[start:end], len(delta), count)
 
 
 @pytest.mark.parametrize("density", [0.5, 0.123])

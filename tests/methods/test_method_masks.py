@@ -10,8 +10,8 @@ from merge_cases import METHODS, case, merge
 from evomerge import methods
 from evomerge.errors import InvalidInput, MergeFailed
 from evomerge.methods import Settings, Statistics
-from evomerge.methods.core import _random_mask as _random
-from evomerge.methods.statistics import _selection
+from evomerge.methods.core import mask_keys, uniform_bits
+from evomerge.methods.statistics import KEEP_NONE, kept_l1, select, select_all, tie_end
 
 N = 5000
 BASE = torch.zeros(N)
@@ -45,9 +45,9 @@ def test_masks_depend_on_seed_parent_and_tensor_only(name: str) -> None:
 
 def test_random_numbers_are_pinned() -> None:
     """Recipes are reproducible across releases only as long as these numbers stay."""
-    bits = _random.uniform_bits(_random.mask_keys(0, "parent", "tensor"), 0, 4, torch.device("cpu"))
+    bits = uniform_bits(mask_keys(0, "parent", "tensor"), 0, 4, torch.device("cpu"))
     assert bits.tolist() == [15073488, 12753485, 10705442, 12949308]
-    far = _random.uniform_bits((1, 2), (1 << 32) - 1, 2, torch.device("cpu"))
+    far = uniform_bits((1, 2), (1 << 32) - 1, 2, torch.device("cpu"))
     assert len(set(far.tolist())) == 2
 
 
@@ -63,18 +63,18 @@ def test_selection_equals_sorting(size: int, steps: int) -> None:
         return values[start:end].clone()
 
     counts = sorted({1, max(1, size // 3), max(1, size // 2), size})
-    table = _selection.table(read, size, counts)
+    table = select_all(read, size, counts)
     for at, count in enumerate(counts):
-        cut = _selection.select(read, size, count)
+        cut = select(read, size, count)
         mask = values > cut.threshold
         mask[: cut.tie_end] |= values[: cut.tie_end] == cut.threshold
         assert torch.equal(mask.nonzero()[:, 0], order[:count].sort().values)
         assert table.thresholds[at] == cut.threshold
-        assert _selection.tie_end(read, size, cut.threshold, table.ties[at]) == cut.tie_end
-        l1 = _selection.kept_l1(read, size, cut)
+        assert tie_end(read, size, cut.threshold, table.ties[at]) == cut.tie_end
+        l1 = kept_l1(read, size, cut)
         assert table.l1[at] == l1
         assert l1 == pytest.approx(float(values[order[:count]].double().sum()), rel=1e-12)
-    assert _selection.select(read, size, 0) == _selection.KEEP_NONE
+    assert select(read, size, 0) == KEEP_NONE
 
 
 @pytest.mark.parametrize("size", [1000, (1 << 20) + 7])
@@ -83,11 +83,11 @@ def test_table_of_ordinary_values(size: int) -> None:
     values[::1000] *= 1e-40  # subnormal
     down = values.sort(descending=True).values.double()
     counts = [max(1, size * step // 64) for step in range(1, 65)]
-    table = _selection.table(lambda start, end: values[start:end], size, counts)
+    table = select_all(lambda start, end: values[start:end], size, counts)
     ranks = torch.tensor(counts) - 1
     assert table.thresholds == down[ranks].tolist()
     torch.testing.assert_close(torch.tensor(table.l1), down.cumsum(0)[ranks].float())
-    one = _selection.select(lambda start, end: values[start:end], size, counts[20])
+    one = select(lambda start, end: values[start:end], size, counts[20])
     assert one.threshold == table.thresholds[20]
 
 

@@ -1,16 +1,19 @@
 """Selection by pivots finds the cut that sorting finds, whatever the sample says."""
 
 from collections.abc import Callable
+from importlib import import_module
 
 import numpy as np
 import pytest
 import torch
 
 from evomerge.methods import Statistics
-from evomerge.methods.kernels.cpu import _threshold_search as _pivots
-from evomerge.methods.statistics import _selection
+from evomerge.methods.statistics import select
 
+SEARCH = "evomerge.methods.kernels.cpu._threshold_search"
 SIZE = 150_001
+SAMPLE = 1 << 12  # patterns that are drawn
+LARGEST = 0x7FFFFFFF  # pattern
 
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -40,9 +43,9 @@ def descending(generator: torch.Generator) -> torch.Tensor:
 VALUES = [few_values, many_values, one_row_of_values, descending]
 MISLEADING = [
     None,
-    np.zeros(_pivots.SAMPLE, np.int32),
-    np.full(_pivots.SAMPLE, _pivots.LARGEST, np.int32),
-    np.linspace(1, _pivots.LARGEST, _pivots.SAMPLE).astype(np.int32),
+    np.zeros(SAMPLE, np.int32),
+    np.full(SAMPLE, LARGEST, np.int32),
+    np.linspace(1, LARGEST, SAMPLE).astype(np.int32),
 ]
 
 
@@ -57,9 +60,9 @@ def test_finds_the_cut(
     base = torch.zeros(SIZE)
     sizes = model.abs()
     if sample is not None:
-        monkeypatch.setattr(_pivots, "_sample", lambda code, where, size: sample)
+        monkeypatch.setattr(f"{SEARCH}._sample", lambda code, where, size: sample)
     for count in (1, 100, 101, 777, SIZE // 2, SIZE):
-        expected = _selection.select(lambda start, end: sizes[start:end], SIZE, count)
+        expected = select(lambda start, end: sizes[start:end], SIZE, count)
         assert Statistics([model], base).cut(0, count) == expected
 
 
@@ -67,8 +70,8 @@ def test_common_values_are_found_in_one_pass(monkeypatch: pytest.MonkeyPatch) ->
     """A value that many elements share gets a pivot on either side of it, so that no second pass is needed."""
     model = few_values(torch.Generator().manual_seed(1))
     passes = []
-    narrow = _pivots._narrowed
-    monkeypatch.setattr(_pivots, "_narrowed", lambda *arguments: passes.append(1) or narrow(*arguments))
+    narrow = import_module(SEARCH)._narrowed
+    monkeypatch.setattr(f"{SEARCH}._narrowed", lambda *arguments: passes.append(1) or narrow(*arguments))
     for count in range(1000, SIZE, 10_000):
         passes.clear()
         cut = Statistics([model], torch.zeros(SIZE)).cut(0, count)

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from evomerge.methods import Statistics, StatisticsLocked
-from evomerge.methods.core import _random_mask as _random
-from evomerge.methods.statistics import _selection
-from evomerge.methods.statistics._tables import GRID, MAX_CACHED_PER_KIND
+from evomerge.methods.core import mask_keys, ranks_of
+from evomerge.methods.statistics import GRID, MAX_CACHED_PER_KIND, select_all, tie_end
 
 COUNTS_OF = {"norm": 768, "odd": 5003, "matrix": (1 << 20) + 77}
 
@@ -32,7 +31,7 @@ def test_the_compiled_table_is_that_of_torch(size: int, dtype: torch.dtype) -> N
     def values(start: int, end: int) -> torch.Tensor:
         return (model[start:end].float() - base[start:end].float()).abs_()
 
-    expected = _selection.table(values, size, counts)
+    expected = select_all(values, size, counts)
     statistics = Statistics([model], base, store=Recorder())
     statistics.magnitude(0, 0.5)
     found = statistics.known["table 0"]
@@ -40,7 +39,7 @@ def test_the_compiled_table_is_that_of_torch(size: int, dtype: torch.dtype) -> N
     assert found[1].tolist() == expected.ties
     assert found[2].tolist() == expected.l1
     for step in range(0, GRID, 37):
-        ends = _selection.tie_end(values, size, expected.thresholds[step], expected.ties[step])
+        ends = tie_end(values, size, expected.thresholds[step], expected.ties[step])
         assert int(found[3, step]) == ends
 
 
@@ -104,7 +103,7 @@ def test_cached_numbers_are_float64_in_main_memory() -> None:
     base, model = tensors(600, torch.bfloat16)
     statistics = Statistics([model.view(20, 30)], base.view(20, 30))
     statistics.gram(), statistics.fiber_gram("last"), statistics.fiber_gram("first")
-    statistics.random(0, 0.5, (1, 2)), statistics.ranked(0, 0.5, _random.ranks_of((20, 30), 0.1), (1, 2))
+    statistics.random(0, 0.5, (1, 2)), statistics.ranked(0, 0.5, ranks_of((20, 30), 0.1), (1, 2))
     assert len(statistics.known) == 5
     assert all(each.dtype == torch.float64 and each.is_cpu for each in statistics.known.values())
 
@@ -120,8 +119,8 @@ def test_nothing_grows_with_what_a_search_tries() -> None:
             for above in (0, number % 15):
                 count = statistics.magnitude(0, each, above)
                 statistics.cut(0, count), statistics.kept_l1(0, count)
-            statistics.random(0, each, _random.mask_keys(number, "parent", "tensor"))
-            statistics.ranked(0, each, _random.ranks_of((300,), number / 1500), (1, 2))
+            statistics.random(0, each, mask_keys(number, "parent", "tensor"))
+            statistics.ranked(0, each, ranks_of((300,), number / 1500), (1, 2))
     assert len(statistics.known) == 1 + 3 * MAX_CACHED_PER_KIND  # one table, and of windows and each kind of mask
     assert len(statistics._memo) <= 16 + 8 * 2
     assert len(statistics._last_table) <= 2

@@ -17,7 +17,6 @@ from evomerge.run.workers.ray import (
     size_of,
     staged,
 )
-from evomerge.run.workers.ray import _parent_transfer as staging
 
 
 class Wire:
@@ -37,7 +36,7 @@ class Wire:
 @pytest.fixture
 def wire(pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wire:
     """A parent whose folder the receiving node does not have."""
-    monkeypatch.setattr(staging, "PIECE_BYTES", 1000)
+    monkeypatch.setattr("evomerge.run.workers.ray._parent_transfer.PIECE_BYTES", 1000)
     folder = tmp_path / "driver" / "parent"
     shutil.copytree(pico["one"], folder)
     (folder / "pytorch_model.bin").write_bytes(b"code that nobody wants")
@@ -83,7 +82,7 @@ def test_a_folder_that_is_the_same_here_is_used_as_it_is(wire: Wire, tmp_path: P
     shutil.copytree(tmp_path / "driver" / "parent", own)
     assert staged(wire.content, tmp_path / "cache", wire.fetch) == own
     assert wire.pieces == []
-    monkeypatch.setattr(staging, "_file", lambda path: pytest.fail("read again"))
+    monkeypatch.setattr("evomerge.run.workers.ray._parent_transfer._file", lambda path: pytest.fail("read again"))
     assert staged(wire.content, tmp_path / "cache", wire.fetch) == own, "once checked, it is not read again"
 
 
@@ -150,7 +149,7 @@ def test_what_changes_on_the_way_is_refused(wire: Wire, tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_is_refused_before_anything_travels(wire: Wire, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(staging.shutil, "disk_usage", lambda path: _Usage)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: _Usage)
     with pytest.raises(EvomergeError, match=r"needs 0\.0 GB, and 0\.0 GB are free; EVOMERGE_CACHE names another"):
         staged(wire.content, tmp_path / "cache", wire.fetch)
     assert wire.pieces == []

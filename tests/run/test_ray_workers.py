@@ -9,9 +9,10 @@ import pytest
 from evomerge.errors import EvomergeError, SelfCheckFailed
 from evomerge.records import Failure
 from evomerge.run import Job, Outcome
-from evomerge.run.workers.ray import RayExecutor, WorkerInfo
-from evomerge.run.workers.ray import _pool as pool
+from evomerge.run.workers.ray import RayExecutor, WorkerInfo, WorkerPool
 from tests.run.fake_ray import VERSION, Broken, FakeRay, RayError, done
+
+POOL = "evomerge.run.workers.ray._pool"
 
 
 class FakeSetup:
@@ -31,9 +32,11 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[RayExecutor, l
 
     def build(ray: FakeRay, count: int, **options: Any) -> tuple[RayExecutor, list[str]]:
         monkeypatch.setitem(sys.modules, "ray", ray)
-        monkeypatch.setattr(pool, "worker_info", lambda: WorkerInfo("home", "host-home", VERSION))
-        monkeypatch.setattr(pool.WorkerPool, "_parent_server", lambda self: "the parents' source")
-        monkeypatch.setattr(pool.time, "sleep", lambda seconds: None)
+        monkeypatch.setattr(
+            "evomerge.run.workers.ray._pool.worker_info", lambda: WorkerInfo("home", "host-home", VERSION)
+        )
+        monkeypatch.setattr(WorkerPool, "_parent_server", lambda self: "the parents' source")
+        monkeypatch.setattr(f"{POOL}.time.sleep", lambda seconds: None)
         said: list[str] = []
         defaults = {"gpus": 0.0, "address": "auto", "timeout": None, "say": said.append}
         return RayExecutor(FakeSetup(), count=count, **{**defaults, **options}), said  # type: ignore[arg-type]
@@ -121,8 +124,8 @@ def test_all_nodes_may_leave(start) -> None:
 
 
 def test_waiting_for_room_is_not_silent(start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "NOTICE_SECONDS", 0.0)
-    monkeypatch.setattr(pool, "REMINDER_SECONDS", 0.0)
+    monkeypatch.setattr(f"{POOL}.NOTICE_SECONDS", 0.0)
+    monkeypatch.setattr(f"{POOL}.REMINDER_SECONDS", 0.0)
     ray = FakeRay(home=0)
     executor, said = start(ray, count=2)
     settle(executor)
@@ -142,7 +145,7 @@ def test_waiting_for_room_is_not_silent(start, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_gpus_that_are_missing_are_named(start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "NOTICE_SECONDS", 0.0)
+    monkeypatch.setattr(f"{POOL}.NOTICE_SECONDS", 0.0)
     executor, said = start(FakeRay(home=0), count=1, gpus=2.0)
     executor.wait(0.0)
     assert "each needs 1 CPU and 2 GPU on one machine; the cluster has 0 CPU and 0 GPU" in said[0]
@@ -244,10 +247,10 @@ def test_a_worker_that_does_not_come_up_is_replaced(start, monkeypatch: pytest.M
     settle(executor)
     assert executor.workers == 0
     first = ray.actors[0]
-    monkeypatch.setattr(pool, "START_SECONDS", -1.0)
+    monkeypatch.setattr(f"{POOL}.START_SECONDS", -1.0)
     ray.broken.clear()
     executor.wait(0.0)
     assert first.dead and "cannot start: the actor died: killed" in said[0]
-    monkeypatch.setattr(pool, "START_SECONDS", 900.0)
+    monkeypatch.setattr(f"{POOL}.START_SECONDS", 900.0)
     settle(executor)
     assert executor.workers == 1

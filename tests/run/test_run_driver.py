@@ -12,8 +12,19 @@ import yaml
 from evomerge.errors import InvalidFile, InvalidInput
 from evomerge.optimizers import OPTIMIZERS, OptimizerSpec, create
 from evomerge.records import Domain, Point
-from evomerge.run import Ledger, Run, Setup, SilentObserver, check_search, cost_of, create_executor, search
-from evomerge.run._pace import JobPace, proof_seconds, search_end
+from evomerge.run import (
+    JobPace,
+    Ledger,
+    Run,
+    Setup,
+    SilentObserver,
+    check_search,
+    cost_of,
+    create_executor,
+    proof_seconds,
+    search,
+    search_end,
+)
 from tests.run.pico_search import search_data, task, write_search
 
 

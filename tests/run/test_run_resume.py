@@ -15,6 +15,7 @@ import yaml
 
 import evomerge
 from evomerge.errors import InvalidFile, InvalidInput
+from evomerge.optimizers import create
 from evomerge.run import Run, Setup, create_executor, search
 from tests.run.pico_search import differences, rows, task, write_search
 
@@ -324,12 +325,9 @@ def test_a_library_that_now_proposes_other_points_is_told_the_recorded_ones(
 ) -> None:
     """As after an upgrade of an optimizer: same calls, other points."""
     from evomerge.run import SilentObserver
-    from evomerge.run.loop import _resume as _replay
-
-    original = _replay.create
 
     def upgraded(name: str, domain: Any, *, seed: int, **rest: Any) -> Any:
-        return original(name, domain, seed=seed + 1, **rest)
+        return create(name, domain, seed=seed + 1, **rest)
 
     said: list[str] = []
 
@@ -345,7 +343,7 @@ def test_a_library_that_now_proposes_other_points_is_told_the_recorded_ones(
             search(file, out, executor=dying_after(19, scored=False))
         before = rows(out, "score", "step")
         with monkeypatch.context() as patch:
-            patch.setattr(_replay, "create", upgraded)
+            patch.setattr("evomerge.run.loop._resume.create", upgraded)
             run = search(file, out, observer=Listening())
         assert run.state == "done", optimizer
         assert any("the recorded ones are told instead" in line for line in said), optimizer

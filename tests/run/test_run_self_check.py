@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from evomerge.checkpoint import Checkpoint
-from evomerge.engine import Builder
+from evomerge.engine import Builder, self_check
 from evomerge.errors import SelfCheckFailed
 from evomerge.run import Run
 from tests.run.pico_search import rows
@@ -37,11 +37,9 @@ def test_wrong_models_end_the_run(
 
 
 def test_the_check_looks_once_for_each_worker(run_search: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
-    from evomerge.run.workers import _candidate_scorer as _scoring
-
     checked = []
-    check = _scoring.self_check
-    monkeypatch.setattr(_scoring, "self_check", lambda *given: checked.append(check(*given)) or checked[-1])
+    where = "evomerge.run.workers._candidate_scorer.self_check"
+    monkeypatch.setattr(where, lambda *given: checked.append(self_check(*given)) or checked[-1])
     run_search()
     assert checked.count(True) == 1 and checked[-1]  # parents alone have nothing to compare
 

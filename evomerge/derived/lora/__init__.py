@@ -5,5 +5,13 @@ Must not import the other packages of `derived`, nor `evaluation`, `run`, `resul
 
 from evomerge.derived.lora._extract import extract_lora
 from evomerge.derived.lora._records import LoraModule, LoraOptions, LoraReport
+from evomerge.derived.lora._svd import Factors, factorize
 
-__all__ = ["LoraModule", "LoraOptions", "LoraReport", "extract_lora"]
+__all__ = [
+    "Factors",
+    "LoraModule",
+    "LoraOptions",
+    "LoraReport",
+    "extract_lora",
+    "factorize",
+]

@@ -5,5 +5,12 @@ Must not import the other packages of `derived`, nor `evaluation`, `run`, `resul
 
 from evomerge.derived.moe._build import MoePlan, plan_moe, write_moe
 from evomerge.derived.moe._card import moe_card
+from evomerge.derived.moe._gates import make_gates
 
-__all__ = ["MoePlan", "moe_card", "plan_moe", "write_moe"]
+__all__ = [
+    "MoePlan",
+    "make_gates",
+    "moe_card",
+    "plan_moe",
+    "write_moe",
+]

@@ -17,8 +17,17 @@ from evomerge.methods.core._linear_combination import (
     normalize,
     scaled,
 )
-from evomerge.methods.core._merge import BLOCK, DEVICE_BLOCK, block_size, kernels_loaded, merge_into, working_dtype
+from evomerge.methods.core._merge import (
+    BLOCK,
+    DEVICE_BLOCK,
+    block_size,
+    kernels_loaded,
+    merge_blocks,
+    merge_into,
+    working_dtype,
+)
 from evomerge.methods.core._method import Contributions, Method
+from evomerge.methods.core._random_mask import MagnitudeRanks, mask_keys, ranks_of, uniform_bits
 from evomerge.methods.core._records import (
     Block,
     Inputs,
@@ -57,6 +66,7 @@ __all__ = [
     "Inputs",
     "Linear",
     "LinearCombination",
+    "MagnitudeRanks",
     "Method",
     "Parameter",
     "Scratch",
@@ -72,11 +82,15 @@ __all__ = [
     "directions",
     "gram_of_averaged",
     "kernels_loaded",
+    "mask_keys",
+    "merge_blocks",
     "merge_into",
     "merge_present",
     "normalize",
     "on_base",
+    "ranks_of",
     "scaled",
     "sparse_parameters",
+    "uniform_bits",
     "working_dtype",
 ]

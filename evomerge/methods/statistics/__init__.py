@@ -5,9 +5,19 @@ code here.
 """
 
 from evomerge.methods.statistics._gram import Axis, fibers
-from evomerge.methods.statistics._selection import Cut, chunks, select
+from evomerge.methods.statistics._selection import (
+    KEEP_NONE,
+    Cut,
+    Table,
+    chunks,
+    kept_l1,
+    select,
+    select_all,
+    tie_end,
+)
 from evomerge.methods.statistics._tables import (
     GRID,
+    MAX_CACHED_PER_KIND,
     Statistics,
     StatisticsLocked,
     StatisticsStore,
@@ -16,13 +26,19 @@ from evomerge.methods.statistics._tables import (
 
 __all__ = [
     "GRID",
+    "KEEP_NONE",
+    "MAX_CACHED_PER_KIND",
     "Axis",
     "Cut",
     "Statistics",
     "StatisticsLocked",
     "StatisticsStore",
+    "Table",
     "chunks",
     "fibers",
+    "kept_l1",
     "load_kernels",
     "select",
+    "select_all",
+    "tie_end",
 ]

@@ -107,7 +107,7 @@ def _down(sums: list[float]) -> float:
     return total
 
 
-def table(values: Values, size: int, counts: list[int]) -> Table:
+def select_all(values: Values, size: int, counts: list[int]) -> Table:
     """Return the selections of `counts` values each (1 to size, any order), of float32 values."""
     return _sort(values, size, counts) if size <= SMALL else _count(values, size, counts)
 

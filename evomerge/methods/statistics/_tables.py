@@ -184,7 +184,7 @@ class Statistics:
     def _select(self, model: int, count: int) -> Cut:
         assert self._base is not None
         if count > 0 and gpu.serves(self._models[model], sorting=True):
-            threshold, _, _, end = gpu.table(self.delta(model).abs_(), [count])[:, 0].tolist()
+            threshold, _, _, end = gpu.density_table(self.delta(model).abs_(), [count])[:, 0].tolist()
             return Cut(threshold, int(end))
         code = cpu.kernels([self._base, self._models[model]]) if count > 0 else None
         found = cpu.select(code, self._base, self._models[model], count) if code else None
@@ -243,12 +243,12 @@ class Statistics:
         size = self.size
         counts = [min(size, max(1, above + size * step // GRID)) for step in range(1, GRID + 1)]
         if gpu.serves(self._models[model], sorting=True):
-            return gpu.table(self.delta(model).abs_(), counts)
+            return gpu.density_table(self.delta(model).abs_(), counts)
         assert self._base is not None
         code = cpu.kernels([self._base, self._models[model]])
         if code is not None:
             return cpu.table(code, self._base, self._models[model], counts)
-        found = _selection.table(self._sizes(model), size, counts)
+        found = _selection.select_all(self._sizes(model), size, counts)
         return torch.tensor([found.thresholds, found.ties, found.l1, [-1] * GRID], dtype=torch.float64)
 
     def random(self, model: int, density: float, address: tuple[int, int]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import torch
 
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan
-from evomerge.engine.live._placement import spread
+from evomerge.engine.live import spread
 from evomerge.recipe import parse_recipe
 from evomerge.testing.pico import write_pico
 

@@ -8,9 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from evomerge.checkpoint import Parents
-from evomerge.engine import LiveModel, make_plan, self_check
-from evomerge.engine import _statistics_cache as stores
-from evomerge.engine.live._self_check import count_mismatches
+from evomerge.engine import LiveModel, make_plan, self_check, write_statistics
+from evomerge.engine.live import count_mismatches
 from evomerge.errors import EvomergeError, SelfCheckFailed
 from evomerge.recipe import parse_recipe
 from evomerge.testing.pico import write_pico
@@ -61,7 +60,7 @@ def test_wrong_statistics_are_found(pico: dict[str, Path], tmp_path: Path) -> No
         known = load_file(path)
         for name in known:
             known[name][0] *= 1.5  # thresholds
-        stores.write_statistics(path, known)
+        write_statistics(path, known)
     assert paths and self_check(live, plan, "worker")  # what was made before is sound
     live, plan = applied(document(pico), tmp_path)
     with pytest.raises(SelfCheckFailed, match=f"delete {tmp_path} and start again"):

@@ -7,7 +7,7 @@ import yaml
 
 from evomerge.evaluation.prepare import TaskIndex, is_group, read_group, read_task
 from evomerge.recipe import check_document
-from evomerge.run.config._schema import SearchEntry
+from evomerge.run import SearchEntry
 
 FOLDER = Path(__file__).resolve().parents[3] / "experiments"
 

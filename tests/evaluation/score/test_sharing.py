@@ -2,6 +2,7 @@
 
 import functools
 import random
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -179,8 +180,6 @@ def test_few_shot_scores_in_bfloat16_are_as_good_as_plain_ones(write_task, model
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "qwen3", "opt", "phi3"])
 def test_attention_in_blocks_of_wide_trees(family, monkeypatch):
     """Blocks of queries see the keys up to their end: with and without a prefix, with and without grouped heads."""
-    from evomerge.evaluation.score import _tree_attention as _attention
-
     rng = random.Random(2)
     pairs = []
     for i in range(4):
@@ -191,8 +190,9 @@ def test_attention_in_blocks_of_wide_trees(family, monkeypatch):
     shots = tuple(rng.randrange(3, 119) for _ in range(20))
     few_shot = [TokenPair(context=shots + one.context, continuation=one.continuation) for one in pairs]
     calls = []
-    in_blocks = _attention._in_blocks
-    monkeypatch.setattr(_attention, "_in_blocks", lambda *args, **kw: calls.append(1) or in_blocks(*args, **kw))
+    where = "evomerge.evaluation.score._tree_attention"
+    in_blocks = import_module(where)._in_blocks
+    monkeypatch.setattr(f"{where}._in_blocks", lambda *args, **kw: calls.append(1) or in_blocks(*args, **kw))
     forward = Forward(tiny(family))
     for asked in (pairs, few_shot):
         calls.clear()
@@ -207,7 +207,7 @@ def test_attention_in_blocks_of_wide_trees(family, monkeypatch):
 
 def test_a_spread_model_gets_its_positions_without_a_device():
     """On several devices no tensor may say which logits to keep: it would lie on the first, the states on the last."""
-    from evomerge.engine.live._placement import attach_hooks
+    from evomerge.engine.live import attach_hooks
 
     model = tiny("llama")
     plan = make_batch_plan(questions(), limits=LIMITS, sharing=sharing_of(model), device="cpu")

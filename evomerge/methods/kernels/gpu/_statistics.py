@@ -11,7 +11,7 @@ import torch
 from evomerge.methods.statistics._selection import MANTISSA_BITS, chunks, scaled, sums_above, units_of
 
 PIECE_ELEMENTS = 1 << 24  # worked on at a time
-SORTING_BYTES = 48  # of memory that `table` takes, for each element
+SORTING_BYTES = 48  # of memory that `density_table` takes, for each element
 EXPONENTS = 256
 
 
@@ -22,7 +22,7 @@ def serves(values: torch.Tensor, sorting: bool = False) -> bool:
     return not sorting or SORTING_BYTES * values.numel() < torch.cuda.mem_get_info(values.device)[0]
 
 
-def table(values: torch.Tensor, counts: list[int]) -> torch.Tensor:
+def density_table(values: torch.Tensor, counts: list[int]) -> torch.Tensor:
     """Return the selections of the `counts` largest values, ties by position.
 
     Args:
