@@ -7,7 +7,7 @@ A package declares, for example::
 
 Every kind of extension has a registry of its own (methods, optimizers, evaluators, spaces, trackers), which looks here
 for the names that it does not know itself. Built-in names always win, so that no installed package can change what an
-existing file means. Nothing is imported before its name is asked for.
+existing file means. Nothing is imported before its name is requested.
 """
 
 from functools import cache

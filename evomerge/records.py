@@ -21,7 +21,7 @@ Kind = Literal["candidate", "parent", "simple", "mean", "control"]
 """What a scored recipe is: proposed by the optimizer, a parent, a simple baseline, the distribution mean, or a user
 baseline (a recipe under `start:`)."""
 
-State = Literal["queued", "running", "scored", "infeasible", "degenerate", "failed", "lost"]
+CandidateState = Literal["queued", "running", "scored", "infeasible", "degenerate", "failed", "lost"]
 """The state of a candidate: waiting, at a worker, done, or one of the kinds of failure."""
 
 FailureKind = Literal["infeasible", "degenerate", "failed", "lost"]
@@ -227,7 +227,7 @@ class Candidate:
     subset: int
     point: Point | None
     recipe: Mapping[str, Any]
-    state: State
+    state: CandidateState
     failure: Failure | None = None
     scores: Mapping[Pool, Scores] = field(default_factory=dict)
     seconds: float | None = None

@@ -20,8 +20,10 @@ LISTS = ("methods", "cli")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 METAPHORS = "nights?|rooms?|doors?|kitchen|cook|donors?|strangers?|kinship|shelf|standings|tally|greet|greeting|twins?"
-METAPHORS += "|despair|hopeless|mourn|mourning|homeless|doubted|loose"
+METAPHORS += "|despair|hopeless|mourn|mourning|homeless|doubted|loose|lenders?|keepers?|told|shown|orphans"
+METAPHORS += "|asked for|stands? behind|says of|to be had"
 BRITISH = r"(optimis(?!t)|behaviour|licence|normalis|colour|recognis|initialis|summaris|organis|neighbour|centre)\w*"
+NAMELESS = ("one", "each", "thing")  # names of variables that do not name the element
 PRIVATE = re.compile(r"evomerge(\.\w+)*\._(?!_)")
 BANNED = re.compile(rf"\b(?:{METAPHORS}|{BRITISH})\b|\bfor (?:one|each) in\b", re.IGNORECASE)
 
@@ -71,11 +73,30 @@ def test_every_public_name_is_documented(package: str) -> None:
     assert [name for name, value in documented.items() if not inspect.getdoc(value)] == []
 
 
+def test_a_class_name_means_one_thing() -> None:
+    """Classes and type aliases of all modules; those inside a function or class are named in their context."""
+    defined: dict[str, list[str]] = {}
+    for file in FILES:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                defined.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
+            elif isinstance(node, ast.Assign):
+                names = [target.id for target in node.targets if isinstance(target, ast.Name)]
+                for name in filter(re.compile(r"[A-Z]+[a-z]").match, names):
+                    defined.setdefault(name, []).append(str(file.relative_to(ROOT)))
+    assert {name: files for name, files in defined.items() if len(files) > 1} == {}
+
+
 def test_words_are_plain_and_american() -> None:
     found = []
     for file in [*FILES, *PAGES]:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        text = file.read_text(encoding="utf-8")
+        for number, line in enumerate(text.splitlines(), 1):
             found += [f"{file.relative_to(ROOT)}:{number}: {word[0]}" for word in BANNED.finditer(line)]
+        if file.suffix == ".py":
+            stored = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name | ast.arg)]
+            names = {(node.lineno, node.id if isinstance(node, ast.Name) else node.arg) for node in stored}
+            found += [f"{file.relative_to(ROOT)}:{line}: {name}" for line, name in sorted(names) if name in NAMELESS]
     assert found == []
 
 

@@ -25,7 +25,7 @@ def prepared_tasks(
 
     Args:
         tasks: "task" or "task/metric".
-        recipe: what the model is built from; its tokenizer wraps prompts in a chat template where that is asked for.
+        recipe: what the model is built from; its tokenizer wraps prompts in a chat template where the options say so.
         pools: number of items per task.
         task_path: a folder of further task YAMLs.
         lm_eval: options that lm-eval knows, such as num_fewshot.

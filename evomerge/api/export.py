@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evomerge import results
-from evomerge.engine import Progress
+from evomerge.engine import ProgressCallback
 from evomerge.run import Run
 
 
@@ -14,7 +14,7 @@ def export(
     *,
     candidate_id: int | None = None,
     formats: Sequence[str] = ("hf",),
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> list[Path]:
     """Write a candidate of a run into a folder that does not exist yet.
 

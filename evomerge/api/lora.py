@@ -6,7 +6,7 @@ from pathlib import Path
 from evomerge.checkpoint import Parents
 from evomerge.derived import lora
 from evomerge.derived.lora import LoraOptions, LoraReport
-from evomerge.engine import Progress
+from evomerge.engine import ProgressCallback
 from evomerge.errors import InvalidInput
 from evomerge.recipe import ModelRef
 
@@ -23,7 +23,7 @@ def extract_lora(
     save_rest: bool = False,
     dtype: str = "float32",
     device: str = "cpu",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> LoraReport:
     """Write a PEFT LoRA adapter that turns `base` into the fine-tune `model`.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.checkpoint import SHARD_BYTES, Parents, card_parents, model_card, refuse_existing
-from evomerge.engine import FolderTexts, Plan, Progress, make_plan, output_tokenizer, write_folder
+from evomerge.engine import FolderTexts, Plan, ProgressCallback, make_plan, output_tokenizer, write_folder
 from evomerge.errors import InvalidInput, MergeFailed
 from evomerge.methods import Method, register
 from evomerge.recipe import Recipe, load_recipe, parse_recipe
@@ -19,7 +19,7 @@ def merge(
     seed: int | None = None,
     shard_bytes: int = SHARD_BYTES,
     methods: Sequence[Method] = (),
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Path:
     """Build a checkpoint folder from a recipe.
 
@@ -80,7 +80,7 @@ def write_merge(
     *,
     device: str = "cpu",
     shard_bytes: int = SHARD_BYTES,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     sections: Sequence[str] = (),
     record: Mapping[str, Any] | None = None,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from evomerge.checkpoint import SHARD_BYTES, Parents, card_parents, refuse_existing
 from evomerge.derived.moe import MoePlan, moe_card, plan_moe, write_moe
-from evomerge.engine import FolderTexts, Progress
+from evomerge.engine import FolderTexts, ProgressCallback
 from evomerge.recipe import MoeRecipe, load_moe, parse_moe
 
 
@@ -18,7 +18,7 @@ def moe(
     seed: int = 0,
     device: str = "cpu",
     shard_bytes: int = SHARD_BYTES,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> MoePlan:
     """Make a mixture of experts out of dense models.
 

@@ -6,7 +6,7 @@ Must not import `space`, `evaluation`, `run` or `derived`.
 """
 
 from evomerge.engine._build import Builder
-from evomerge.engine._checkpoint_sink import FolderTexts, Progress, write_folder
+from evomerge.engine._checkpoint_sink import FolderTexts, ProgressCallback, write_folder
 from evomerge.engine._estimate import Estimate, estimate
 from evomerge.engine._parameter_map import meta_model
 from evomerge.engine._plan_records import Origin, Plan, Rows, TensorPlan
@@ -41,7 +41,7 @@ __all__ = [
     "MemoryShare",
     "Origin",
     "Plan",
-    "Progress",
+    "ProgressCallback",
     "Relatedness",
     "Residency",
     "Rows",

@@ -19,13 +19,13 @@ from evomerge.engine._plan_records import Plan
 from evomerge.engine._residency import device_of
 from evomerge.engine._tokenizer import output_tokenizer, template_of
 
-Progress = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 """Called with (bytes written so far, bytes in all)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderTexts:
-    """What a model folder says of itself, beside weights, config, tokenizer and recipe.
+    """The texts of a model folder, beside weights, config, tokenizer and recipe.
 
     Attributes:
         card: text of README.md; empty = none.
@@ -60,7 +60,7 @@ def write_folder(
     shard_bytes: int = SHARD_BYTES,
     device: str = "cpu",
     block: int | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> None:
     """Build every tensor and write the model folder: weights, config, tokenizer, recipe.yaml, evomerge.json, card.
 
@@ -70,7 +70,7 @@ def write_folder(
         plan: what to build.
         parents: the plan's opened models.
         out: the new folder.
-        texts: what the folder says of itself.
+        texts: card and other texts of the folder.
         shard_bytes: largest size of one file of weights.
         device: where tensors are merged: "cpu", "cuda", "cuda:1", ...
         block: elements worked on at a time; None = what suits the device. It changes no result.
@@ -95,7 +95,7 @@ def write_folder(
         (texts or FolderTexts()).write(writer.folder, {"recipe": plan.recipe.fingerprint})
 
 
-def _write_tensors(plan: Plan, builder: Builder, writer: CheckpointWriter, progress: Progress | None) -> None:
+def _write_tensors(plan: Plan, builder: Builder, writer: CheckpointWriter, progress: ProgressCallback | None) -> None:
     """Build and write one tensor after another, all in the same memory: fresh pages would cost more than the copy."""
     largest = max((tensor.info.size_bytes for tensor in plan.tensors), default=0)
     memory = torch.empty(largest, dtype=torch.uint8, device=builder.device)

@@ -80,7 +80,7 @@ class _Sample:
         """Return the seconds that merging all tensors takes: a fixed part for each, and a rate by elements.
 
         Args:
-            plans: by rising size.
+            plans: by ascending size.
         """
         small = _elements(plans[0]), self._merge_seconds(plans[0])
         large = [(min(SAMPLE_ELEMENTS, _elements(plan)), self._merge_seconds(plan)) for plan in plans[-LARGE_TENSORS:]]

@@ -200,7 +200,7 @@ class Residency:
         self._copies.clear()
 
     def prefetch(self, coming: Iterable[StoredTensor]) -> None:
-        """Prepare tensors that will be asked for next."""
+        """Prepare tensors that are needed next."""
         if self._reader is not None:
             for stored in coming:
                 self._reader.submit(_read_pages, self._load(stored))

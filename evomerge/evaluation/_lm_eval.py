@@ -41,7 +41,7 @@ VERSION: str = lm_eval.__version__
 # immutable, so one compilation serves all.
 utils.env.from_string = functools.lru_cache(maxsize=1024)(utils.env.from_string)
 
-if "LMEVAL_LOG_LEVEL" not in os.environ:  # its warnings are about its own command line; ours are in `notes`
+if "LMEVAL_LOG_LEVEL" not in os.environ:  # its warnings are about its own command line; what matters here is in `notes`
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
 
 

@@ -58,8 +58,7 @@ def prepare_tasks(
     requests = [_spelled_out(request) for request in requests]
     options, problems = read_options(lm_eval_options or {})
     problems += unused_names(allow_test_split, [request.task for request in requests if request.task])
-    tasks: dict[str, PreparedTask] = {}
-    evaluators: dict[str, Evaluator] = {}
+    prepared = Prepared(tasks={}, evaluators={})
     if options.apply_chat_template and getattr(tokenizer, "chat_template", None) is None:
         problems.append(Problem("lm_eval.apply_chat_template", "is set, but the tokenizer has no chat template"))
     elif not requests:
@@ -73,27 +72,34 @@ def prepare_tasks(
             allow_test_split=allow_test_split,
             chat_template=_chat_template(options, tokenizer),
         )
-        shared: dict[str, Any] = {}
-        for request in requests:
-            try:
-                context = PrepareContext(
-                    request=request,
-                    requests=requests,
-                    pools=pools,
-                    seed=seed,
-                    lm_eval=settings,
-                    shared=shared,
-                )
-                evaluator, task = _prepared(context)
-                if task.objective.name in tasks:
-                    raise InvalidTask(f'there are two objectives called "{task.objective.name}"')
-            except InvalidInput as error:
-                problems.append(Problem(request.place, str(error)))
-            else:
-                tasks[task.objective.name], evaluators[task.objective.name] = task, evaluator
+        prepared, found = _prepare_each(requests, pools, seed, settings)
+        problems += found
     if problems:
         raise InvalidFile(problems)
-    return Prepared(tasks=tasks, evaluators=evaluators)
+    return prepared
+
+
+def _prepare_each(
+    requests: Sequence[TaskRequest], pools: PoolSizes, seed: int, settings: LmEvalSettings
+) -> tuple[Prepared, list[Problem]]:
+    """Return what could be prepared, and the problems of the other requests."""
+    tasks: dict[str, PreparedTask] = {}
+    evaluators: dict[str, Evaluator] = {}
+    problems = []
+    shared: dict[str, Any] = {}
+    for request in requests:
+        try:
+            context = PrepareContext(
+                request=request, requests=requests, pools=pools, seed=seed, lm_eval=settings, shared=shared
+            )
+            evaluator, task = _prepared(context)
+            if task.objective.name in tasks:
+                raise InvalidTask(f'there are two objectives called "{task.objective.name}"')
+        except InvalidInput as error:
+            problems.append(Problem(request.place, str(error)))
+        else:
+            tasks[task.objective.name], evaluators[task.objective.name] = task, evaluator
+    return Prepared(tasks=tasks, evaluators=evaluators), problems
 
 
 def _chat_template(options: LmEvalOptions, tokenizer: Any) -> Callable[..., str] | None:

@@ -26,8 +26,8 @@ class TaskRequest:
         scorer: "file.py:function", or a function; called with (model, tokenizer, items).
         items: what a scorer is called on: a JSONL file with one object a line, or the objects.
         evaluator: a registered kind of task by name, or an evaluator object.
-        options: what the evaluator is to do, as its entry of the search file says; plain data. What the entry says of
-            `items`, `metric`, `num_fewshot` and `direction` is added to them.
+        options: what the evaluator is to do, as its entry of the search file says; plain data. The entry's
+            keys `items`, `metric`, `num_fewshot` and `direction` are added to them.
         name: of the objective; None = as the task, scorer or evaluator is called.
         metric: of an lm-eval task, "acc" or "exact_match,flexible-extract" (metric, filter); None = its first one.
         num_fewshot: examples in this task's prompts; None = as `lm_eval_options` and the task say. Tasks that state 0
@@ -98,9 +98,9 @@ class LmEvalOptions:
         chat_template_args: passed to the chat template.
         gen_kwargs: passed to generation.
         max_gen_toks: tokens of an answer, at most; a cap on what the task says.
-        max_gen_seconds: for all answers of one candidate to one task; ours, not lm-eval's.
+        max_gen_seconds: for all answers of one candidate to one task; an option of evomerge, not of lm-eval.
         max_cut_answers: share of answers that may reach the token limit before the candidate counts as degenerate;
-            answers limited to fewer than 32 tokens may all do so. Ours, not lm-eval's.
+            answers limited to fewer than 32 tokens may all do so.
         model: settings of lm-eval's model wrapper.
     """
 

@@ -1,4 +1,4 @@
-"""Keeping other people's random numbers apart from ours."""
+"""Keeping other libraries' global random numbers as they were."""
 
 import random
 import sys

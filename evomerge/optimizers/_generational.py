@@ -1,6 +1,6 @@
 """Generations without a barrier, for optimizers that learn from a whole generation at once.
 
-Each point is drawn when it is asked for, from the current distribution; a generation is learned from when the last of
+Each point is drawn when it is requested, from the current distribution; a generation is learned from when the last of
 its answers has come. An idle worker never waits: when all points of generation g have been proposed, the next ask opens
 generation g+1. Generations may therefore overlap, and be learned from in another order than they were opened.
 

@@ -9,7 +9,7 @@ from evomerge.records import Domain, Point
 
 
 class MemorylessOptimizer:
-    """An Optimizer whose points do not depend on the values it is told."""
+    """An Optimizer whose points do not depend on the values it receives."""
 
     def __init__(
         self,

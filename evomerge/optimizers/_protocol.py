@@ -79,7 +79,7 @@ class GradientOptimizer(Optimizer, Protocol):
     """An optimizer that learns from gradients as well, where there are some; its spec says `gradients=True`."""
 
     def tell_gradient(self, number: int, gradient: Sequence[float]) -> None:
-        """Take the gradient at an open proposal that asked for one, just before its `tell`.
+        """Take the gradient at an open proposal that requested one, just before its `tell`.
 
         An answer without it says that there is no gradient, and most likely will be none.
 

@@ -1,14 +1,14 @@
 """CMA-ES by pycma (Hansen 2016, https://arxiv.org/abs/1604.00772), free of its clock, global state and printing.
 
 Decisions that pycma leaves open:
-- It is told ranks, never values: CMA-ES uses nothing else, and ranks with ties broken by number need no penalty for
+- It receives ranks, never values: CMA-ES uses nothing else, and ranks with ties broken by number need no penalty for
   failures, cannot be flat, and do not depend on how a CPU's sort treats ties.
 - It converges when every standard deviation is below `tolx` (steps that spaces round away), or when pycma finds its own
   geometry exhausted. It then restarts at its mean with sigma0 and twice the population (IPOP, Auger & Hansen 2005, but
   from the mean: where scores are noisy, a larger population at the same place is the remedy).
 - Integers are rounded here, and their standard deviation is kept from vanishing (the lower bound of Marty et al. 2024,
   which does most of the work there). pycma's own `integer_variables` draws from numpy's global state and forgets every
-  generation but the one it is told, so that it can neither be replayed nor overlap.
+  generation but the one it receives, so that it can neither be replayed nor overlap.
 - mean() stays that of the last converged distribution until the restarted one has converged too: a restart begins wide,
   and its first means are far worse than what was already found (24 coordinates: by four orders of magnitude).
 """

@@ -183,7 +183,7 @@ class _Adam:
         return self._halvings > HALVINGS or self.steps >= self._max_steps
 
     def step(self, gradient: Vector, asked_at: int) -> Vector:
-        """Return the step for a gradient that was asked for after `asked_at` steps, (size,)."""
+        """Return the step for a gradient that was requested after `asked_at` steps, (size,)."""
         self.steps += 1
         age = self.steps - asked_at
         self._first = BETA_1 * self._first + (1 - BETA_1) * gradient

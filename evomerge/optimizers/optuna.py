@@ -96,8 +96,8 @@ class OptunaOptimizer:
     def tell(self, number: int, values: tuple[float, ...] | None) -> None:
         """Answer a proposal.
 
-        A failure is told as PRUNED, which TPE ranks below every scored trial and NSGA-II leaves out: the region is
-        avoided and no penalty is invented. (Told as FAIL, which TPE does not see, it asked for 1.8 times as many
+        A failure is reported as PRUNED, which TPE ranks below every scored trial and NSGA-II leaves out: the region is
+        avoided and no penalty is invented. (Reported as FAIL, which TPE does not see, it requested 1.8 times as many
         failing points where most of the cube fails.)
         """
         from optuna.trial import TrialState

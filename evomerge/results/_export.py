@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.checkpoint import Parents, card_parents, model_card, refuse_existing
-from evomerge.engine import FolderTexts, Progress, make_plan, write_folder
+from evomerge.engine import FolderTexts, ProgressCallback, make_plan, write_folder
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.recipe import Recipe, to_mergekit
 from evomerge.records import POOLS, Candidate
@@ -21,7 +21,7 @@ def export(
     *,
     candidate_id: int | None = None,
     formats: Sequence[str] = ("hf",),
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> list[Path]:
     """Write a candidate of a run into a folder that does not exist yet.
 
@@ -62,7 +62,7 @@ def export(
 
 
 def _write_model(
-    run: Run, candidate: Candidate, recipe: Recipe, out: Path, texts: dict[str, str], progress: Progress | None
+    run: Run, candidate: Candidate, recipe: Recipe, out: Path, texts: dict[str, str], progress: ProgressCallback | None
 ) -> None:
     parents = Parents(recipe.models, recipe.root, recipe.commits)
     described = card_parents([parents[ref] for ref in parents], digests=True)

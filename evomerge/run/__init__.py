@@ -4,7 +4,7 @@
     run.pick, run.verdict, run.front
 
 `config/` reads and checks a search file, `loop/` asks, scores, records and tells, `workers/` score candidates,
-`trackers/` are told of it all; the ledger holds everything that a run knows. This is the only package that brings
+`trackers/` receive its events; the ledger holds everything that a run knows. This is the only package that brings
 spaces, optimizers, the engine and evaluation together. It must not import `results`, `derived`, `api` or `cli`: how
 progress looks is an `Observer`'s business, how a result is rendered or exported that of `results`.
 """

@@ -60,8 +60,8 @@ def search(
         optimizer: replaces the file's. To resume, it must be given again.
         space: replaces the file's. To resume, an equal one must be given again.
         evaluators: kinds of task of the caller's, under whose names `tasks:` finds them.
-        trackers: are told of the run, besides those that the file names.
-        observer: is told of progress.
+        trackers: receive the run's events, besides those that the file names.
+        observer: receives progress.
         executor: builds the workers; by default as the search file says.
 
     Returns:
@@ -106,7 +106,7 @@ def create_executor(setup: Setup, say: Callable[[str], None] = lambda line: None
 
     Args:
         setup: the checked search.
-        say: is told of workers that find no place or cannot start.
+        say: receives a sentence on workers that find no place or cannot start.
     """
     workers = setup.entry.workers
     shared = WorkerSetup(

@@ -76,7 +76,7 @@ class RunLog:
 
         Args:
             folder: the run folder.
-            observer: is told the same, after the log.
+            observer: receives the same, after the log.
         """
         self._path, self._observer = folder / LOG, observer
         self._phase = ""

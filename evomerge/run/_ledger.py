@@ -1,7 +1,7 @@
 """The ledger: one SQLite file that holds everything a run knows. What is not in it did not happen.
 
 One writer; a write-ahead log and synchronous FULL while it writes, a single plain file once it has closed. Every result
-is one transaction: the candidate's state, its scores, its items and what the optimizer is about to be told. Resuming
+is one transaction: the candidate's state, its scores, its items and the values for the optimizer. Resuming
 replays the `step` table into a fresh optimizer.
 
 A candidate that repeats a finished one (the same recipe on the same items; column `same_as`) has scores but no items of
@@ -163,7 +163,7 @@ class Ledger:
         """Add a candidate in state "running"; with a proposal number, record also the ask that it came from.
 
         Args:
-            name: shown to people; "{id}" in it becomes the candidate's id.
+            name: displayed to people; "{id}" in it becomes the candidate's id.
             kind: of candidate or reference.
             generation: the optimizer's; -1 for references.
             subset: number of the item subset it is scored on.
@@ -250,7 +250,7 @@ class Ledger:
         )
 
     def tell(self, candidate: int, number: int, values: Sequence[float] | None) -> None:
-        """Record what the optimizer is about to be told."""
+        """Record the values that the optimizer gets next."""
         self._step("tell", candidate, number, values)
 
     def _step(self, kind: str, candidate: int, number: int, values: Sequence[float] | None) -> None:

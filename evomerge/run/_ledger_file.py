@@ -17,7 +17,7 @@ from evomerge.errors import EvomergeError, InvalidInput
 
 VERSION = 1  # of the schema, in `user_version`
 BUSY_SECONDS = 30.0  # how long to wait for another process's lock
-CLOSE_BUSY_MILLISECONDS = 500  # the same, for leaving the write-ahead log: readers are not worth waiting for
+CLOSE_BUSY_MILLISECONDS = 500  # the same, for leaving the write-ahead log, which may as well stay
 COPY_ATTEMPTS = 20  # a driver may write while its files are copied
 
 

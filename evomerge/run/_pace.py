@@ -5,9 +5,9 @@ from statistics import median
 
 from evomerge.run.config import Setup
 
-MIN_WARM_JOBS = 3  # before an estimate is believed: the first job of a worker loads libraries and compiles kernels
+MIN_WARM_JOBS = 3  # before an estimate is used: the first job of a worker loads libraries and compiles kernels
 MAX_COLD_SHARE = 0.25  # of the hours that may be reserved before that
-MIN_CANDIDATES = 4  # that are asked for whatever the reserve says, while the hours themselves last
+MIN_CANDIDATES = 4  # that are requested whatever the reserve says, while the hours themselves last
 RESERVE_FACTOR = 1.2  # the proof is given this much more time than it is expected to take
 KEPT_JOBS = 64  # latest jobs of each size that the medians are taken of
 
@@ -73,7 +73,7 @@ def proof_seconds(setup: Setup, pace: JobPace, workers: int) -> float | None:
 def search_end(setup: Setup, pace: JobPace, *, workers: int, asked: int) -> float | None:
     """Return the seconds of the run at which the search must end for the proof to fit, or None without hours.
 
-    Better known as time goes on. Until a few candidates are asked for, only the hours themselves count: a search that
+    Better known as time goes on. Until a few candidates are requested, only the hours themselves count: a search that
     ended without a candidate would have nothing to prove.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a run says of itself while it goes on: plain facts, many times a minute. How they look is the observer's."""
+"""What a run reports while it goes on: plain facts, many times a minute. How they look is the observer's."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class Progress:
 
 
 class Observer(Protocol):
-    """Is told of progress, in the driver's own thread: it must be quick and must not raise."""
+    """Receives progress, in the driver's own thread: it must be quick and must not raise."""
 
     def update(self, progress: Progress) -> None:
         """Take note of the state of the run."""

@@ -9,10 +9,10 @@ from evomerge.run._objectives import fitness, vector
 from evomerge.run.trackers import FrontMember
 from evomerge.stats import ItemEffects, item_effects
 
-Table = Mapping[int, Mapping[str, ItemScores]]  # candidate -> objective -> item scores
+ScoreTable = Mapping[int, Mapping[str, ItemScores]]  # candidate -> objective -> item scores
 
 
-def effects_of(objectives: Sequence[Objective], table: Table) -> dict[str, ItemEffects]:
+def effects_of(objectives: Sequence[Objective], table: ScoreTable) -> dict[str, ItemEffects]:
     """Return the item effects of each objective. Items of weight 0 say nothing and are left out."""
     return {
         objective.name: item_effects([(c, _without_zero_weights(items[objective.name])) for c, items in table.items()])
@@ -60,7 +60,7 @@ class Ranking:
         values: candidate -> objective -> adjusted internal value.
     """
 
-    def __init__(self, objectives: Sequence[Objective], table: Table, floors: Mapping[str, float]):
+    def __init__(self, objectives: Sequence[Objective], table: ScoreTable, floors: Mapping[str, float]):
         """Adjust the scores of a table.
 
         Args:

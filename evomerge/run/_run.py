@@ -20,7 +20,7 @@ from evomerge.run._objectives import fitness, values_of
 from evomerge.run._ranking import Ranking
 from evomerge.run.loop import utilization_share
 
-State = Literal["searching", "proving", "done"]
+RunState = Literal["searching", "proving", "done"]
 
 
 class Summary(NamedTuple):
@@ -39,7 +39,7 @@ class Summary(NamedTuple):
         front: size of the Pareto front.
     """
 
-    state: State
+    state: RunState
     owner: str | None
     asked: int
     finished: int
@@ -63,9 +63,9 @@ class Run:
         self._ledger = Ledger.read(self.path / LEDGER)
 
     @property
-    def state(self) -> State:
+    def state(self) -> RunState:
         """Whether the run is still searching, in its proof, or done."""
-        state: State = self._ledger.meta("state")
+        state: RunState = self._ledger.meta("state")
         return state
 
     def fact(self, key: str, default: Any = None) -> Any:

@@ -346,7 +346,7 @@ def test_a_library_that_now_proposes_other_points_is_told_the_recorded_ones(
             patch.setattr("evomerge.run.loop._resume.create", upgraded)
             run = search(file, out, observer=Listening())
         assert run.state == "done", optimizer
-        assert any("the recorded ones are told instead" in line for line in said), optimizer
+        assert any("it gets the recorded ones instead" in line for line in said), optimizer
         after = rows(out, "score", "step")
         assert all(after[table][: len(kept)] == kept for table, kept in before.items())
         assert run.summary().finished == 16

@@ -31,11 +31,11 @@ def lora_card(title: str, model: Model, base: Model, options: LoraOptions, repor
 
 def _contents(options: LoraOptions, report: LoraReport) -> str:
     ranks = sorted({module.rank for module in report.modules})
-    shown = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
+    rank = str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"
     lines = [
         "## What it holds",
         "",
-        f"- {len(report.modules)} linear weights as factors of rank {shown} in {options.dtype}",
+        f"- {len(report.modules)} linear weights as factors of rank {rank} in {options.dtype}",
         f"- {len(report.saved)} modules stored whole",
         f"- {len(report.left_out)} tensors that differ from the base are left out",
         f"- lost of the whole task vector, left-out tensors included: {100 * report.error:.3g}% of its Frobenius norm",

@@ -15,7 +15,7 @@ from evomerge.derived.lora._card import lora_card
 from evomerge.derived.lora._extractor import Extractor
 from evomerge.derived.lora._modules import map_modules
 from evomerge.derived.lora._records import LoraOptions, LoraReport
-from evomerge.engine import Progress
+from evomerge.engine import ProgressCallback
 
 ADAPTER = "adapter_model.safetensors"
 
@@ -28,7 +28,7 @@ def extract_lora(
     *,
     base_name: tuple[str, str | None],
     device: str = "cpu",
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> LoraReport:
     """Write the adapter folder that turns `base` into `model`. Memory: one weight and its decomposition.
 

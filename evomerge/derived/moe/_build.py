@@ -19,7 +19,7 @@ from evomerge.checkpoint import (
 from evomerge.derived.moe._families import MLP, MoeFamily
 from evomerge.derived.moe._fit import family_for, misfits
 from evomerge.derived.moe._gates import make_gates, undecided
-from evomerge.engine import FolderTexts, Progress
+from evomerge.engine import FolderTexts, ProgressCallback
 from evomerge.errors import DegenerateModel, InvalidInput, first_few
 from evomerge.recipe import PROMPTED_GATES, ExpertEntry, MoeRecipe
 
@@ -169,7 +169,7 @@ def write_moe(
     device: str = "cpu",
     shard_bytes: int = SHARD_BYTES,
     texts: FolderTexts | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[str, ...]:
     """Write the mixture's folder: weights, config, tokenizer, moe.yaml, evomerge.json, card. Memory: one tensor.
 
@@ -179,7 +179,7 @@ def write_moe(
         seed: of random gates and noise.
         device: where gate_mode hidden runs the base model.
         shard_bytes: largest size of one file of weights.
-        texts: what the folder says of itself.
+        texts: card and other texts of the folder.
         progress: called after each tensor.
 
     Returns:

@@ -20,7 +20,7 @@ def moe_card(title: str, plan: MoePlan, parents: Sequence[CardParent], *, seed: 
     Args:
         title: of the card.
         plan: of the mixture.
-        parents: what the card says of each model.
+        parents: each model's line of the card.
         seed: of random gates and noise.
     """
     entry = plan.recipe.entry

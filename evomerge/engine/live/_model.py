@@ -30,7 +30,7 @@ MAX_SKELETONS = 32  # model objects kept: of more depths, or more orders of unli
 PREFETCH_BYTES = 256 << 20  # of coming tensors that are prepared while one is merged
 
 
-class _Task(NamedTuple):
+class _BuildTask(NamedTuple):
     """A tensor to build, and the memory that it is written into."""
 
     plan: TensorPlan
@@ -113,7 +113,7 @@ class LiveModel:
         """
         skeleton = self._skeleton(plan)
         self._parts = skeleton.locate(plan)
-        tasks: list[_Task] = []
+        tasks: list[_BuildTask] = []
         with torch.inference_mode(False), torch.no_grad():
             for tensor in plan.tensors:
                 part = self._parts[tensor.name]
@@ -137,25 +137,27 @@ class LiveModel:
         whole: torch.Tensor = self.model.get_parameter_or_buffer(part.parameter).data
         return whole if part.expert is None else part.view(whole)
 
-    def _target(self, plan: TensorPlan, part: ParameterPart, skeleton: Skeleton, tasks: list[_Task]) -> torch.Tensor:
-        """Return the memory for a parameter: a parent's own, or ours; add to `tasks` what has to be written there."""
+    def _target(
+        self, plan: TensorPlan, part: ParameterPart, skeleton: Skeleton, tasks: list[_BuildTask]
+    ) -> torch.Tensor:
+        """Return a parameter's memory: a parent's or an own one; add to `tasks` what is to be written there."""
         device = skeleton.devices[part.parameter]
         if plan.copied and part.expert is None and self._is_kept(plan.models[0], device):
             return self._copied(plan, device)
         whole = self._allocate(part.parameter, skeleton.shape(part.parameter), plan.dtype, device)
         memory = whole if part.expert is None else part.view(whole)
         if self._built.get((plan.name, plan.dtype)) != (plan, memory.data_ptr()):
-            tasks.append(_Task(plan, memory))
+            tasks.append(_BuildTask(plan, memory))
         return whole
 
     def _allocate(self, name: str, shape: torch.Size, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """Return memory of ours for a parameter; what it holds stays unless its shape changed."""
+        """Return memory of the live model for a parameter; what it holds stays unless its shape changed."""
         memory = self._memory.get((name, dtype))
         if memory is None or memory.shape != shape or memory.device != device:
             memory = self._memory[name, dtype] = torch.empty(shape, dtype=dtype, device=device)
         return memory
 
-    def _build_all(self, tasks: list[_Task]) -> None:
+    def _build_all(self, tasks: list[_BuildTask]) -> None:
         """Write tensors; those whose statistics another process is computing come last."""
         if self.tier == "streamed" and self._reversed:
             tasks.reverse()  # what was read last is still in memory
@@ -173,7 +175,7 @@ class LiveModel:
             builder.finish()
         self._built |= {(plan.name, plan.dtype): (plan, memory.data_ptr()) for plan, memory in tasks}
 
-    def _build(self, task: _Task) -> bool:
+    def _build(self, task: _BuildTask) -> bool:
         """Write a tensor; return whether that was done, or has to wait."""
         try:
             self._builders[task.memory.device].build(*task)
@@ -181,7 +183,7 @@ class LiveModel:
             return False
         return True
 
-    def _prefetching(self, tasks: list[_Task]) -> Iterator[_Task]:
+    def _prefetching(self, tasks: list[_BuildTask]) -> Iterator[_BuildTask]:
         """Yield all tasks, the coming tensors prepared: at least one, and up to PREFETCH_BYTES of results."""
         if self.tier in ("device", "mapped"):
             yield from tasks

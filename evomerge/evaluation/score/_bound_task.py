@@ -1,4 +1,4 @@
-"""One lm-eval task bound to a live model: item numbers in, what the task's `process_results` says of each out."""
+"""One lm-eval task bound to a live model: item numbers in, what the task's `process_results` returns for each out."""
 
 from array import array
 from collections import OrderedDict

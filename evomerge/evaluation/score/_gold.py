@@ -55,5 +55,5 @@ class GoldObjective:
         here_P[pair_N] = True
         part = (weight_P * bounded_P)[here_P].sum()
         self.total += float(part.detach())
-        if part.requires_grad:  # else no weight that is asked for has a part in it
+        if part.requires_grad:  # else no requested weight takes part in it
             part.backward()

@@ -2,7 +2,7 @@
 
 Sharing needs a model that takes a four-dimensional mask and explicit positions as they are, and a cache of keys and
 values that can be passed in. Most do; some quietly ignore one of the three. A family is listed here after
-`tests/evaluation/score/test_sharing.py` has shown that it gives the same log-likelihoods; every other one gets plain
+`tests/evaluation/score/test_sharing.py` has found that it gives the same log-likelihoods; every other one gets plain
 rows, which is slower and never wrong.
 """
 

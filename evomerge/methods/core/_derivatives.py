@@ -112,7 +112,7 @@ def _slopes(
     """Return how fast the sum of all factors, and each model's factor, change with a parameter."""
     low, high, step = _around(settings, direction, COEFFICIENT_STEP)
     try:
-        pair = [method.coefficients(inputs, each, statistics) for each in (low, high)]
+        pair = [method.coefficients(inputs, moved, statistics) for moved in (low, high)]
     except MergeFailed:
         return None
     below, above = pair

@@ -4,7 +4,7 @@ import torch
 
 
 class Scratch:
-    """Named working buffers of one dtype, `size` elements each, or more where a method asked for more."""
+    """Named working buffers of one dtype, `size` elements each, or more where a method requested more."""
 
     def __init__(self, size: int, dtype: torch.dtype, device: torch.device):
         self.size, self.dtype, self.device = size, dtype, device

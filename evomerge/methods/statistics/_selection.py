@@ -29,7 +29,7 @@ class Cut(NamedTuple):
 KEEP_NONE = Cut(INFINITE, 0)
 
 
-class Table(NamedTuple):
+class SelectionTable(NamedTuple):
     """Selections of several sizes.
 
     Attributes:
@@ -107,12 +107,12 @@ def _down(sums: list[float]) -> float:
     return total
 
 
-def select_all(values: Values, size: int, counts: list[int]) -> Table:
+def select_all(values: Values, size: int, counts: list[int]) -> SelectionTable:
     """Return the selections of `counts` values each (1 to size, any order), of float32 values."""
     return _sort(values, size, counts) if size <= SMALL else _count(values, size, counts)
 
 
-def _sort(values: Values, size: int, counts: list[int]) -> Table:
+def _sort(values: Values, size: int, counts: list[int]) -> SelectionTable:
     bits = values(0, size).view(torch.int32).cpu().sort(descending=True).values
     ranks = torch.tensor(counts) - 1
     chosen = bits[ranks]
@@ -126,7 +126,7 @@ def _sort(values: Values, size: int, counts: list[int]) -> Table:
     last = exponent[ranks].long()
     part = scaled(units[ranks] - before[starts[last]], last)
     l1 = [higher + rest for higher, rest in zip(sums_above(whole, last), part.tolist(), strict=True)]
-    return Table(chosen.view(torch.float32).tolist(), (ranks + 1 - above).tolist(), l1)
+    return SelectionTable(chosen.view(torch.float32).tolist(), (ranks + 1 - above).tolist(), l1)
 
 
 def units_of(bits: torch.Tensor) -> torch.Tensor:
@@ -160,7 +160,7 @@ class _Level(NamedTuple):
 LEVELS = (_Level(16, 15), _Level(7, 8), _Level(8, 0))
 
 
-def _count(values: Values, size: int, counts: list[int]) -> Table:
+def _count(values: Values, size: int, counts: list[int]) -> SelectionTable:
     """Radix selection for many ranks at once: count by the upper bits, then only where a rank falls, by the next."""
     inside = torch.tensor(counts)  # rank among the values of the bin found so far, from the largest
     slot = torch.zeros_like(inside)  # which of the bins found so far
@@ -188,7 +188,7 @@ def _count(values: Values, size: int, counts: list[int]) -> Table:
     exponent = chosen >> MANTISSA_BITS
     part = scaled(units + inside * units_of(chosen), exponent)
     l1 = [higher + rest for higher, rest in zip(sums_above(whole, exponent), part.tolist(), strict=True)]
-    return Table(chosen.to(torch.int32).view(torch.float32).tolist(), inside.tolist(), l1)
+    return SelectionTable(chosen.to(torch.int32).view(torch.float32).tolist(), inside.tolist(), l1)
 
 
 def _from_above(counts: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,7 @@ class Extensions:
         optimizer: replaces the search file's optimizer; the file's options are its own if it names the same one.
         space: a `Space`, replaces the search file's.
         evaluators: kinds of task, registered under their names.
-        trackers: are told of the run, besides those that the search file names.
+        trackers: receive the run's events, besides those that the search file names.
     """
 
     methods: tuple[Method, ...] = ()

@@ -228,7 +228,7 @@ class SearchEntry(StrictModel):
         budget: when the search ends.
         workers: who scores candidates.
         proof: who is re-scored on unseen items.
-        trackers: what is told of the run; `jsonl` is short for {name: jsonl}.
+        trackers: what receives the run's events; `jsonl` is short for {name: jsonl}.
         allow_test_split: tasks whose test split may be divided among the pools.
         seed: the only source of randomness.
     """

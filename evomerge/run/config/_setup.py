@@ -41,7 +41,7 @@ class Setup:
         references: what every candidate is measured against; the user's own recipes last.
         relative_floors: objective -> (parent, distance below its score in the metric's own units).
         notes: sentences for the user.
-        trackers: what is told of the run.
+        trackers: what receives the run's events.
         extensions: objects that the caller brought.
     """
 

@@ -156,7 +156,7 @@ class SearchLoop:
             for start in range(0, len(results), RECORD_BATCH):
                 freed = results[start : start + RECORD_BATCH]
                 self._record(freed)
-                self._fill(deadline, len(freed))  # the others' workers get theirs when their results are told
+                self._fill(deadline, len(freed))  # the others' workers get theirs when their results are recorded
 
     def _start(self) -> None:
         """Give free workers what is queued."""
@@ -181,7 +181,7 @@ class SearchLoop:
             if not self._ask_some(min(left, ASK_BATCH), deadline):
                 return
             left -= len(self._queue)
-            self._start()  # even if a stop was requested meanwhile: a free worker finishes what was asked for it
+            self._start()  # even if a stop was requested meanwhile: a free worker finishes what was requested for it
         prefetch = self._prefetch(deadline) - len(self._queue)
         if most is None and prefetch > 0 and not self._stop():
             self._ask_some(prefetch, deadline)
@@ -214,7 +214,7 @@ class SearchLoop:
         return asked > 0
 
     def _spent(self, deadline: Deadline) -> bool:
-        """Tell whether no more candidates may be asked for."""
+        """Return whether no more candidates may be requested."""
         if self._used_up:
             return True
         budget = self.setup.entry.budget

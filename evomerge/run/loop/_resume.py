@@ -22,7 +22,7 @@ def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer) -> Opti
     optimizer = _fresh(setup, observer)
     if _replayed(optimizer, ledger, forced=False):
         return optimizer
-    observer.say("the optimizer's library now proposes other points than it did; the recorded ones are told instead")
+    observer.say("the optimizer's library now proposes other points than it did; it gets the recorded ones instead")
     optimizer = _fresh(setup, observer, forced=True)
     _replayed(optimizer, ledger, forced=True)
     return optimizer

@@ -1,4 +1,4 @@
-"""Trackers: what is told of a run while it goes on, for dashboards, experiment trackers and notebooks.
+"""Trackers: what receives the events of a run while it goes on, for dashboards, experiment trackers and notebooks.
 
 A tracker is an object with four methods (see `Tracker`). It is named in a search file (`trackers: [jsonl]`, or
 `{name: jsonl, file: events.jsonl}` with options), brought by another package behind the entry point

@@ -67,7 +67,7 @@ class RunEnded:
 
 
 class Tracker:
-    """Is told of a run. Subclass it and override what is of interest; each call does nothing by default.
+    """Receives the events of a run. Subclass it and override what is of interest; each call does nothing by default.
 
     All calls of one tracker come from one thread, one after another, in the order in which the ledger recorded the
     events; the search does not wait for them. What they are given is shared: it must not be changed. A call that raises

@@ -1,6 +1,6 @@
 """The compiled sparse merge: every element of all models goes from stored bytes to one rounded result in registers.
 
-What a merge does not need is left out when it is compiled, not asked for each element: each combination of flags that
+What a merge does not need is left out when it is compiled, not tested for each element: each combination of flags that
 are None and each number of models up to MODELS has its own version of the loops.
 """
 

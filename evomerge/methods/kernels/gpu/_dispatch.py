@@ -80,8 +80,8 @@ def _load(device: torch.device) -> Any:
 
 def _agrees(code: Any, device: torch.device) -> bool:
     """Return whether two small merges are what torch makes of them."""
-    base, one, two = (torch.arange(i, 3000 + i, device=device).sin().bfloat16() for i in range(3))
-    inputs = Inputs(models=[one, two], base=base)
+    base, first, second = (torch.arange(i, 3000 + i, device=device).sin().bfloat16() for i in range(3))
+    inputs = Inputs(models=[first, second], base=base)
     block = Block(models=inputs.models, base=base, start=0, scratch=Scratch(base.numel(), torch.float32, device))
     random = SparseTerm(0.3, 0.7, address=(0x9E3779B9, 1 << 31), keep_below=1 << 23)
     terms = SparseTerms(

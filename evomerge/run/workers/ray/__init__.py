@@ -13,7 +13,7 @@ _POSIX_ONLY = ("Session", "processes_of", "remove_stale")
 
 
 def __getattr__(name: str) -> object:
-    """Load what looks after sessions when it is asked for: other systems lack what its locks need."""
+    """Load what looks after sessions when it is first used: other systems lack what its locks need."""
     if name in _POSIX_ONLY:
         from evomerge.run.workers.ray import _session
 

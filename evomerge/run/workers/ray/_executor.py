@@ -25,7 +25,7 @@ PACE_JOBS = 100  # finished jobs whose median is the usual pace
 
 
 @dataclass(slots=True)
-class _Task:
+class _SentJob:
     """A job on its way through the workers.
 
     Attributes:
@@ -73,8 +73,8 @@ class RayExecutor:
         self._local: LocalCluster | None = None
         self._pool: WorkerPool | None = None
         self._joined = False
-        self._tasks: dict[WorkerSlot, _Task] = {}
-        self._again: deque[_Task] = deque()  # for the next workers that are free
+        self._tasks: dict[WorkerSlot, _SentJob] = {}
+        self._again: deque[_SentJob] = deque()  # for the next workers that are free
         self._pace: list[float] = []  # seconds an item, of finished jobs
         self._deaths = 0
         try:
@@ -111,7 +111,7 @@ class RayExecutor:
 
     def submit(self, job: Job) -> None:
         """Send a job to an idle worker."""
-        self._send(_Task(job, self._setup.batch_size), self.pool.idle()[0])
+        self._send(_SentJob(job, self._setup.batch_size), self.pool.idle()[0])
 
     def wait(self, timeout: float) -> list[tuple[Job, Outcome]]:
         """Collect finished jobs; look after workers that come up, die, hang or fail.
@@ -146,22 +146,22 @@ class RayExecutor:
             self._ray.shutdown()
         self._local, self._joined = None, False
 
-    def _send(self, task: _Task, slot: WorkerSlot) -> None:
+    def _send(self, task: _SentJob, slot: WorkerSlot) -> None:
         self._tasks[slot] = task
         self.pool.send(slot, task.job, task.batch_size)
 
-    def _scored(self, slot: WorkerSlot, task: _Task, outcome: Outcome) -> tuple[Job, Outcome] | None:
+    def _scored(self, slot: WorkerSlot, task: _SentJob, outcome: Outcome) -> tuple[Job, Outcome] | None:
         """Return the outcome of a job, or None if it will be tried again."""
         self._deaths = 0
         if outcome.failure is not None and outcome.failure.kind == "failed" and task.attempt <= FAILED_RETRIES:
             self.pool.replace(slot)
-            self._again.append(_Task(task.job, max(1, task.batch_size // 2), task.attempt + 1))
+            self._again.append(_SentJob(task.job, max(1, task.batch_size // 2), task.attempt + 1))
             return None
         if outcome.items is not None:
             self._pace = [*self._pace[1 - PACE_JOBS :], outcome.seconds / max(1, _items(task.job))]
         return task.job, replace(outcome, attempts=task.attempt)
 
-    def _lost(self, slot: WorkerSlot, task: _Task, error: Exception) -> tuple[Job, Outcome] | None:
+    def _lost(self, slot: WorkerSlot, task: _SentJob, error: Exception) -> tuple[Job, Outcome] | None:
         """Replace a worker that vanished in the middle of a job; return an outcome if that was the last attempt.
 
         Raises:

@@ -1,9 +1,10 @@
 """The folder and the processes of a Ray cluster that evomerge started on this machine, and their end.
 
-When its driver is killed, Ray leaves two agents running for minutes, and every session's folder forever. A session of
-ours therefore gets a folder of its own, `evomerge-ray-*` in Ray's place for temporary files, and a small watchdog
-process (this file, run as a script). When the driver is gone, or closes the pipe to it, the watchdog ends every process
-that belongs to that folder and removes it. Processes of other clusters name or open nothing there, so none is touched.
+When its driver is killed, Ray leaves two agents running for minutes, and every session's folder forever. A cluster
+that evomerge starts therefore gets a folder of its own, `evomerge-ray-*` in Ray's place for temporary files, and a
+small watchdog process (this file, run as a script). When the driver is gone, or closes the pipe to it, the watchdog
+ends every process that belongs to that folder and removes it. Processes of other clusters name or open nothing there,
+so none is touched.
 This file imports neither evomerge nor Ray, so that the watchdog takes 15 MB and a tenth of a second.
 """
 
@@ -140,7 +141,7 @@ def _signal(processes: Iterable[psutil.Process], *, kill: bool) -> None:
             process.kill() if kill else process.terminate()
 
 
-def watch(folder: Path, driver: int, pipe: IO[bytes]) -> None:
+def _end_after(folder: Path, driver: int, pipe: IO[bytes]) -> None:
     """Wait until a driver is gone or closes the pipe, then end the session's processes and remove its folder."""
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(driver)
@@ -151,4 +152,4 @@ def watch(folder: Path, driver: int, pipe: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    watch(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer)
+    _end_after(Path(sys.argv[1]), int(sys.argv[2]), sys.stdin.buffer)
