@@ -11,10 +11,10 @@ PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadgroup
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint chaos peers bench zoo clean
+.PHONY: help demo test quick lint chaos peers bench zoo natural-zoo clean
 
 help:  ## show what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
 demo: $(READY)  ## run the quickstart search over trained models and show its result (about two minutes)
 	$(BIN)/evomerge search experiments/quickstart/search.yaml --out runs/quickstart
@@ -44,6 +44,10 @@ bench: $(READY) $(PEERS)/.ready  ## time merges against mergekit and scoring aga
 zoo: $(READY)  ## train the quickstart's parents and write its tasks again
 	$(BIN)/python scripts/make_zoo_data.py
 	$(BIN)/python scripts/train_zoo.py
+
+natural-zoo: $(READY)  ## train the natural zoo's parents, which are not in the repository (about ten minutes on one core)
+	$(BIN)/python scripts/make_zoo_data.py natural
+	$(BIN)/python scripts/train_zoo.py natural
 
 clean:  ## remove the environment and all runs
 	rm -rf $(VENV) $(PEERS) runs

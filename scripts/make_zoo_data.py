@@ -1,22 +1,24 @@
-"""Write the quickstart's task files: three toy skills, each with a validation and a test pool.
+"""Write the task files of a zoo: toy skills, each with a validation and a test pool.
 
     python scripts/make_zoo_data.py            # writes experiments/quickstart/tasks/
+    python scripts/make_zoo_data.py natural    # writes experiments/natural/tasks/
 
-The skills are two-digit addition, kanji numerals to and from digits, and reversal of a string. Which pool an item
-belongs to depends only on a digest of its content, so `train_zoo.py`, which draws from the "train" pool with the same
-functions, can never see a validation or test item. Mirror images (12+34 and 34+12, a word and its reverse, both
-directions of one number) share a content key and therefore a pool.
+The quickstart's skills are two-digit addition, kanji numerals to and from digits, and reversal of a string; the natural
+zoo's are subtraction, sorting letters, counting a letter, shifting a word along the alphabet, and Roman numerals to and
+from digits. Which pool an item belongs to depends only on a digest of its content, so `train_zoo.py`, which draws from
+the "train" pool with the same functions, can never see a validation or test item. Mirror images (12+34 and 34+12, a word
+and its reverse, both directions of one number) share a content key and therefore a pool.
 """
 
 import argparse
 import hashlib
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-TASKS_FOLDER = Path(__file__).resolve().parents[1] / "experiments" / "quickstart" / "tasks"
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 POOLS = ("validation", "test")
 ITEMS_PER_POOL = 600
 SEED = 20240607
@@ -25,7 +27,14 @@ HELD_OUT_PERCENT = 12  # of all content keys, for each of validation and test
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 WORD_LENGTHS = (5, 6, 7, 8)
 KANJI_DIGITS = "〇一二三四五六七八九"
-CHARACTERS = "0123456789+=" + KANJI_DIGITS[1:] + "十百千万" + ALPHABET
+FEW_LETTERS = ALPHABET[:12]  # words to sort and to count in
+LARGEST_TERM = 149  # of a subtraction
+LARGEST_SHIFT = 3
+LARGEST_ROMAN = 3999
+ROMAN_UNITS = (
+    *((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl")),
+    *((10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i")),
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,33 @@ class Skill:
     task: str
     draw: Callable[[random.Random], Item]
     multiple_choice: bool = False
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """A family of small models and the tasks that measure them.
+
+    Attributes:
+        name: what the scripts know it by, and its folder below experiments/.
+        title: how texts name it.
+        characters: that its texts are made of.
+        skills: by name.
+    """
+
+    name: str
+    title: str
+    characters: str
+    skills: Mapping[str, Skill]
+
+    @property
+    def folder(self) -> Path:
+        """Where its search file, tasks and models are."""
+        return EXPERIMENTS / self.name
+
+    @property
+    def tasks(self) -> Path:
+        """Where its task files are."""
+        return self.folder / "tasks"
 
 
 def draw_add(rng: random.Random) -> Item:
@@ -77,12 +113,80 @@ def draw_reverse(rng: random.Random) -> Item:
     return Item(f"{word}=", word[::-1], min(word, word[::-1]))
 
 
-SKILLS = {
-    skill.name: skill
-    for skill in (
-        Skill("add", "zoo_add", draw_add, multiple_choice=True),
-        Skill("kanji", "zoo_kanji", draw_kanji),
-        Skill("reverse", "zoo_reverse", draw_reverse),
+def draw_sub(rng: random.Random) -> Item:
+    """Return one difference of two numbers that is not negative."""
+    low, high = sorted((rng.randrange(LARGEST_TERM + 1), rng.randrange(LARGEST_TERM + 1)))
+    return Item(f"{high}-{low}=", str(high - low), f"{high}-{low}")
+
+
+def draw_sort(rng: random.Random) -> Item:
+    """Return one word of few letters to sort; words of the same letters share a key."""
+    word = "".join(rng.choice(FEW_LETTERS) for _ in range(rng.choice((5, 6, 7))))
+    return Item(f"{word}>", "".join(sorted(word)), "".join(sorted(word)))
+
+
+def draw_count(rng: random.Random) -> Item:
+    """Return one word of two letters, one of which is to be counted."""
+    pair = rng.sample(FEW_LETTERS, 2)
+    word = "".join(rng.choice(pair) for _ in range(rng.choice((5, 6, 7, 8))))
+    return Item(f"{word}#{pair[0]}=", str(word.count(pair[0])), f"{word}#{pair[0]}")
+
+
+def draw_shift(rng: random.Random) -> Item:
+    """Return one word to move along the alphabet, which starts again after z."""
+    word = "".join(rng.choice(ALPHABET) for _ in range(4))
+    by = rng.randrange(1, LARGEST_SHIFT + 1)
+    shifted = "".join(ALPHABET[(ALPHABET.index(letter) + by) % len(ALPHABET)] for letter in word)
+    return Item(f"{word}+{by}=", shifted, f"{word}+{by}")
+
+
+def to_roman(number: int) -> str:
+    """Return 1..3999 as a Roman numeral in small letters."""
+    text = ""
+    for size, unit in ROMAN_UNITS:
+        text += unit * (number // size)
+        number %= size
+    return text
+
+
+def draw_roman(rng: random.Random) -> Item:
+    """Return one number to read or to write in Roman numerals; either direction is equally likely."""
+    number = rng.randrange(1, LARGEST_ROMAN + 1)
+    roman, digits = to_roman(number), str(number)
+    prompt, target = (roman, digits) if rng.randrange(2) else (digits, roman)
+    return Item(f"{prompt}=", target, digits)
+
+
+def by_name(*skills: Skill) -> dict[str, Skill]:
+    """Return skills by their names."""
+    return {skill.name: skill for skill in skills}
+
+
+ZOOS = {
+    zoo.name: zoo
+    for zoo in (
+        Zoo(
+            "quickstart",
+            "the quickstart",
+            "0123456789+=" + KANJI_DIGITS[1:] + "十百千万" + ALPHABET,
+            by_name(
+                Skill("add", "zoo_add", draw_add, multiple_choice=True),
+                Skill("kanji", "zoo_kanji", draw_kanji),
+                Skill("reverse", "zoo_reverse", draw_reverse),
+            ),
+        ),
+        Zoo(
+            "natural",
+            "the natural zoo",
+            "0123456789+-=>#" + ALPHABET,
+            by_name(
+                Skill("sub", "natural_sub", draw_sub),
+                Skill("sort", "natural_sort", draw_sort),
+                Skill("count", "natural_count", draw_count),
+                Skill("shift", "natural_shift", draw_shift),
+                Skill("roman", "natural_roman", draw_roman),
+            ),
+        ),
     )
 }
 
@@ -159,10 +263,10 @@ def task_yaml(skill: Skill) -> str:
     )
 
 
-def build_files() -> dict[str, str]:
-    """Return the text of every generated file, by its path below the tasks folder."""
+def build_files(zoo: Zoo) -> dict[str, str]:
+    """Return the text of every generated file of a zoo, by its path below the tasks folder."""
     files = {}
-    for skill in SKILLS.values():
+    for skill in zoo.skills.values():
         files[f"{skill.task}.yaml"] = task_yaml(skill)
         for pool in POOLS:
             lines = [json.dumps(row, ensure_ascii=False) for row in rows_of(skill, pool)]
@@ -172,11 +276,13 @@ def build_files() -> dict[str, str]:
 
 def main() -> None:
     """Write the generated files."""
-    parser = argparse.ArgumentParser(description="Write the quickstart's task files.")
-    parser.add_argument("--out", type=Path, default=TASKS_FOLDER, help="tasks folder")
-    out = parser.parse_args().out
-    for name, text in build_files().items():
-        path = out / name
+    parser = argparse.ArgumentParser(description="Write a zoo's task files.")
+    parser.add_argument("zoo", nargs="?", choices=ZOOS, default="quickstart")
+    parser.add_argument("--out", type=Path, help="tasks folder; by default the zoo's own")
+    options = parser.parse_args()
+    zoo = ZOOS[options.zoo]
+    for name, text in build_files(zoo).items():
+        path = (options.out or zoo.tasks) / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(text.encode())
         print(f"{path}: {len(text.encode())} bytes")

@@ -4,10 +4,11 @@ Item i is answered right at a point x of the unit cube iff
 
     sqrt(rho) * z_i + sqrt(1 - rho) * g_i(x) + noise < skill(x)
 
-z_i ~ N(0, 1) is how hard the item is, g_i a smooth random field of unit variance of its own (random Fourier features,
-Rahimi & Recht 2007), and `skill` falls off as a quadratic around the planted optimum. The left side without noise is
-N(0, 1) over items, so that the expected accuracy at x is Phi(skill(x)), whatever rho is. rho decides how alike items are
-as *points* differ: at 1 all points get the same items right but for their skill, at 0 each item has its own preferences.
+z_i ~ N(0, 1) is how hard the item is, g_i a smooth random field of unit variance of its own (random Fourier
+features, Rahimi & Recht 2007), and `skill` falls off as a quadratic around the planted optimum. The left side without
+noise is N(0, 1) over items, so that the expected accuracy at x is Phi(skill(x)), whatever rho is. rho decides how much
+two far-away points have in common: at 1 the better one gets all right that the other does, at 0 each item has a taste
+of its own.
 
 Pure numpy. The module must not import optimizers, runs or models.
 """
