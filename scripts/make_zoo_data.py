@@ -6,8 +6,8 @@
 The quickstart's skills are two-digit addition, kanji numerals to and from digits, and reversal of a string; the natural
 zoo's are subtraction, sorting letters, counting a letter, shifting a word along the alphabet, and Roman numerals to and
 from digits. Which pool an item belongs to depends only on a digest of its content, so `train_zoo.py`, which draws from
-the "train" pool with the same functions, can never see a validation or test item. Mirror images (12+34 and 34+12, a word
-and its reverse, both directions of one number) share a content key and therefore a pool.
+the "train" pool with the same functions, can never see a validation or test item. Mirror images (12+34 and 34+12, a
+word and its reverse, both directions of one number) share a content key and therefore a pool.
 """
 
 import argparse

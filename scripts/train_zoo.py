@@ -4,9 +4,9 @@
     python scripts/train_zoo.py natural        # writes experiments/natural/models/, one core, about ten minutes
 
 The quickstart's base learns every skill from a mixture, and stops early. A specialist is fine-tuned from it in two
-passes: the first trains everything but two "own" blocks, mostly on its skill, with some replay of the others; the second
-trains the own blocks alone, fast and on its skill alone, and so forgets the others. The specialists then conflict in
-known places: a uniform merge keeps nothing, and weights by layer can keep the first passes and drop the second ones.
+passes: the first trains everything but two "own" blocks, mostly on its skill, with some replay of the others; the
+second trains the own blocks alone, fast and on its skill alone, and so forgets the others. The specialists then
+conflict in known places: a uniform merge keeps nothing; weights by layer can keep the first passes and drop the second.
 
 The natural zoo has no such trick: its base is already good at everything, and its specialists are ordinary fine-tunes,
 all weights on one skill, without replay.
