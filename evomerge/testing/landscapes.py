@@ -17,6 +17,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +100,7 @@ class Landscape:
         """Return the expected accuracy at a point over all items that could be drawn."""
         return PHI.cdf(self.skill(x) / math.sqrt(1 + self.noise**2))
 
-    def margins(self, x: Sequence[float] | Array, items: Sequence[int] | Array | None = None) -> Array:
+    def margins(self, x: Sequence[float] | Array, items: Sequence[int] | NDArray[Any] | None = None) -> Array:
         """Return by how much a point's skill exceeds what each item asks for; above 0 = the answer is right.
 
         Args:
