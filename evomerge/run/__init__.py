@@ -27,6 +27,7 @@ from evomerge.run._objectives import (
 )
 from evomerge.run._pace import JobPace, proof_seconds, search_end
 from evomerge.run._progress import Observer, Progress, SilentObserver
+from evomerge.run._proof import Proof
 from evomerge.run._ranking import Ranking, difficulty_offset, effects_of
 from evomerge.run._run import Run, Summary, utilization
 from evomerge.run.config import (
@@ -55,6 +56,7 @@ __all__ = [
     "Observer",
     "Outcome",
     "Progress",
+    "Proof",
     "Ranking",
     "ResourceNeeds",
     "Run",
