@@ -1,17 +1,18 @@
-"""Compare search policies on landscapes and zoos: items scored until a goal is reached, and what is found at equal budget.
+"""Compare search policies on landscapes and zoos: items until a goal is reached, and what is found at equal budget.
 
     python scripts/bench_search.py                               # every bed, every policy: hours on one core
     python scripts/bench_search.py --beds landscape-24 --seeds 4 --json found.json
 
 Beds: `landscape-8`, `-24` and `-64` (item fields with a planted optimum, `evomerge.testing.landscapes`; rho 0.6, 1,000
 items for the search, 2,000 held out) and the two zoos (`quickstart`, and `natural`, which `make natural-zoo` trains).
-The policies are described at `POLICIES`. `evomerge` is the product with its defaults: its search loop, references, subsets
-and proof; only the executor pretends on landscapes.
+The policies are described at `POLICIES`. `evomerge` is the product with its defaults: its search loop, references,
+subsets and proof; only the executor pretends on landscapes. There it gives soft scores (the margin of each item)
+besides 0/1 scores, or in "evomerge, 0/1 scores" these alone.
 
-Counted is every (candidate, item) that is scored until there is a pick, references included, an item with a backward pass
-as three; items of the select and report pools are stated apart. A policy *reaches* the goal when the pick that it would
-make then (best-ever sample, or mean of the distribution) first scores on the held-out items what mergekit-evolve's final
-pick does on the same bed with the same seed.
+Counted is every (candidate, item) that is scored until there is a pick, references included, an item with a backward
+pass as three; items of the select and report pools are stated apart. A policy *reaches* the goal when the pick that it
+would make then (best-ever sample, or mean of the distribution) first scores on the held-out items what the final pick
+of mergekit-evolve does on the same bed with the same seed.
 
 With --json, measured results are added to a file, and what it holds already is not measured again.
 """
