@@ -115,7 +115,7 @@ class CheckpointWriter:
 
 
 class SafetensorsWriter:
-    """Write a safetensors file tensor by tensor, with shapes that are not known beforehand; memory: one tensor.
+    """Write a safetensors file tensor by tensor, with shapes that are not known beforehand, in memory for one tensor.
 
     The header comes first in the file but is known last, so space for it is reserved and padded with blanks, which
     the format allows. Use as a context manager.

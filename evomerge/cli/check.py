@@ -119,12 +119,14 @@ def _cost(cost: Any) -> str:
 
 
 def _search_facts(file: Path) -> dict[str, Any]:
+    from evomerge.methods import get
     from evomerge.run import check_search, cost_of, resource_needs
-    from evomerge.space import StackSpace
 
     setup = check_search(file)
     opened = [setup.parents[ref] for ref in setup.refs]
-    related, unrelated = _relatedness(opened, getattr(setup.space, "dtype", None), isinstance(setup.space, StackSpace))
+    example = setup.space.decode(setup.space.start)
+    stacked = not get(example["merge_method"]).merges
+    related, unrelated = _relatedness(opened, setup.space.dtype, stacked)
     entry, domain = setup.entry, setup.space.domain
     models = [*([setup.base] if setup.base else []), *setup.models]
     first = models[0]

@@ -24,7 +24,8 @@ def command(run: Path, as_json: bool) -> None:
     opened = Run(run)
     summary = opened.summary()
     if as_json:
-        print_json({"version": 1, "run": str(run), **summary._asdict(), "verdict": opened.verdict})
+        about = {"verdict": opened.verdict, "notes": opened.notes}
+        print_json({"version": 1, "run": str(run), **summary._asdict(), **about})
         return
     for line in status_lines(opened, summary):
         click.echo(line)

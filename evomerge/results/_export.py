@@ -101,4 +101,5 @@ def provenance(run: Run, candidate: Candidate) -> dict[str, Any]:
         "seed": run.fact("identity")["seed"],
         "tasks": run.fact("facts"),
         "versions": run.fact("versions"),
+        "version_changes": run.fact("version_changes", []),
     }

@@ -19,6 +19,7 @@ def search_sections(run: Run, candidate: Candidate) -> list[str]:
         f"An evolutionary search (`{run.fact('optimizer')}`) tried {tried} candidates; this is {candidate.name} "
         f"(id {candidate.id}). Search, selection and report use disjoint items of each task.",
     ]
+    lines += [f"\n{note[0].upper()}{note[1:]}." for note in run.version_notes]
     return ["\n".join(lines), _scores(run, candidate), _verdict(run, candidate)]
 
 

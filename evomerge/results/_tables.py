@@ -62,6 +62,7 @@ def status_lines(run: Run, summary: Summary) -> list[str]:
         lines.append(f"workers were busy with candidates {100 * summary.busy:.0f}% of the search's time")
     if summary.failures:
         lines.append("failed: " + ", ".join(f"{kind} {count}" for kind, count in summary.failures.items()))
+    lines += [f"note: {printable(note)}" for note in run.notes]
     if summary.state == "done" and run.verdict is not None:
         lines.append(str(run.verdict["text"]))
     return lines

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from inspect import isfunction
@@ -153,7 +153,7 @@ def note_other_versions(ledger: Ledger) -> str | None:
     }
     if not changed or ledger.meta("state") == "done":
         return None
-    listed = ", ".join(f"{name} was {old}, now {new}" for name, (old, new) in changed.items())
+    listed = _listed(changed)
     if any(name in SCORING_PACKAGES for name in changed) and ledger.items("select", soft=False):
         raise InvalidInput(
             f"{ledger.path.parent}: finalists have been scored by other library versions ({listed}), and the rest "
@@ -162,6 +162,17 @@ def note_other_versions(ledger: Ledger) -> str | None:
     candidates = ledger.candidates()
     unscored = [candidate.id for candidate in candidates if candidate.state == "running"]
     first = min(unscored, default=len(candidates))
+    change = {"from_candidate": first, "changed": changed}
     with ledger.transaction():
-        ledger.set_meta("version_changes", [*changes, {"from_candidate": first, "changed": changed}])
-    return f"from candidate {first} on, library versions are others than before: {listed}"
+        ledger.set_meta("version_changes", [*changes, change])
+    return version_sentence(change)
+
+
+def version_sentence(change: Mapping[str, Any]) -> str:
+    """Return the sentence on an entry of the recorded "version_changes"."""
+    listed = _listed(change["changed"])
+    return f"from candidate {change['from_candidate']} on, library versions are others than before: {listed}"
+
+
+def _listed(changed: Mapping[str, Sequence[str]]) -> str:
+    return ", ".join(f"{name} was {old}, now {new}" for name, (old, new) in changed.items())

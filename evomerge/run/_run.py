@@ -14,6 +14,7 @@ from evomerge.records import (
 )
 from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._folder import LEDGER, owner_of
+from evomerge.run._identity import version_sentence
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
 from evomerge.run._objectives import fitness, values_of
@@ -71,6 +72,16 @@ class Run:
     def fact(self, key: str, default: Any = None) -> Any:
         """Return a recorded fact, such as "notes", "versions", "version_changes", "models" or "verdict"."""
         return self._ledger.meta(key, default)
+
+    @property
+    def version_notes(self) -> list[str]:
+        """A sentence for each time that the run went on with other versions of its libraries."""
+        return [version_sentence(change) for change in self.fact("version_changes", [])]
+
+    @property
+    def notes(self) -> list[str]:
+        """What whoever reads the results should know, as sentences: on pools and tasks, on the proof, on versions."""
+        return [*self.fact("notes", []), *self.version_notes]
 
     @property
     def objectives(self) -> tuple[Objective, ...]:
@@ -176,6 +187,7 @@ class Run:
 def utilization(run: Run) -> float | None:
     """Return the share of its workers' time that a search spent on candidates, from the first to the last of them.
 
-    Workers count while they are up, the proof does not count. None: nothing was scored, or by an older evomerge.
+    Workers count while they are up, the proof does not count. It is None where nothing was scored, or by an older
+    evomerge.
     """
     return utilization_share(run.fact("busy"))

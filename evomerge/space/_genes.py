@@ -89,7 +89,7 @@ class Gene:
         return min(self.high, max(self.low, round(self.low + span * step / STEPS, decimals)))
 
     def _density_steps(self) -> tuple[int, int] | None:
-        """Return the first and last multiple of 1/GRID in the range; None: no density, or none lies in it."""
+        """Return the first and last multiple of 1/GRID in the range, or None: no density, or none lies in it."""
         if self.name != "density":
             return None
         first, last = math.ceil(self.low * GRID - _TOLERANCE), math.floor(self.high * GRID + _TOLERANCE)

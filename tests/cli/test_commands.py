@@ -2,16 +2,21 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from click.testing import CliRunner, Result
 
 from evomerge.cli import VERBS, cli, main
+from evomerge.space import Space, SpaceKind, get_kind, register
+
+STACK = yaml.safe_load((Path(__file__).parents[2] / "search_spaces" / "block_stack.yaml").read_text(encoding="utf-8"))
 
 
 def run(*arguments: str | Path) -> Result:
@@ -103,6 +108,30 @@ def test_check_passes_a_good_search(finished_run: Path) -> None:
     assert 0 < seconds[1] < 60
     assert seconds[0] == pytest.approx(seconds[1] + seconds[2], rel=0.1)
     assert "parents mapped" in cost
+
+
+class OutsideStack:
+    """A stack of blocks by another package: not a `StackSpace`, as far as anybody can see."""
+
+    def __init__(self, inner: Space):
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+@pytest.mark.parametrize(("kind", "related"), [("merge", True), ("outside_stack", False)])
+def test_check_asks_the_recipe_of_a_space_whether_it_merges(
+    kind: str, related: bool, finished_run: Path, tmp_path: Path
+) -> None:
+    build = get_kind("stack").build
+    register(SpaceKind(name="outside_stack", description="d", build=lambda *a, **kw: OutsideStack(build(*a, **kw))))
+    data = yaml.safe_load((finished_run.parent / "search.yaml").read_text())
+    for name in ("share.py", "items.jsonl"):
+        shutil.copy(finished_run.parent / name, tmp_path)
+    data["space"] = {"kind": kind, **STACK} if kind != "merge" else data["space"]
+    (tmp_path / "search.yaml").write_text(yaml.safe_dump(data))
+    assert ("relatedness" in run("check", tmp_path / "search.yaml").output) == related
 
 
 def test_a_device_that_is_not_here_is_one_sentence(

@@ -12,6 +12,7 @@ import yaml
 from evomerge.errors import InvalidFile, InvalidInput
 from evomerge.optimizers import OPTIMIZERS, OptimizerSpec, create
 from evomerge.records import Domain, Point
+from evomerge.results import export, status_lines
 from evomerge.run import (
     JobPace,
     Ledger,
@@ -169,6 +170,9 @@ def test_other_library_versions_are_said_and_recorded(pico: dict[str, Path], tmp
     assert "cma was 2.0" in said[0] and "ray" not in said[0]
     (change,) = finished.fact("version_changes")
     assert change["from_candidate"] == unscored and set(change["changed"]) == {"torch", "cma"}
+    assert said[0] in finished.notes and f"note: {said[0]}" in status_lines(finished, finished.summary())
+    export(finished, tmp_path / "best")
+    assert said[0][1:] in (tmp_path / "best" / "README.md").read_text(encoding="utf-8")
     assert search(file, run).fact("version_changes") == [change], "said once"
 
 

@@ -209,7 +209,7 @@ def write_moe(
 
 
 def _gate_notes(gates: torch.Tensor) -> Iterator[str]:
-    """Yield a line if two experts have the same gate. `gates`: (layers, experts, hidden)."""
+    """Yield a line if two experts have the same gate in `gates`, (layers, experts, hidden)."""
     blocks = undecided(gates)
     if blocks:
         where = f"block {', '.join(map(str, blocks))}" if len(blocks) < len(gates) else "every block"

@@ -34,7 +34,14 @@ Deadline = Callable[[], float | None]  # seconds of the run at which the search 
 
 
 class _Finished(NamedTuple):
-    """A result that was recorded. values: what the optimizer learns of it; None = it failed."""
+    """A result that was recorded.
+
+    Attributes:
+        candidate: that was scored.
+        outcome: what the worker answered.
+        scores: None = it failed.
+        values: what the optimizer learns of it; None = it failed.
+    """
 
     candidate: Candidate
     outcome: Outcome

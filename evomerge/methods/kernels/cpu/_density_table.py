@@ -108,9 +108,17 @@ def _scaled(units: int, exponent: int) -> float:
 def _thresholds(
     counts: Array, sums: Array, starts: Array, shared: int, lower: Array, ranks: Array, found: Array, places: Array
 ) -> None:
-    """Write pattern, ties and L1 norm of each rank into `found`, (ranks, 3) float64.
+    """Write pattern, ties and L1 norm of each rank into `found`.
 
-    shared: start of the row that stands for no wanted rank. places: (ranks,) written: the counter of each threshold.
+    Args:
+        counts: (UPPER,) how many values have each upper part of a pattern.
+        sums: (UPPER,) sum of their lower parts.
+        starts: (UPPER,) where the row of counters of an upper part starts in `lower`.
+        shared: start of the row that stands for no wanted rank.
+        lower: rows of LOWER counters, one row for each upper part that holds a wanted rank.
+        ranks: wanted ranks from the largest value, ascending, from 1.
+        found: (ranks, 3) float64, written.
+        places: (ranks,) written: the counter of each threshold.
     """
     rank, above = 0, 0  # values larger than those of the upper part that is looked at
     higher, units, exponent = 0.0, 0, 255  # norm of larger exponents, whole steps of this one
@@ -140,8 +148,16 @@ def _tie_ends(
 ) -> None:
     """Write where the first value equal to each threshold after `ties` others lies; `size` stays where none does.
 
-    marks: (rows * STRIDE,) uint16: 1 + the first rank that has this pattern for a threshold, or 0. ties: (ranks,)
-    int64; those of one threshold ascend.
+    Args:
+        base: address of the base.
+        base_kind: its dtype.
+        model: address of the model.
+        kind: its dtype.
+        size: elements of both.
+        starts: (UPPER,) where the row of an upper part of a pattern starts in `marks`.
+        marks: (rows * STRIDE,) uint16: 1 + the first rank that has this pattern for a threshold, or 0.
+        ties: (ranks,) int64; those of one threshold ascend.
+        ends: (ranks,) written.
     """
     tile, origin = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     seen = np.zeros(len(ties) + 1, np.int64)

@@ -81,9 +81,16 @@ def _kept(i: int, start: int, k: int, delta: float, group: Any, chance: Any, win
 
 @inlined
 def _add(sums: Any, start: int, k: int, origin: float, group: Any, flags: Any) -> Any:
-    """Add what the models of a group give at start + k.
+    """Return `sums` plus what the models of a group give at start + k.
 
-    sums: of all signed contributions; of those > 0 and those < 0, after their factors; and of the weights of these two.
+    Args:
+        sums: of all signed contributions; of those > 0 and those < 0, after their factors; and of the weights of these
+            two.
+        start: first position of the tile.
+        k: position in the tile.
+        origin: the base's value there.
+        group: addresses and numbers of up to MODELS models.
+        flags: what the merge needs; None = no.
     """
     total, up, down, ups, downs = sums
     tiled, chance, window, elect, posted, mean = flags

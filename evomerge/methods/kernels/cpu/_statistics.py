@@ -32,7 +32,7 @@ def delta(
 def _patterns(
     base: int, base_kind: int, model: int, kind: int, start: int, length: int, patterns: Array, work: Array
 ) -> None:
-    """Write the patterns of a tile's |delta| into `patterns`, (TILE,) int32, and -1 behind them. work: (2, TILE)."""
+    """Write the patterns of a tile's |delta| into `patterns`, (TILE,) int32, then -1; `work` is (2, TILE)."""
     tile = work[0]
     delta(base, base_kind, model, kind, start, length, tile, work[1])
     for k in range(length):
@@ -82,7 +82,7 @@ def at_least(base: int, base_kind: int, model: int, kind: int, size: int, pivots
 def collect(base: int, base_kind: int, model: int, kind: int, size: int, low: int, high: int, found: Array) -> int:
     """Write the patterns of |delta| from `low` to `high` into `found`, in any order, and return how many there are.
 
-    found: int32, long enough for all of them and GROUP more.
+    `found` is int32, long enough for all of them and GROUP more.
     """
     patterns, work = np.empty(TILE, np.int32), np.empty((2, TILE), np.float32)
     first, width = np.int32(low), np.uint32(high - low)
@@ -126,10 +126,18 @@ def nth_equal(base: int, base_kind: int, model: int, kind: int, size: int, patte
 def masked_sums(
     base: int, base_kind: int, model: int, kind: int, start: int, size: int, key: Array, cut: int, sums: Array
 ) -> None:
-    """Add up |delta| by random bits, in flat order, from position `start` (a multiple of TILE) on.
+    """Add up |delta| by random bits, in flat order, from position `start` on.
 
-    key: the two keys of the address. cut: with 0, sums is (1024,) by the bits' upper ten; otherwise (2,): kept
-    (bits < cut) and not.
+    Args:
+        base: address of the base.
+        base_kind: its dtype.
+        model: address of the model.
+        kind: its dtype.
+        start: a multiple of TILE.
+        size: elements to add up.
+        key: the two keys of the mask's address.
+        cut: an element is kept where its bits are below this; 0 = add up by the bits' upper ten.
+        sums: float64, added to: (2,) of what is kept and what is not, or (1024,) with cut 0.
     """
     tile, origin, bits = np.empty(TILE, np.float32), np.empty(TILE, np.float32), np.empty(TILE, np.uint32)
     for at in range(start, start + size, TILE):
@@ -148,7 +156,8 @@ def masked_sums(
 def _inner(left: Array, right: Array, half: Array) -> float:
     """Return the inner product of two tiles, (512,) float64, by adding the upper half to the lower until one is left.
 
-    Lengths are written out, or the loops would not be compiled into vector instructions. half: (256,).
+    Lengths are written out, or the loops would not be compiled into vector instructions. `half`: (256,) of working
+    memory.
     """
     for k in range(256):
         half[k] = left[k] * right[k] + left[256 + k] * right[256 + k]

@@ -19,7 +19,14 @@ LARGEST = 0x7FFFFFFF  # pattern
 
 
 class _Range(NamedTuple):
-    """Patterns `low` to `high`, which hold the threshold. above: how many are larger; inside: how many are in it."""
+    """Patterns that hold the threshold.
+
+    Attributes:
+        low: the smallest of them.
+        high: the largest of them.
+        above: how many elements have a larger pattern.
+        inside: how many elements have one of these.
+    """
 
     low: int
     high: int
@@ -28,9 +35,13 @@ class _Range(NamedTuple):
 
 
 def select(code: Any, where: tuple[int, int, int, int], size: int, count: int) -> Cut:
-    """Return the cut that keeps the `count` largest of `size` |delta|, 0 <= count <= size.
+    """Return the cut that keeps the `count` largest of `size` |delta|.
 
-    where: addresses and kinds of base and model.
+    Args:
+        code: the compiled kernels.
+        where: addresses and kinds of base and model.
+        size: elements of both.
+        count: 0 to `size`.
     """
     if count <= 0:
         return KEEP_NONE
@@ -79,10 +90,18 @@ def _narrowed(
 
 
 def _pivots(found: _Range, share: float, sample: np.ndarray) -> np.ndarray:
-    """Return (PIVOTS,) int32, not descending, in (low, high]: around the place in the sample where `share` is larger.
+    """Return pivots around the place in the sample where `share` of it is larger.
 
-    sample: ascending patterns of the range; with few of them, the pivots divide the range evenly. A pattern that is
-    picked twice, because it is common, gets a pivot on either side of it, which takes it out by itself.
+    A pattern that is picked twice, because it is common, gets a pivot on either side of it, which takes it out by
+    itself.
+
+    Args:
+        found: the range.
+        share: of the range's elements that are wanted, 0 to 1.
+        sample: ascending patterns of the range; with few of them, the pivots divide the range evenly.
+
+    Returns:
+        (PIVOTS,) int32, not descending, in (low, high].
     """
     if len(sample) < ENOUGH:
         step = np.arange(1, PIVOTS + 1) / (PIVOTS + 1)

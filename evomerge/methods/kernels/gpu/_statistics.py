@@ -16,7 +16,7 @@ EXPONENTS = 256
 
 
 def serves(values: torch.Tensor, sorting: bool = False) -> bool:
-    """Return whether tensors like this are for the functions here; `sorting`: with memory for a sorted copy."""
+    """Return whether tensors like this are for the functions here, if `sorting` with memory for a sorted copy."""
     if not values.is_cuda or values.dtype == torch.float64:
         return False
     return not sorting or SORTING_BYTES * values.numel() < torch.cuda.mem_get_info(values.device)[0]

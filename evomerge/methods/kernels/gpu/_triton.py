@@ -103,8 +103,8 @@ def _inside(delta, threshold, end, start, place, BLOCK: tl.constexpr):
 def _kept(delta, numbers, start, place, WHAT: tl.constexpr, BLOCK: tl.constexpr):
     """Return which elements of a task vector are kept.
 
-    numbers: RANDOM: the two keys and the number to stay below; else threshold and end of the ties of one cut, and
-        for WINDOW of the cut that is dropped.
+    With RANDOM, `numbers` are the two keys and the number to stay below; else threshold and end of the ties of one cut,
+    and for WINDOW of the cut that is dropped.
     """
     if WHAT == RANDOM:
         bits = _uniform(_key(numbers[0], numbers[1]), _key(numbers[2], numbers[3]), start, place)
