@@ -7,9 +7,10 @@ import yaml
 
 SCORER = '''
 def share(model, tokenizer, items):
-    """1 for items whose threshold the mean weight of one tensor reaches: quick, exact, different for each merge."""
-    weight = dict(model.named_parameters())["model.layers.1.mlp.up_proj.weight"].float()
-    level = float(weight.flatten()[::7].sum())
+    """1 for items whose threshold two tensors' weights reach: quick, exact, best where the layers differ."""
+    weights = dict(model.named_parameters())
+    first, second = (weights[f"model.layers.{i}.mlp.up_proj.weight"].float().flatten()[::7].sum() for i in (0, 1))
+    level = float(first - 4 * second)
     return [1.0 if level > item["threshold"] else 0.0 for item in items]
 '''
 
@@ -19,7 +20,7 @@ def make_run(pico: dict[str, Path], folder: Path) -> Path:
     from evomerge.run import search
 
     (folder / "share.py").write_text(SCORER)
-    lines = [json.dumps({"threshold": (i - 60) / 10, "number": i}) for i in range(120)]
+    lines = [json.dumps({"threshold": i / 100 - 3.4, "number": i}) for i in range(120)]
     (folder / "items.jsonl").write_text("\n".join(lines))
     data = {
         "parents": {"base": str(pico["base"]), "models": [str(pico["one"]), str(pico["two"])]},

@@ -9,8 +9,8 @@ from evomerge.errors import DegenerateModel, EvomergeError
 from evomerge.evaluation import PoolSizes, Prepared
 from evomerge.recipe import ModelRef, Recipe, load_recipe, parse_recipe
 from evomerge.records import ItemScores
-from evomerge.run import CandidateScorer, Job, WorkerSetup, displayed_value
-from evomerge.stats import mean_and_stderr
+from evomerge.run import CandidateScorer, Job, WorkerSetup, displayed_interval, displayed_value, item_clusters
+from evomerge.stats import mean_and_stderr, score_interval
 
 
 def evaluate(
@@ -41,7 +41,7 @@ def evaluate(
 
     Returns:
         objective -> {"metric": its name, "value": in the metric's own direction, "stderr": standard error,
-        "n": number of items}.
+        "interval": 95% interval (Wilson's for items that are right or wrong), "n": number of items}.
 
     Raises:
         InvalidInput: unknown model, recipe or task.
@@ -86,5 +86,13 @@ def _by_objective(prepared: Prepared, found: Mapping[str, ItemScores]) -> dict[s
         score = mean_and_stderr(items.values, items.weights)
         value = displayed_value(objective, score.value)
         stderr = score.stderr * value if objective.link == "exp" else score.stderr
-        result[objective.name] = {"metric": objective.metric, "value": value, "stderr": stderr, "n": score.n}
+        clusters = item_clusters(prepared.clusters, objective.name, items.ids)
+        interval = score_interval(items.values, items.weights, clusters=clusters)
+        result[objective.name] = {
+            "metric": objective.metric,
+            "value": value,
+            "stderr": stderr,
+            "interval": displayed_interval(objective, interval.low, interval.high),
+            "n": score.n,
+        }
     return result

@@ -26,4 +26,8 @@ def command(model_or_recipe: str, tasks: str, as_json: bool, **settings: Any) ->
         print_json({"version": 1, "model": model_or_recipe, "scores": result})
         return
     for name, score in result.items():
-        click.echo(f"{name}: {score['metric']} {score['value']:.4f} ± {score['stderr']:.4f} ({score['n']} items)")
+        low, high = score["interval"]
+        click.echo(
+            f"{name}: {score['metric']} {score['value']:.4f} (95% interval {low:.4f} to {high:.4f}, standard error "
+            f"{score['stderr']:.4f}, {score['n']} items)"
+        )

@@ -19,7 +19,7 @@ def command(run: Path, everything: bool, as_json: bool) -> None:
     Example:
       evomerge front runs/quickstart --json
     """
-    from evomerge.results import front_document, results_table
+    from evomerge.results import floor_lines, front_document, results_table
     from evomerge.run import Run
 
     opened = Run(run)
@@ -28,4 +28,4 @@ def command(run: Path, everything: bool, as_json: bool) -> None:
         return
     print_table(results_table(opened, everything=everything))
     if opened.verdict is not None:
-        click.echo(opened.verdict["text"])
+        click.echo("\n".join([opened.verdict["text"], *floor_lines(opened.verdict)]))

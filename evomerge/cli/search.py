@@ -27,7 +27,7 @@ def command(
     from evomerge.api.search import search
     from evomerge.cli._live_view import live_view
     from evomerge.cli._main import INTERRUPTED
-    from evomerge.results import results_table
+    from evomerge.results import floor_lines, results_table
 
     with live_view(out, sys.stderr) as observer:
         run = search(
@@ -41,7 +41,9 @@ def command(
     assert pick is not None
     click.echo(f"pick: {pick.name} (id {pick.id})")
     if not run.fact("pick_meets_floors", True):
-        click.echo("no finalist meets every floor; the pick misses them by the least")
+        click.echo(
+            "neither finalist nor reference meets every floor on the select items; the pick misses them by the least"
+        )
     if verdict is not None:
-        click.echo(verdict["text"])
+        click.echo("\n".join([verdict["text"], *floor_lines(verdict)]))
     click.echo(f"next: evomerge export {out} MODEL_FOLDER", err=True)

@@ -24,6 +24,8 @@ class PreparedTask:
         notes: sentences for the user.
         items: whatever `Evaluator.score` needs: the items by number, settings, code.
         prompt: some prompt of the items, which the health check reads before items are scored; "" = any text.
+        clusters: item number -> name of the group of items that it belongs to, such as questions on one passage; they
+            are not independent, and intervals treat them as one. Absent items are independent of all others.
         guards_itself: whether scoring the items raises `DegenerateModel` for a model whose numbers are not finite or
             constant. Without, a fixed prompt is run before each candidate, as other numbers would hide such a model.
     """
@@ -34,6 +36,7 @@ class PreparedTask:
     items: Any
     notes: tuple[str, ...] = ()
     prompt: str = ""
+    clusters: Mapping[int, str] = field(default_factory=dict)
     guards_itself: bool = False
 
 

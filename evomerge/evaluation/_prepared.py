@@ -46,6 +46,11 @@ class Prepared:
         return {name: task.facts for name, task in self.tasks.items()}
 
     @property
+    def clusters(self) -> dict[str, Mapping[int, str]]:
+        """Objective -> item number -> the group of items that it belongs to; objectives without groups are absent."""
+        return {name: task.clusters for name, task in self.tasks.items() if task.clusters}
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user ("zoo_add has a single split (test), divided among the pools")."""
         return tuple(dict.fromkeys(note for task in self.tasks.values() for note in task.notes))

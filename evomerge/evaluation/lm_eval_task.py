@@ -12,7 +12,7 @@ from evomerge.evaluation._evaluator import BoundTasks, Evaluator, PrepareContext
 from evomerge.evaluation._items import AnswerLimits, ItemRange, LmEvalItems, TaskItems
 from evomerge.evaluation._metrics import Measure
 from evomerge.evaluation._request import InvalidTask
-from evomerge.evaluation.prepare import TaskLoader, count_tokens, measure_of
+from evomerge.evaluation.prepare import TaskLoader, clusters_of, count_tokens, measure_of
 from evomerge.records import ItemScores, Objective
 
 _SHARED = "lm_eval_task"  # key of the loader among what the entries of a search share
@@ -140,6 +140,7 @@ def _prepared(
         facts={"lm_eval": _lm_eval.VERSION, **facts, **scored_by},
         notes=tuple(f"{name} {note}" for note in notes),
         prompt=next(filter(None, (str(request.arguments[0]) for request in requests)), ""),
+        clusters=_clusters(sources, ranges),
         # Log-likelihoods show a broken model; generated text would hide it.
         guards_itself=all(source.output_type != "generate_until" for source in sources.values()),
         items=LmEvalItems(
@@ -151,6 +152,16 @@ def _prepared(
             answer_limits=AnswerLimits(seconds=options.max_gen_seconds, cut=options.max_cut_answers),
         ),
     )
+
+
+def _clusters(sources: Mapping[str, TaskItems], ranges: Sequence[ItemRange]) -> dict[int, str]:
+    """Return item number -> its cluster, in the objective's numbering; tasks of a group share none."""
+    found = {}
+    for part in ranges:
+        source = sources[part.source]
+        for number, cluster in clusters_of({i: item.doc for i, item in source.items.items()}).items():
+            found[part.numbers.start + number] = f"{source.name}/{cluster}"
+    return found
 
 
 def _objective(context: PrepareContext, name: str, measure: Measure) -> Objective:

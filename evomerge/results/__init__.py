@@ -8,13 +8,14 @@ from evomerge.results._contributions import contributions
 from evomerge.results._explain import explain_document
 from evomerge.results._export import FORMATS, export, provenance
 from evomerge.results._front import front_document
-from evomerge.results._tables import format_duration, printable, results_table, status_lines
+from evomerge.results._tables import floor_lines, format_duration, printable, results_table, status_lines
 
 __all__ = [
     "FORMATS",
     "contributions",
     "explain_document",
     "export",
+    "floor_lines",
     "format_duration",
     "front_document",
     "printable",

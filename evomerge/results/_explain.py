@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from evomerge.records import POOLS, Candidate
+from evomerge.records import POOLS, Candidate, Pool
 from evomerge.results._contributions import contributions
-from evomerge.run import Run, displayed_score
-
-INTERVAL_STDERRS = 1.96  # standard errors on either side of a 95% interval of a normal distribution
+from evomerge.run import Run, displayed_interval, displayed_score, item_clusters
+from evomerge.stats import score_interval
 
 
 def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
@@ -17,7 +16,8 @@ def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
         candidate: any of the run's candidates.
 
     Returns:
-        Its origin, scores of each pool with 95% intervals, "shares" (layer -> parent -> factor) and its recipe.
+        Its origin, scores of each pool with 95% intervals (see `score_interval`), "shares" (layer -> parent -> factor)
+        and its recipe.
 
     Raises:
         EvomergeError: the parents cannot be found any more, so that no shares can be computed.
@@ -43,10 +43,16 @@ def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
     }
 
 
-def _scores(run: Run, candidate: Candidate, pool: Any) -> dict[str, Any]:
+def _scores(run: Run, candidate: Candidate, pool: Pool) -> dict[str, Any]:
     found = {}
+    items = run.items_of(candidate, pool)
     for objective in run.objectives:
-        score = displayed_score(objective, candidate.scores[pool][objective.name])
-        half = INTERVAL_STDERRS * (score["stderr"] or 0.0)
-        found[objective.name] = {**score, "interval": [score["value"] - half, score["value"] + half]}
+        own = items[objective.name]
+        interval = score_interval(
+            own.values, own.weights, clusters=item_clusters(run.clusters, objective.name, own.ids)
+        )
+        found[objective.name] = {
+            **displayed_score(objective, candidate.scores[pool][objective.name]),
+            "interval": displayed_interval(objective, interval.low, interval.high),
+        }
     return found

@@ -1,6 +1,7 @@
 """Tables and lines for a terminal: results, and where a run stands."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -65,6 +66,19 @@ def status_lines(run: Run, summary: Summary) -> list[str]:
     lines += [f"note: {printable(note)}" for note in run.notes]
     if summary.state == "done" and run.verdict is not None:
         lines.append(str(run.verdict["text"]))
+        lines += floor_lines(run.verdict)
+    return lines
+
+
+def floor_lines(verdict: Mapping[str, Any] | None) -> list[str]:
+    """Return how the pick stands to each floor on the report pool, a line each; none for runs of older versions."""
+    lines = []
+    for floor in (verdict or {}).get("floors", []):
+        low, high = floor["interval"]
+        lines.append(
+            f"floor of {printable(floor['objective'])}: {floor['floor']:.4f}, "
+            f"{'met' if floor['met'] else 'missed'} with {floor['value']:.4f} (95% {low:.4f} to {high:.4f}) on report"
+        )
     return lines
 
 
@@ -84,7 +98,7 @@ def printable(text: str) -> str:
 
 
 def _empty_table(objectives: Sequence[Objective], pool: Pool) -> Table:
-    title = f"scores on the {pool} pool; means of the other pools"
+    title = f"scores on the {pool} pool ± standard error; means of the other pools"
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
     table.add_column("id", justify="right")
     table.add_column("what", overflow="fold")

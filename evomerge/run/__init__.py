@@ -12,8 +12,10 @@ progress looks is an `Observer`'s business, how a result is rendered or exported
 from evomerge.run._driver import create_executor, search
 from evomerge.run._floors import floors_of
 from evomerge.run._folder import LEDGER
+from evomerge.run._judgement import choose_pick, item_clusters, judge, verdict_plain, what_of
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import (
+    displayed_interval,
     displayed_score,
     displayed_value,
     fitness,
@@ -67,15 +69,19 @@ __all__ = [
     "Tracker",
     "WorkerSetup",
     "check_search",
+    "choose_pick",
     "cost_of",
     "create_executor",
     "difficulty_offset",
+    "displayed_interval",
     "displayed_score",
     "displayed_value",
     "effects_of",
     "fitness",
     "floors_of",
     "internal_value",
+    "item_clusters",
+    "judge",
     "proof_seconds",
     "resource_needs",
     "scale_factor",
@@ -88,4 +94,6 @@ __all__ = [
     "utilization",
     "values_of",
     "vector",
+    "verdict_plain",
+    "what_of",
 ]

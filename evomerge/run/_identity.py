@@ -33,6 +33,7 @@ def facts_of(setup: Setup) -> dict[str, Any]:
             name: {pool: len(ids) for pool, ids in pools.items()} for name, pools in setup.prepared.pools.items()
         },
         "facts": plain_data(setup.prepared.facts),
+        "clusters": plain_data(setup.prepared.clusters),
         "notes": list(setup.notes),
         "versions": installed_versions(),
         "machine": {"python": platform.python_version(), "system": platform.platform(), "processors": os.cpu_count()},
@@ -60,7 +61,10 @@ def refuse_another_search(ledger: Ledger, setup: Setup) -> None:
     Raises:
         InvalidFile: with each difference.
     """
-    changes = list(_differences(ledger.meta("identity"), plain_data(setup.identity())))
+    old, new = ledger.meta("identity"), plain_data(setup.identity())
+    if "report" not in setup.entry.proof.model_fields_set:  # its default was another once
+        new["proof"]["report"] = old["proof"]["report"]
+    changes = list(_differences(old, new))
     if changes:
         explained = "differs from what this run was started with; use another --out, or change it back"
         raise InvalidFile(Problem(f"{setup.where}: {key}", f"{explained} ({change})") for key, change in changes)

@@ -47,6 +47,11 @@ def displayed_score(objective: Objective, score: Score) -> dict[str, Any]:
     return {"value": value, "stderr": stderr if math.isfinite(stderr) else None, "n": score.n}
 
 
+def displayed_interval(objective: Objective, low: float, high: float) -> list[float]:
+    """Return an interval of internal values in the metric's own units and direction, lower end first."""
+    return sorted(displayed_value(objective, end) for end in (low, high))
+
+
 def scale_factor(objective: Objective) -> float:
     """Return what one unit of internal value counts in the weighted mean before weighting: 1 / the scale's width."""
     if objective.scale is None:

@@ -8,32 +8,19 @@ from typing import Any
 
 from evomerge.errors import EvomergeError, NothingScored
 from evomerge.optimizers import Optimizer
-from evomerge.records import Candidate, Kind, Pool
+from evomerge.records import Candidate, Pool
 from evomerge.run._floors import floors_of, parent_scores
+from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, judge, verdict_plain, what_of
 from evomerge.run._ledger import Ledger
-from evomerge.run._objectives import (
-    fitness,
-    scale_factor,
-    scores_of,
-    shortfall,
-    values_of,
-)
+from evomerge.run._objectives import fitness, scores_of, values_of
 from evomerge.run._progress import Observer, Phase, Progress
 from evomerge.run._ranking import Ranking, front_members
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop import WAIT_SECONDS, SearchLoop
 from evomerge.run.workers import Executor, Job, Outcome
-from evomerge.stats import (
-    Comparison,
-    Verdict,
-    paired_interval,
-    verdict,
-)
 
-REFERENCE_KINDS: tuple[Kind, ...] = ("parent", "simple", "control")
 MAX_REPORT_SESSIONS = 2  # in which the pick or a rival fails on the report pool, before the next one takes its place
 FAILURES = "proof_failures"  # the ledger's fact: candidate -> pool -> {"sessions": how many, "reason": the last}
-_ROLES: dict[Kind, str] = {"parent": "parent", "simple": "simple merge"}
 
 
 class Proof:
@@ -41,7 +28,8 @@ class Proof:
 
     A failure while the pools are scored is tried again whenever the run is resumed. A finalist or reference that cannot
     be scored on the select pool is left out of the choice. Without report scores of the pick and of its rivals there is
-    no verdict, and the run is not done: if one fails on the report pool in two sessions, the next one takes its place.
+    no verdict, and the run is not done: if the pick fails on the report pool in two sessions, the next one takes its
+    place; a rival that does is left out, and the verdict says so.
     """
 
     def __init__(self, loop: SearchLoop, *, observer: Observer, stop: Callable[[], bool]):
@@ -74,9 +62,8 @@ class Proof:
             self._choose()
         while True:
             required = [self.ledger.meta("pick"), *(rival["id"] for rival in self.ledger.meta("comparators"))]
-            others = self._references() if self.setup.entry.proof.report == "all" else []
-            wanted = list(dict.fromkeys([*required, *(reference.id for reference in others)]))
-            if not self._score("reporting", "report", wanted):
+            required = list(dict.fromkeys(required))
+            if not self._score("reporting", "report", required):
                 return False
             failed = self._without_report(required)
             if not failed:
@@ -88,6 +75,11 @@ class Proof:
     def _references(self) -> list[Candidate]:
         """Return the parents, simple merges and start recipes that could be scored."""
         return [known for known in self.ledger.candidates(kinds=REFERENCE_KINDS) if known.state == "scored"]
+
+    @property
+    def _reports_all(self) -> bool:
+        """Whether the pick is compared with every reference; as the run was started, whatever the default is now."""
+        return bool(self.ledger.meta("identity")["proof"]["report"] == "all")
 
     # -- finalists -----------------------------------------------------------------------------------------------
 
@@ -206,9 +198,12 @@ class Proof:
     # -- the pick and the verdict --------------------------------------------------------------------------------
 
     def _choose(self) -> None:
-        """Choose the pick, the best parent and the best simple merge by their select scores.
+        """Choose the pick by the select scores, and the references that it is compared with.
 
-        Left out is what has no select score, and what failed on the report pool in too many sessions.
+        Left out is what failed on the report pool in too many sessions, and of the pick what has no select score.
+
+        Raises:
+            NothingScored: no finalist is left.
         """
         failed = self._failures("report")
         left_out = {identity for identity, found in failed.items() if found["sessions"] >= MAX_REPORT_SESSIONS}
@@ -216,36 +211,43 @@ class Proof:
         objectives = self.setup.objectives
         values = {identity: values_of(candidate.scores["select"]) for identity, candidate in scored.items()}
         floors = floors_of(objectives, self.setup.relative_floors, parent_scores(scored.values(), "select"))
-        means = {identity: fitness(objectives, values[identity], {}) for identity in scored}
-        eligible = [c.id for c in scored.values() if c.kind in ("candidate", "mean") and c.id not in left_out]
-        if not eligible:
+        kinds = {identity: candidate.kind for identity, candidate in scored.items() if identity not in left_out}
+        if all(kind in REFERENCE_KINDS for kind in kinds.values()):
             pool = "report" if left_out else "select"
             raise NothingScored(f"{self.ledger.path.parent}: no finalist could be scored on the {pool} pool")
-        missed = {identity: shortfall(objectives, values[identity], floors) for identity in eligible}
-        # Those that meet every floor come first; if none does, the smallest shortfall does.
-        pick = min(eligible, key=lambda identity: (missed[identity], -means[identity], identity))
-        comparators = []
-        for kind in ("parent", "simple"):
-            rivals = [c.id for c in scored.values() if c.kind == kind and c.id not in left_out]
-            if rivals:
-                comparators.append({"id": max(rivals, key=lambda identity: (means[identity], -identity)), "kind": kind})
+        choice = choose_pick(objectives, {identity: values[identity] for identity in kinds}, kinds, floors)
+        rivals = [reference for reference in self._references() if reference.id not in left_out]
+        if not self._reports_all:
+            rivals = self._chosen([rival for rival in rivals if rival.id in scored], values)
         ranking = Ranking.of_values(objectives, values, floors)
         front = ranking.front(list(scored))
         with self.ledger.transaction():
             if self.ledger.meta("pick") is None:
                 self._note_select_failures()
-            self.ledger.set_meta("pick", pick)
-            self.ledger.set_meta("pick_meets_floors", missed[pick] == 0)
-            self.ledger.set_meta("comparators", comparators)
+            self.ledger.set_meta("pick", choice.pick)
+            self.ledger.set_meta("pick_meets_floors", choice.meets_floors)
+            self.ledger.set_meta("comparators", [{"id": rival.id, "kind": rival.kind} for rival in rivals])
             self.ledger.set_meta("front", front)
         self._loop.trackers.front_changed(front_members(ranking, front), "select")
+
+    def _chosen(self, rivals: Sequence[Candidate], values: Mapping[int, Mapping[str, float]]) -> list[Candidate]:
+        """Return the best reference of each kind by its select scores, and the parents that floors are relative to."""
+        means = {rival.id: fitness(self.setup.objectives, values[rival.id], {}) for rival in rivals}
+        chosen = []
+        for kind in REFERENCE_KINDS:
+            of_kind = [rival for rival in rivals if rival.kind == kind]
+            if of_kind:
+                chosen.append(max(of_kind, key=lambda rival: (means[rival.id], -rival.id)))
+        named = {parent for parent, _ in self.setup.relative_floors.values()}
+        floor_parents = [rival for rival in rivals if rival.kind == "parent" and rival.name in named]
+        return list({rival.id: rival for rival in (*chosen, *floor_parents)}.values())
 
     def _note_select_failures(self) -> None:
         names = {candidate.id: candidate.name for candidate in self.ledger.candidates()}
         for identity, found in self._failures("select").items():
             self._note(
                 f"{names[identity]} could not be scored on the select pool ({found['reason']}) and was left out of the "
-                "choice of the pick and its rivals"
+                "choice of the pick"
             )
 
     def _without_report(self, candidates: Sequence[int]) -> list[Candidate]:
@@ -272,32 +274,38 @@ class Proof:
         pick = self.ledger.meta("pick")
         self._choose()
         for candidate in failed:
-            role = "pick" if candidate.id == pick else f"best {_ROLES[candidate.kind]}"
-            reason = failures[candidate.id]["reason"]
-            self._note(
-                f"{candidate.name} was the {role} by its select scores, but could not be scored on the report pool "
-                f"({reason}); the next one took its place"
-            )
+            said = f"could not be scored on the report pool ({failures[candidate.id]['reason']})"
+            if candidate.id != pick and self._reports_all:
+                self._note(f"{candidate.name} ({what_of(candidate)}) {said} and was left out of the verdict")
+                continue
+            role = "pick" if candidate.id == pick else f"best {what_of(candidate)}"
+            self._note(f"{candidate.name} was the {role} by its select scores, but {said}; the next one took its place")
 
     def _judge(self) -> None:
-        """Compare the pick with the comparators on the report pool, item by item."""
-        items = self.ledger.items("report")
-        pick = self.ledger.meta("pick")
-        objectives = self.setup.objectives
-        comparisons = []
-        for comparator in self.ledger.meta("comparators"):
-            if pick in items and comparator["id"] in items:
-                interval = paired_interval(
-                    items[pick],
-                    items[comparator["id"]],
-                    {o.name: o.weight for o in objectives},
-                    seed=self.setup.entry.seed,
-                    scale={o.name: scale_factor(o) for o in objectives},
-                )
-                comparisons.append(Comparison(id=comparator["id"], kind=comparator["kind"], interval=interval))
-        result = verdict(comparisons) if comparisons else None
+        """Compare the pick with its rivals on the report pool, item by item."""
+        items = self.ledger.items("report", soft=False)
+        known = {candidate.id: candidate for candidate in self.ledger.candidates()}
+        rivals = [rival["id"] for rival in self.ledger.meta("comparators")]
+        not_compared = [
+            candidate.id
+            for candidate in known.values()
+            if candidate.kind in REFERENCE_KINDS
+            and candidate.id not in rivals
+            and (self._reports_all or candidate.state != "scored" or candidate.id in self._failures("report"))
+        ]
+        result = judge(
+            self.setup.objectives,
+            items,
+            known,
+            self.ledger.meta("pick"),
+            rivals,
+            seed=self.setup.entry.seed,
+            relative_floors=self.setup.relative_floors,
+            clusters=self.setup.prepared.clusters,
+            left_out=not_compared,
+        )
         with self.ledger.transaction():
-            self.ledger.set_meta("verdict", None if result is None else verdict_plain(result))
+            self.ledger.set_meta("verdict", verdict_plain(result))
             self.ledger.set_meta("state", "done")
             self.ledger.set_meta("seconds", self._loop.seconds)
 
@@ -313,18 +321,3 @@ def _result(candidate: Candidate, pool: Pool, outcome: Outcome) -> Candidate:
         worker=outcome.worker,
         scores={**candidate.scores, **scores},
     )
-
-
-def verdict_plain(result: Verdict) -> dict[str, Any]:
-    """Return a verdict as the plain data that `front --json` shows."""
-    comparisons: list[Mapping[str, Any]] = [
-        {"id": c.id, "kind": c.kind, "gain": c.interval.gain, "interval": [c.interval.low, c.interval.high]}
-        for c in result.comparisons
-    ]
-    return {
-        "gain": result.gain,
-        "interval": [result.low, result.high],
-        "claimed": result.claimed,
-        "text": result.text,
-        "comparisons": comparisons,
-    }

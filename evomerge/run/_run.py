@@ -116,6 +116,17 @@ class Run:
         """Return candidate -> objective -> item scores of one pool."""
         return self._ledger.items(pool)
 
+    def items_of(self, candidate: Candidate, pool: Pool) -> dict[str, ItemScores]:
+        """Return objective -> item scores of a candidate on a pool that it was scored on."""
+        return self._ledger.items_of(candidate.id, pool)
+
+    @property
+    def clusters(self) -> dict[str, dict[int, str]]:
+        """Objective -> item -> the group of items that it belongs to; objectives of independent items are absent."""
+        with reading(self._ledger.path):
+            stored = self._ledger.meta("clusters", {})
+            return {name: {int(item): group for item, group in found.items()} for name, found in stored.items()}
+
     @property
     def pick(self) -> Candidate | None:
         """The run's result: chosen on the select pool; None before that."""

@@ -12,6 +12,7 @@ from evomerge.stats._significance import McNemar, holm, mcnemar
 from evomerge.stats._verdict import (
     Comparator,
     Comparison,
+    FloorCheck,
     Verdict,
     verdict,
 )
@@ -19,6 +20,7 @@ from evomerge.stats._verdict import (
 __all__ = [
     "Comparator",
     "Comparison",
+    "FloorCheck",
     "Interval",
     "ItemEffects",
     "McNemar",

@@ -1,7 +1,7 @@
 """One objective's score from its items, with its standard error or interval."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -60,7 +60,7 @@ class ScoreInterval:
     name: str
 
 
-def wilson_interval(right: float, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(right: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Return Wilson's interval for a proportion (Wilson 1927, https://doi.org/10.1080/01621459.1927.10502953).
 
     With p = right / n and the normal quantile z, its ends are
@@ -71,7 +71,7 @@ def wilson_interval(right: float, n: int, level: float = 0.95) -> tuple[float, f
 
     Args:
         right: number of items that are right, from 0 to n.
-        n: number of items, at least 1.
+        n: number of items, at least 1; a fraction where items that belong together count less.
         level: coverage, in (0, 1).
 
     Returns:
@@ -91,26 +91,58 @@ def wilson_interval(right: float, n: int, level: float = 0.95) -> tuple[float, f
 
 
 def score_interval(
-    values: Sequence[float], weights: Sequence[float] | None = None, level: float = 0.95
+    values: Sequence[float],
+    weights: Sequence[float] | None = None,
+    level: float = 0.95,
+    clusters: Sequence[Hashable] | None = None,
 ) -> ScoreInterval:
     """Return one model's score with its interval: Wilson's for 0/1 items of equal weight, else mean -+ z stderr.
+
+    Where items belong together, the standard error is that of the clusters' sums (Cochran 1977, sec. 9A.3), and
+    Wilson's interval is that of the number of independent items with the same standard error, at least the number of
+    clusters where all items agree (Franco, Little, Louis & Slud 2019, https://doi.org/10.1093/jssam/smy019).
 
     Args:
         values: finite, at least one.
         weights: one per value, not negative, not all 0; None for equal weights.
         level: coverage, in (0, 1).
+        clusters: one per value, those of items that belong together being equal; None = all items are independent.
 
     Raises:
         InvalidInput: any of that is violated.
     """
     score = mean_and_stderr(values, weights)
-    if all(value in (0, 1) for value in values) and (weights is None or len(set(weights)) == 1):
-        low, high = wilson_interval(math.fsum(values), score.n, level)
-        return ScoreInterval(value=score.value, low=low, high=high, level=level, name="Wilson")
     if not 0 < level < 1:
         raise InvalidInput(f"level {level}; expected a level in (0, 1)")
-    half = NormalDist().inv_cdf((1 + level) / 2) * score.stderr
+    stderr, n = score.stderr, float(score.n)
+    if clusters is not None and len(set(clusters)) < score.n:
+        stderr, n = _clustered(values, weights, clusters, score)
+    if all(value in (0, 1) for value in values) and (weights is None or len(set(weights)) == 1):
+        low, high = wilson_interval(score.value * n, n, level)
+        return ScoreInterval(value=score.value, low=low, high=high, level=level, name="Wilson")
+    half = NormalDist().inv_cdf((1 + level) / 2) * stderr
     return ScoreInterval(value=score.value, low=score.value - half, high=score.value + half, level=level, name="normal")
+
+
+def _clustered(
+    values: Sequence[float], weights: Sequence[float] | None, clusters: Sequence[Hashable], score: Score
+) -> tuple[float, float]:
+    """Return the standard error over clusters, and the number of independent 0/1 items that would have it.
+
+    Raises:
+        InvalidInput: not one cluster for each value.
+    """
+    if len(clusters) != len(values):
+        raise InvalidInput(f"{len(clusters)} clusters for {len(values)} values; expected one each")
+    w = np.ones(len(values)) if weights is None else np.asarray(weights, dtype=np.float64)
+    numbers: dict[Hashable, int] = {}
+    cluster = [numbers.setdefault(name, len(numbers)) for name in clusters]
+    sums = np.bincount(cluster, w * (np.asarray(values, dtype=np.float64) - score.value))
+    m = len(numbers)
+    stderr = math.sqrt(float(sums @ sums) * m / (m - 1)) / float(w.sum()) if m > 1 else 0.0
+    spread = score.value * (1 - score.value)
+    independent = spread / stderr**2 if stderr > 0 else float(m)
+    return stderr, min(float(score.n), max(1.0, independent))
 
 
 def _finite(what: str, numbers: Sequence[float]) -> npt.NDArray[np.float64]:

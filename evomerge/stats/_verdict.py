@@ -6,11 +6,13 @@ from typing import Literal
 
 from evomerge.errors import InvalidInput
 from evomerge.stats._intervals import Interval
+from evomerge.stats._significance import McNemar
 
-Comparator = Literal["parent", "simple"]
-"""What the pick is compared with: a parent or a simple baseline."""
+Comparator = Literal["parent", "simple", "control"]
+"""What the pick is compared with: a parent, a simple merge, or a control such as a recipe of the user's own."""
 
-_WORDS: dict[Comparator, str] = {"parent": "best parent", "simple": "best simple merge"}
+_NEEDED: dict[Comparator, str] = {"parent": "parent", "simple": "simple merge"}  # no claim without a comparison of each
+_MAX_NAMES = 4  # that a sentence lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,12 +22,55 @@ class Comparison:
     Attributes:
         id: of the reference.
         kind: what it is.
+        name: of the reference.
+        what: what it is, in words ("simple merge").
         interval: of the pick's gain over it.
+        mcnemar: exact test beside the interval, where a single objective has 0/1 items; else None.
     """
 
     id: int
     kind: Comparator
+    name: str
+    what: str
     interval: Interval
+    mcnemar: McNemar | None = None
+
+    @property
+    def described(self) -> str:
+        """The reference, as a sentence names it."""
+        return f"{self.name} ({self.what}, candidate {self.id})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FloorCheck:
+    """The pick against the floor of one objective; all numbers in the metric's own units and direction.
+
+    Attributes:
+        objective: its name.
+        floor: what was to be reached.
+        value: what the pick reached.
+        low: lower end of the value's interval; where the floor is a parent's own score less something, that of the
+            paired difference, around the value.
+        high: upper end.
+        level: nominal coverage.
+        met: whether the value reaches the floor.
+        proven: whether the whole interval does.
+    """
+
+    objective: str
+    floor: float
+    value: float
+    low: float
+    high: float
+    level: float
+    met: bool
+    proven: bool
+
+    @property
+    def described(self) -> str:
+        """The value beside its floor, as a sentence names them."""
+        interval = f"{100 * self.level:g}% interval {self.low:.4f} to {self.high:.4f}"
+        return f"{self.objective} is {self.value:.4f} ({interval}), its floor {self.floor:.4f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,63 +78,129 @@ class Verdict:
     """Whether a gain may be claimed.
 
     Attributes:
-        gain: of the hardest comparison, which is the one whose interval has the lowest lower end.
-        low: lower end of its interval.
-        high: upper end of its interval.
+        gain: of the hardest comparison, which is the one whose interval has the lowest lower end; None without any.
+        low: lower end of its interval, or None.
+        high: upper end of its interval, or None.
         claimed: whether a gain is claimed.
-        text: one sentence for a card or a terminal.
+        text: a few sentences for a card or a terminal.
         comparisons: all of them, as given.
+        floors: all of them, as given.
     """
 
-    gain: float
-    low: float
-    high: float
+    gain: float | None
+    low: float | None
+    high: float | None
     claimed: bool
     text: str
     comparisons: tuple[Comparison, ...]
+    floors: tuple[FloorCheck, ...]
 
 
-def verdict(comparisons: Sequence[Comparison]) -> Verdict:
-    """Judge the pick by its comparisons with the best parent and the best simple merge.
+def verdict(
+    comparisons: Sequence[Comparison],
+    *,
+    floors: Sequence[FloorCheck] = (),
+    kept: str | None = None,
+    left_out: Sequence[str] = (),
+) -> Verdict:
+    """Judge the pick by its comparisons with every reference that may be the best one.
 
-    A gain is claimed only if there are comparisons of both kinds and the lower end of every one exceeds 0. Because all
-    have to (an intersection-union test, Berger 1982, https://doi.org/10.1080/00401706.1982.10487790), no correction
-    for their number is due.
+    A gain is claimed only if the pick was found by the search, there are comparisons with a parent and with a simple
+    merge, the lower end of every comparison exceeds 0, and every floor is met. Because all have to (an
+    intersection-union test, Berger 1982, https://doi.org/10.1080/00401706.1982.10487790), no correction for their
+    number is due.
 
     Args:
-        comparisons: at least one, all at one level.
+        comparisons: all at one level.
+        floors: of the pick.
+        kept: the reference that the pick is, in words ("uniform average (simple merge)"); None = the search found it.
+        left_out: references that could not be compared, in words.
 
     Raises:
-        InvalidInput: no comparisons, or more than one level.
+        InvalidInput: the comparisons have more than one level.
     """
-    if not comparisons:
-        raise InvalidInput("no comparisons to judge; expected one with a parent and one with a simple merge")
     if len({comparison.interval.level for comparison in comparisons}) > 1:
         raise InvalidInput("the comparisons' intervals have different levels")
-    hardest = min(comparisons, key=lambda comparison: comparison.interval.low)
-    missing = [kind for kind in _WORDS if all(comparison.kind != kind for comparison in comparisons)]
-    claimed = not missing and hardest.interval.low > 0
+    hardest = min(comparisons, key=lambda comparison: comparison.interval.low, default=None)
+    missing = [kind for kind in _NEEDED if all(comparison.kind != kind for comparison in comparisons)]
+    claimed = (
+        kept is None
+        and not missing
+        and hardest is not None
+        and hardest.interval.low > 0
+        and all(floor.met for floor in floors)
+    )
+    sentences = [
+        _kept_sentence(kept, hardest, len(comparisons))
+        if kept is not None
+        else _sentence(hardest, len(comparisons), missing, [floor for floor in floors if not floor.met]),
+        *_floor_sentences(floors),
+        *_left_out_sentences(left_out),
+    ]
     return Verdict(
-        gain=hardest.interval.gain,
-        low=hardest.interval.low,
-        high=hardest.interval.high,
+        gain=None if hardest is None else hardest.interval.gain,
+        low=None if hardest is None else hardest.interval.low,
+        high=None if hardest is None else hardest.interval.high,
         claimed=claimed,
-        text=_sentence(hardest, missing, claimed),
+        text=" ".join(sentences),
         comparisons=tuple(comparisons),
+        floors=tuple(floors),
     )
 
 
-def _sentence(hardest: Comparison, missing: Sequence[Comparator], claimed: bool) -> str:
-    interval = hardest.interval
-    numbers = (
-        f"{interval.gain:+.4f} (paired {100 * interval.level:g}% interval {interval.low:+.4f} to {interval.high:+.4f}) "
-        f"over the {_WORDS[hardest.kind]} (candidate {hardest.id})"
-    )
-    if claimed:
-        return f"Gain: {numbers}, the hardest comparison."
-    if missing and interval.low > 0:
-        absent = " and the ".join(_WORDS[kind] for kind in missing)
-        return f"No gain claimed: {numbers}, but there is no comparison with the {absent}."
+def _sentence(
+    hardest: Comparison | None, count: int, missing: Sequence[Comparator], missed: Sequence[FloorCheck]
+) -> str:
+    """Return the sentence about a pick that the search found."""
+    absent = " and with a ".join(_NEEDED[kind] for kind in missing)
+    if hardest is None:
+        return f"No gain claimed: there is no comparison with a {absent}, as none could be scored."
+    numbers, interval = f"{_numbers(hardest)}, {_rank(count)}", hardest.interval
     if interval.high < 0:
         return f"A loss, not a gain: {numbers}."
-    return f"No evidence of gain: {numbers}."
+    if interval.low <= 0:
+        return f"No evidence of gain: {numbers}."
+    if missing:
+        return f"No gain claimed: {numbers}, but there is no comparison with a {absent}."
+    if missed:
+        names = ", ".join(floor.objective for floor in missed)
+        return f"No gain claimed, because a floor is missed ({names}): {numbers}."
+    return f"Gain: {numbers}."
+
+
+def _kept_sentence(kept: str, hardest: Comparison | None, count: int) -> str:
+    """Return the sentence about a pick that is a reference."""
+    begin = f"Keep {kept}: nothing that the search found scores higher on the select items, so no gain is claimed"
+    if hardest is None:
+        return f"{begin}."
+    return f"{begin}; on the report items it is at {_numbers(hardest)}, {_rank(count)} with the other references."
+
+
+def _numbers(comparison: Comparison) -> str:
+    interval = comparison.interval
+    ends = f"paired {100 * interval.level:g}% interval {interval.low:+.4f} to {interval.high:+.4f}"
+    if comparison.mcnemar is not None:
+        ends += f", McNemar p {comparison.mcnemar.p_value:.3g}"
+    return f"{interval.gain:+.4f} ({ends}) over {comparison.described}"
+
+
+def _rank(count: int) -> str:
+    return "the only comparison" if count == 1 else f"the hardest of {count} comparisons"
+
+
+def _floor_sentences(floors: Sequence[FloorCheck]) -> list[str]:
+    """Return sentences about floors that are missed, or that may be."""
+    missed = [f"Floor missed: {floor.described}." for floor in floors if not floor.met]
+    unproven = [
+        f"Floor met, but its interval does not exclude a miss: {floor.described}."
+        for floor in floors
+        if floor.met and not floor.proven
+    ]
+    return missed + unproven
+
+
+def _left_out_sentences(left_out: Sequence[str]) -> list[str]:
+    if not left_out:
+        return []
+    more = f" and {len(left_out) - _MAX_NAMES} more" if len(left_out) > _MAX_NAMES else ""
+    return [f"Not compared, as they could not be scored: {', '.join(left_out[:_MAX_NAMES])}{more}."]

@@ -198,14 +198,14 @@ def test_front_json_keeps_its_contract(finished_run: Path) -> None:
     assert document["objectives"] == ["share"]
     assert document["directions"] == {"share": "max"}
     assert document["items_scored"] == sum(document["items"].values())
-    assert document["items"]["report"] == 40 * 3
+    assert document["items"]["report"] == 40 * 9, "the pick and every reference"
     ids = [candidate["id"] for candidate in document["candidates"]]
     assert document["pick"] in ids
     pick = next(candidate for candidate in document["candidates"] if candidate["id"] == document["pick"])
     assert set(pick["report"]["share"]) == {"value", "stderr", "n"}
     assert pick["recipe"]["merge_method"] == "task_arithmetic"
     verdict = document["verdict"]
-    assert set(verdict) == {"gain", "interval", "claimed", "text", "comparisons"}
+    assert set(verdict) == {"gain", "interval", "claimed", "text", "comparisons", "floors"}
     assert verdict["interval"] == min((c["interval"] for c in verdict["comparisons"]), key=lambda pair: pair[0])
     everything = json.loads(run("front", finished_run, "--all", "--json").output)["candidates"]
     assert sum(candidate["kind"] == "candidate" for candidate in everything) == 24

@@ -41,15 +41,23 @@ def table(run: Path, query: str) -> list[list[Any]]:
 
 
 def test_an_interrupted_run_resumes_as_it_would_have_then(project: Path) -> None:
+    """All but its pick: its candidates are no better than its best parent, which is kept today."""
     control = json.loads((OLD / "control.json").read_text())
     run = search(project / "search.yaml", project / "interrupted")
     assert run.state == "done"
     assert table(run.path, CANDIDATE) == control["candidates"]
-    assert table(run.path, SCORE) == control["scores"]
+    before_report = [row for row in control["scores"] if row[1] != "report"]
+    assert [row for row in table(run.path, SCORE) if row[1] != "report"] == before_report
     assert run.finalists == control["finalists"]
-    assert run.pick is not None and run.pick.id == control["pick"]
     assert [candidate.id for candidate in run.front] == control["front"]
-    assert run.verdict == control["verdict"]
+    best = max(row[3] for row in before_report if row[1] == "select")
+    tied = [row[0] for row in before_report if row[1] == "select" and row[3] == best]
+    assert control["pick"] in tied and run.pick is not None and run.pick.id == min(tied)
+    assert run.verdict is not None and not run.verdict["claimed"] and run.verdict["text"].startswith("Keep ")
+    assert run.verdict["gain"] == control["verdict"]["gain"]
+    compared = {row["id"] for row in run.verdict["comparisons"]}
+    assert compared == {3, 1}, "the best simple merge, as the run was started with, and the parent of its floor"
+    assert [floor["met"] for floor in run.verdict["floors"]] == [True]
 
 
 def test_a_finished_run_opens_and_is_left_as_it_is(project: Path) -> None:

@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from evomerge.errors import EvomergeError, InvalidFile
+from evomerge.recipe import load_recipe
 from evomerge.records import Failure, ItemScores, Objective
+from evomerge.results import export
 from evomerge.run import (
     Job,
     Ranking,
@@ -142,6 +145,14 @@ def test_who_is_scored_on_which_pool(run_search) -> None:
     assert kinds.count("mean") == 1
     best = run.ranking().ranked([each for each in known if known[each].kind == "candidate"])[:3]
     assert run.finalists[:3] == best
+    assert {each["id"] for each in run.fact("comparators")} == references
+    assert scored_on(run, "report") == {run.pick.id} | references
+
+
+def test_report_chosen_scores_the_best_reference_of_each_kind(run_search) -> None:
+    run = run_search(budget={"candidates": 12}, proof={"finalists": 2, "report": "chosen"})
+    known = {each.id: each for each in run.candidates()}
+    references = {each for each in known if known[each].kind in ("parent", "simple")}
     comparators = run.fact("comparators")
     assert [each["kind"] for each in comparators] == ["parent", "simple"]
     assert scored_on(run, "report") == {run.pick.id, *(each["id"] for each in comparators)}
@@ -151,17 +162,11 @@ def test_who_is_scored_on_which_pool(run_search) -> None:
         assert means[comparator["id"]] == max(rivals)
 
 
-def test_report_all_scores_every_reference_there(run_search) -> None:
-    run = run_search(budget={"candidates": 12}, proof={"finalists": 2, "report": "all"})
-    references = {each.id for each in run.candidates() if each.kind in ("parent", "simple")}
-    assert scored_on(run, "report") == {run.pick.id} | references
-
-
 def test_the_verdict(run_search) -> None:
     run = run_search(budget={"candidates": 60})
     verdict = run.verdict
-    assert set(verdict) == {"gain", "interval", "claimed", "text", "comparisons"}
-    assert [each["kind"] for each in verdict["comparisons"]] == ["parent", "simple"]
+    assert set(verdict) == {"gain", "interval", "claimed", "text", "comparisons", "floors"}
+    assert [each["kind"] for each in verdict["comparisons"]] == ["parent"] * 3 + ["simple"] * 5
     low, high = verdict["interval"]
     assert low <= verdict["gain"] <= high
     assert low == min(each["interval"][0] for each in verdict["comparisons"])
@@ -169,16 +174,46 @@ def test_the_verdict(run_search) -> None:
     report = {each.id: each.scores["report"]["nearness"].value for each in run.candidates() if "report" in each.scores}
     for each in verdict["comparisons"]:
         assert each["gain"] == pytest.approx(report[run.pick.id] - report[each["id"]])
+        assert each["mcnemar"]["p_value"] <= 1
     assert verdict["claimed"], "this toy is easy: sixty candidates are enough"
 
 
-def test_no_gain_is_not_claimed(run_search) -> None:
-    """The target is parent one itself, and the space cannot reach it."""
+def test_a_reference_that_nothing_beats_is_kept_and_exported(run_search, tmp_path: Path) -> None:
+    """The target is near parent one, and the space cannot reach it."""
     space = {"method": "task_arithmetic", "genes": {"weight": {"per": ["model"], "range": [0, 0.2]}}}
     run = run_search(space=space, budget={"candidates": 8})
+    values = {each.id: run.mean_score(each, "select") for each in run.candidates() if "select" in each.scores}
     assert run.state == "done"
+    assert run.pick.kind in ("parent", "simple") and values[run.pick.id] == max(values.values())
     assert not run.verdict["claimed"]
-    assert run.verdict["gain"] < 0
+    assert run.verdict["text"].startswith(f"Keep {run.pick.name} (")
+    assert run.pick.id not in [each["id"] for each in run.verdict["comparisons"]]
+    (path,) = export(run, tmp_path / "kept", formats=["recipe"])
+    assert load_recipe(path).fingerprint == run.recipe(run.pick).fingerprint
+    export(run, tmp_path / "model")
+    assert "Keep " in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_start_recipe_that_nothing_beats_is_kept_as_the_users_own(pico: dict[str, Path], tmp_path: Path) -> None:
+    models = [{"model": str(pico[name]), "parameters": {"weight": w}} for name, w in (("one", 0.9), ("two", 0.3))]
+    mine = {"merge_method": "task_arithmetic", "base_model": str(pico["base"]), "models": models}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    run = search(write_search(tmp_path, pico, start=["mine.yaml"], budget={"candidates": 4}), tmp_path / "run")
+    assert run.pick.kind == "control", "it is the target itself, and the first candidate only repeats it"
+    assert run.verdict["text"].startswith("Keep mine.yaml (your own start recipe, candidate ")
+    assert not run.verdict["claimed"]
+
+
+def test_start_recipes_are_rivals(pico: dict[str, Path], tmp_path: Path) -> None:
+    models = [{"model": str(pico[name]), "parameters": {"weight": w}} for name, w in (("one", 0.6), ("two", 0.1))]
+    mine = {"merge_method": "task_arithmetic", "base_model": str(pico["base"]), "models": models}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
+    file = write_search(tmp_path, pico, start=["mine.yaml"], budget={"candidates": 60})
+    for report in ("all", "chosen"):
+        data = yaml.safe_load(file.read_text()) | {"proof": {"finalists": 2, "report": report}}
+        file.write_text(yaml.safe_dump(data))
+        run = search(file, tmp_path / report)
+        assert "control" in [each["kind"] for each in run.verdict["comparisons"]], report
 
 
 def pick_with(run_search: Any, out: str, **entry: Any) -> Run:
@@ -202,9 +237,33 @@ def test_a_floor_changes_the_pick(run_search) -> None:
 
 def test_a_floor_that_nobody_meets_picks_the_nearest(run_search) -> None:
     run = run_search(tasks=[task(floor=1.0)], budget={"candidates": 8}, proof={"finalists": 3})
-    eligible = [each for each in run.candidates() if each.kind in ("candidate", "mean") and "select" in each.scores]
+    eligible = [each for each in run.candidates() if "select" in each.scores]
     assert run.fact("pick_meets_floors") is False
     assert run.pick.scores["select"]["nearness"].value == max(e.scores["select"]["nearness"].value for e in eligible)
+
+
+def test_a_floor_is_part_of_the_verdict(run_search) -> None:
+    run = run_search(tasks=[task(floor=0.999)], budget={"candidates": 60})
+    (floor,) = run.verdict["floors"]
+    assert set(floor) == {"objective", "floor", "value", "interval", "met"}
+    assert floor["value"] == run.pick.scores["report"]["nearness"].value < floor["floor"] == 0.999
+    assert floor["interval"][0] < floor["value"] < floor["interval"][1]
+    assert not floor["met"] and not run.verdict["claimed"]
+    assert min(each["interval"][0] for each in run.verdict["comparisons"]) > 0
+    assert run.verdict["text"].startswith("No gain claimed, because a floor is missed (nearness)")
+    assert "Floor missed: nearness is 0." in run.verdict["text"]
+
+
+def test_a_floor_below_a_parent_is_judged_by_the_paired_difference(run_search) -> None:
+    floor = {"parent": "one", "minus": 0.05}
+    run = run_search(tasks=[task(floor=floor)], budget={"candidates": 60}, proof={"finalists": 2, "report": "chosen"})
+    (found,) = run.verdict["floors"]
+    one = next(each for each in run.candidates() if each.name.endswith("one"))
+    assert found["floor"] == pytest.approx(one.scores["report"]["nearness"].value - 0.05)
+    against = next(each for each in run.verdict["comparisons"] if each["id"] == one.id)
+    width = against["interval"][1] - against["interval"][0]
+    assert found["interval"][1] - found["interval"][0] == pytest.approx(width)
+    assert found["met"] and run.verdict["claimed"]
 
 
 def test_a_floor_on_an_unknown_parent_is_refused(run_search) -> None:
@@ -213,8 +272,6 @@ def test_a_floor_on_an_unknown_parent_is_refused(run_search) -> None:
 
 
 def test_start_recipes_are_controls_and_starting_points(pico: dict[str, Path], tmp_path: Path) -> None:
-    import yaml
-
     models = [
         {"model": str(pico["one"]), "parameters": {"weight": 0.9}},
         {"model": str(pico["two"]), "parameters": {"weight": 0.3}},
@@ -232,8 +289,6 @@ def test_start_recipes_are_controls_and_starting_points(pico: dict[str, Path], t
 
 
 def test_a_start_recipe_of_other_parents_is_refused(pico: dict[str, Path], tmp_path: Path) -> None:
-    import yaml
-
     mine = {"merge_method": "linear", "models": [{"model": str(pico["three"]), "parameters": {"weight": 1}}]}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
     with pytest.raises(InvalidFile, match="none of the search's parents"):

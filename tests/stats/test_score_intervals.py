@@ -53,6 +53,32 @@ def test_no_wilson_interval_of_nonsense(right: int, n: int, level: float) -> Non
         wilson_interval(right, n, level)
 
 
+@pytest.mark.parametrize("graded", [False, True])
+def test_items_that_belong_together_widen_the_interval(graded: bool) -> None:
+    """30 clusters of 10 items with a strong common effect; 400 draws."""
+    generator = np.random.Generator(np.random.PCG64(5))
+    clusters = [cluster for cluster in range(30) for _ in range(10)]
+    covered = {"clustered": 0, "one by one": 0}
+    for _ in range(400):
+        chance = np.repeat(generator.beta(0.7 * 0.8, 0.3 * 0.8, size=30), 10)
+        values = list(chance if graded else (generator.random(300) < chance).astype(float))
+        for name, given in (("clustered", clusters), ("one by one", None)):
+            found = score_interval(values, clusters=given)
+            covered[name] += found.low <= 0.7 <= found.high
+    assert covered["clustered"] >= 0.9 * 400
+    assert covered["one by one"] < 0.75 * 400
+
+
+def test_items_all_of_one_cluster_or_all_right() -> None:
+    assert score_interval([1.0] * 40, clusters=[0] * 40).low == wilson_interval(1, 1)[0]
+    right = score_interval([1.0] * 40, clusters=[i // 10 for i in range(40)])
+    assert (right.low, right.high) == wilson_interval(4, 4)
+    values = [1.0, 0.0, 1.0, 1.0, 0.0]
+    assert score_interval(values, clusters=list("abcde")) == score_interval(values), "each item alone"
+    with pytest.raises(ValueError, match="clusters"):
+        score_interval(values, clusters=["a", "a"])
+
+
 # -- McNemar ----------------------------------------------------------------------------------------------------------
 
 

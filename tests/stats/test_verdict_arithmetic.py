@@ -1,25 +1,42 @@
 """When a gain may be claimed, and what is said otherwise."""
 
+from typing import Any
+
 import pytest
 
 from evomerge.stats import (
     Comparator,
     Comparison,
+    FloorCheck,
     Interval,
+    McNemar,
     verdict,
 )
 
-
-def comparison(id: int, kind: Comparator, gain: float, low: float, high: float) -> Comparison:
-    return Comparison(id=id, kind=kind, interval=Interval(gain=gain, low=low, high=high))
+WHAT: dict[Comparator, str] = {"parent": "parent", "simple": "simple merge", "control": "start recipe"}
 
 
-def test_a_gain_over_both_is_claimed_with_the_harder_numbers() -> None:
-    result = verdict([comparison(1, "parent", 0.08, 0.05, 0.11), comparison(4, "simple", 0.04, 0.01, 0.07)])
+def comparison(id: int, kind: Comparator, gain: float, low: float, high: float, **more: Any) -> Comparison:
+    interval = Interval(gain=gain, low=low, high=high)
+    return Comparison(id=id, kind=kind, name=f"r{id}", what=WHAT[kind], interval=interval, **more)
+
+
+def floor(value: float, low: float, high: float, bound: float = 0.9) -> FloorCheck:
+    met, proven = value >= bound, low >= bound
+    return FloorCheck(
+        objective="kanji", floor=bound, value=value, low=low, high=high, level=0.95, met=met, proven=proven
+    )
+
+
+GAINS = [comparison(1, "parent", 0.08, 0.05, 0.11), comparison(4, "simple", 0.04, 0.01, 0.07)]
+
+
+def test_a_gain_over_all_is_claimed_with_the_hardest_numbers() -> None:
+    result = verdict(GAINS)
     assert result.claimed and (result.gain, result.low, result.high) == (0.04, 0.01, 0.07)
     assert result.text == (
-        "Gain: +0.0400 (paired 95% interval +0.0100 to +0.0700) over the best simple merge (candidate 4), "
-        "the hardest comparison."
+        "Gain: +0.0400 (paired 95% interval +0.0100 to +0.0700) over r4 (simple merge, candidate 4), "
+        "the hardest of 2 comparisons."
     )
     assert [c.id for c in result.comparisons] == [1, 4]
 
@@ -27,7 +44,7 @@ def test_a_gain_over_both_is_claimed_with_the_harder_numbers() -> None:
 def test_the_lower_lower_end_decides_not_the_lower_gain() -> None:
     result = verdict([comparison(1, "parent", 0.05, -0.02, 0.12), comparison(4, "simple", 0.03, 0.01, 0.05)])
     assert not result.claimed and (result.gain, result.low) == (0.05, -0.02)
-    assert result.text.startswith("No evidence of gain: +0.0500") and "best parent (candidate 1)" in result.text
+    assert result.text.startswith("No evidence of gain: +0.0500") and "r1 (parent, candidate 1)" in result.text
 
 
 @pytest.mark.parametrize("low", [0.0, -1e-9])
@@ -36,10 +53,10 @@ def test_a_lower_end_of_zero_is_no_gain(low: float) -> None:
     assert not result.claimed and "No evidence of gain" in result.text
 
 
-@pytest.mark.parametrize(("kind", "absent"), [("parent", "best simple merge"), ("simple", "best parent")])
+@pytest.mark.parametrize(("kind", "absent"), [("parent", "simple merge"), ("simple", "parent")])
 def test_one_kind_of_comparison_alone_claims_nothing(kind: Comparator, absent: str) -> None:
     result = verdict([comparison(1, kind, 0.05, 0.02, 0.08)])
-    assert not result.claimed and f"no comparison with the {absent}" in result.text
+    assert not result.claimed and f"no comparison with a {absent}" in result.text
 
 
 def test_a_loss_is_called_one() -> None:
@@ -47,14 +64,44 @@ def test_a_loss_is_called_one() -> None:
     assert not result.claimed and result.text.startswith("A loss, not a gain: -0.0500")
 
 
-def test_every_comparison_must_hold_when_there_are_several_of_a_kind() -> None:
-    both = [comparison(1, "parent", 0.08, 0.05, 0.11), comparison(4, "simple", 0.04, 0.01, 0.07)]
-    assert not verdict([*both, comparison(2, "parent", 0.02, -0.01, 0.05)]).claimed
+@pytest.mark.parametrize("kind", ["parent", "simple", "control"])
+def test_every_comparison_must_hold_whatever_its_kind(kind: Comparator) -> None:
+    assert not verdict([*GAINS, comparison(2, kind, 0.02, -0.01, 0.05)]).claimed
 
 
-def test_nothing_to_judge_and_mixed_levels_are_refused() -> None:
-    with pytest.raises(ValueError, match="no comparisons"):
-        verdict([])
-    other = Comparison(id=2, kind="simple", interval=Interval(gain=0.1, low=0.0, high=0.2, level=0.9))
+def test_a_missed_floor_is_no_gain_and_a_doubtful_one_is_named() -> None:
+    missed = verdict(GAINS, floors=[floor(0.88, 0.84, 0.91)])
+    assert not missed.claimed
+    assert missed.text.startswith("No gain claimed, because a floor is missed (kanji): +0.0400")
+    assert missed.text.endswith("Floor missed: kanji is 0.8800 (95% interval 0.8400 to 0.9100), its floor 0.9000.")
+    doubtful = verdict(GAINS, floors=[floor(0.91, 0.88, 0.93)])
+    assert doubtful.claimed and "does not exclude a miss: kanji is 0.9100" in doubtful.text
+    assert "loor" not in verdict(GAINS, floors=[floor(0.95, 0.92, 0.97)]).text
+
+
+def test_a_reference_that_is_kept_is_never_a_gain() -> None:
+    result = verdict(GAINS, kept="mine.yaml (your own start recipe, candidate 9)")
+    assert not result.claimed and result.gain == 0.04
+    assert result.text.startswith("Keep mine.yaml (your own start recipe, candidate 9): nothing that the search found")
+    alone = verdict([], kept="one (parent, candidate 0)")
+    assert alone.gain is None and alone.text.startswith("Keep one") and not alone.claimed
+
+
+def test_without_any_comparison_nothing_is_claimed_and_who_is_left_out_is_named() -> None:
+    result = verdict([], left_out=["one (parent, candidate 0)"])
+    assert (result.claimed, result.gain, result.low) == (False, None, None)
+    assert result.text.startswith("No gain claimed: there is no comparison with a parent and with a simple merge")
+    assert result.text.endswith("Not compared, as they could not be scored: one (parent, candidate 0).")
+
+
+def test_an_exact_test_stands_beside_the_interval() -> None:
+    exact = McNemar(wins=30, losses=10, p_value=0.0022)
+    result = verdict([comparison(1, "parent", 0.04, 0.01, 0.07, mcnemar=exact)])
+    assert "(paired 95% interval +0.0100 to +0.0700, McNemar p 0.0022)" in result.text
+
+
+def test_mixed_levels_are_refused() -> None:
+    interval = Interval(gain=0.1, low=0.0, high=0.2, level=0.9)
+    other = Comparison(id=2, kind="simple", name="two", what="simple merge", interval=interval)
     with pytest.raises(ValueError, match="levels"):
         verdict([comparison(1, "parent", 0.05, 0.02, 0.08), other])

@@ -4,6 +4,7 @@ Nothing here knows a model. It must not import `evomerge.evaluation.score`, and 
 by itself.
 """
 
+from evomerge.evaluation.prepare._clusters import clusters_of
 from evomerge.evaluation.prepare._group import is_group, read_group, read_task
 from evomerge.evaluation.prepare._index import TaskIndex, built_in_entries, scan_folder
 from evomerge.evaluation.prepare._item_list import prepare_items, read_items
@@ -16,6 +17,7 @@ __all__ = [
     "TaskIndex",
     "TaskLoader",
     "built_in_entries",
+    "clusters_of",
     "count_tokens",
     "is_group",
     "measure_of",

@@ -8,6 +8,7 @@ from typing import Any
 
 from evomerge.evaluation._evaluator import PrepareContext, PreparedTask
 from evomerge.evaluation._request import InvalidTask
+from evomerge.evaluation.prepare._clusters import clusters_of
 from evomerge.evaluation.prepare._pools import SplitPlan, cut_pools, shuffled, without_repeats
 from evomerge.records import POOLS, Objective
 
@@ -26,7 +27,8 @@ def prepare_items(
 ) -> PreparedTask:
     """Divide a list of items among the pools and return the prepared task.
 
-    Items that are written the same way in JSON are kept once.
+    Items that are written the same way in JSON are kept once. Items with equal values of a field `cluster` belong
+    together: intervals do not take them for independent.
 
     Args:
         items: plain data (what JSON can write); an item's number is its place in the list.
@@ -53,12 +55,14 @@ def prepare_items(
         "splits": dict.fromkeys(POOLS, _SPLIT),
         "items_digest": digests,
     }
+    chosen = {i: items[i] for pool in POOLS for i in pools[pool]}
     return PreparedTask(
         objective=objective,
         pools=pools,
         facts={**(facts or {}), **own_facts},
         notes=(*notes, f"{objective.name} has a single set of items, divided among the pools"),
-        items=pack({i: items[i] for pool in POOLS for i in pools[pool]}),
+        items=pack(chosen),
+        clusters=clusters_of(chosen, by_field_only=True),
     )
 
 

@@ -177,12 +177,13 @@ class ProofEntry(StrictModel):
 
     Attributes:
         finalists: how many of the best candidates, besides the front and the mean.
-        report: "chosen" scores the pick, the best parent and the best simple merge on the report pool; "all" scores
-            every parent and every simple merge there, too.
+        report: which references the pick is compared with on the report pool. "all" = every parent, simple merge and
+            start recipe; "chosen" = the one of each of the three with the highest select score, which is cheaper but
+            claims gains that are not there more often.
     """
 
     finalists: int = Field(8, ge=1)
-    report: Literal["chosen", "all"] = "chosen"
+    report: Literal["chosen", "all"] = "all"
 
 
 class TrackerEntry(BaseModel):

@@ -78,7 +78,8 @@ class Setup:
     def proof_jobs(self) -> tuple[int, int]:
         """How many candidates are scored on the select and on the report pool, at most."""
         proof, references = self.entry.proof, len(self.references)
-        return 2 * proof.finalists + 1 + references, (references if proof.report == "all" else 2) + 1
+        chosen = len({reference.kind for reference in self.references})
+        return 2 * proof.finalists + 1 + references, (references if proof.report == "all" else chosen) + 1
 
     def recipe(self, document: Mapping[str, Any]) -> Recipe:
         """Parse a document whose parents are named as in the search file."""

@@ -1,0 +1,238 @@
+"""Who is the pick, and what may be claimed of it: arithmetic on scores, without a ledger or a model."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from evomerge.records import Candidate, ItemScores, Kind, Objective
+from evomerge.run._objectives import (
+    displayed_interval,
+    displayed_value,
+    fitness,
+    internal_value,
+    scale_factor,
+    shortfall,
+)
+from evomerge.stats import (
+    Comparator,
+    Comparison,
+    FloorCheck,
+    McNemar,
+    Verdict,
+    mcnemar,
+    mean_and_stderr,
+    paired_interval,
+    score_interval,
+    verdict,
+)
+
+REFERENCE_KINDS: tuple[Comparator, ...] = ("parent", "simple", "control")
+_WHAT: Mapping[Kind, str] = {"parent": "parent", "simple": "simple merge", "control": "start recipe"}
+_EQUAL = 1e-9  # a value this little below its floor differs by rounding alone
+
+Items = Mapping[str, ItemScores]  # objective -> item scores
+Clusters = Mapping[str, Mapping[int, Hashable]]  # objective -> item -> its cluster
+
+
+class Choice(NamedTuple):
+    """The pick of a run.
+
+    Attributes:
+        pick: its id.
+        meets_floors: whether its select scores reach every floor.
+    """
+
+    pick: int
+    meets_floors: bool
+
+
+def choose_pick(
+    objectives: Sequence[Objective],
+    values: Mapping[int, Mapping[str, float]],
+    kinds: Mapping[int, Kind],
+    floors: Mapping[str, float],
+) -> Choice:
+    """Choose the best of finalists, means and references by their select scores.
+
+    Those that meet every floor come before all others; if none does, the smallest shortfall does. Then the weighted
+    mean decides, and of equal ones a reference: nothing new is worth having that is no better.
+
+    Args:
+        objectives: all objectives.
+        values: who may be the pick -> objective -> internal value on the select pool.
+        kinds: what each of them is.
+        floors: objective -> internal floor.
+    """
+    means = {identity: fitness(objectives, found, {}) for identity, found in values.items()}
+    missed = {identity: shortfall(objectives, found, floors) for identity, found in values.items()}
+    pick = min(values, key=lambda i: (missed[i], -means[i], kinds[i] not in REFERENCE_KINDS, i))
+    return Choice(pick=pick, meets_floors=missed[pick] == 0)
+
+
+def judge(
+    objectives: Sequence[Objective],
+    items: Mapping[int, Items],
+    candidates: Mapping[int, Candidate],
+    pick: int,
+    rivals: Sequence[int],
+    *,
+    seed: int,
+    relative_floors: Mapping[str, Sequence[Any]] | None = None,
+    clusters: Clusters | None = None,
+    left_out: Sequence[int] = (),
+    resamples: int = 10_000,
+) -> Verdict:
+    """Compare the pick with references on the report pool, item by item.
+
+    Args:
+        objectives: all objectives.
+        items: candidate -> its item scores of the report pool.
+        candidates: id -> the pick, the rivals and the parents of relative floors.
+        pick: who is judged.
+        rivals: references that it is compared with; itself and those without items are passed over.
+        seed: of the resampling.
+        relative_floors: objective -> (parent, distance below its score in the metric's own units).
+        clusters: objective -> item -> its cluster; items that belong together are resampled together.
+        left_out: rivals that cannot be compared.
+        resamples: of each interval.
+    """
+    comparisons = []
+    for rival in rivals:
+        candidate = candidates[rival]
+        if rival == pick or rival not in items or candidate.kind not in REFERENCE_KINDS:
+            continue
+        interval = paired_interval(
+            items[pick],
+            items[rival],
+            {o.name: o.weight for o in objectives},
+            seed=seed,
+            scale={o.name: scale_factor(o) for o in objectives},
+            clusters=clusters,
+            resamples=resamples,
+        )
+        comparisons.append(
+            Comparison(
+                id=rival,
+                kind=candidate.kind,
+                name=candidate.name,
+                what=what_of(candidate),
+                interval=interval,
+                mcnemar=_exact_test(objectives, items[pick], items[rival], clusters),
+            )
+        )
+    parents = {c.name: items[i] for i, c in candidates.items() if c.kind == "parent" and i in items}
+    floors = _floor_checks(objectives, items[pick], parents, relative_floors or {}, clusters or {}, seed)
+    chosen = candidates[pick]
+    return verdict(
+        comparisons,
+        floors=floors,
+        kept=_described(chosen) if chosen.kind in REFERENCE_KINDS else None,
+        left_out=[_described(candidates[rival]) for rival in left_out],
+    )
+
+
+def what_of(candidate: Candidate) -> str:
+    """Return what a candidate is, in words."""
+    return _WHAT.get(candidate.kind, "candidate")
+
+
+def _described(candidate: Candidate) -> str:
+    what = "your own start recipe" if candidate.kind == "control" else what_of(candidate)
+    return f"{candidate.name} ({what}, candidate {candidate.id})"
+
+
+def _exact_test(objectives: Sequence[Objective], a: Items, b: Items, clusters: Clusters | None) -> McNemar | None:
+    """Return McNemar's test where it applies: one objective of independent 0/1 items that count the same."""
+    if len(objectives) != 1:
+        return None
+    name = objectives[0].name
+    first, second = a[name], dict(zip(b[name].ids, b[name].values, strict=True))
+    binary = {*first.values, *second.values()} <= {0.0, 1.0}
+    if not binary or len(set(first.weights or (1.0,))) > 1 or (clusters or {}).get(name):
+        return None
+    return mcnemar(first.values, [second[item] for item in first.ids])
+
+
+def item_clusters(clusters: Clusters, objective: str, ids: Sequence[int]) -> list[Hashable] | None:
+    """Return the cluster of each item of an objective, as `score_interval` takes them; None if it has none."""
+    known = clusters.get(objective)
+    return [("cluster", known[i]) if i in known else ("item", i) for i in ids] if known else None
+
+
+def _floor_checks(
+    objectives: Sequence[Objective],
+    items: Items,
+    parents: Mapping[str, Items],
+    relative: Mapping[str, Sequence[Any]],
+    clusters: Clusters,
+    seed: int,
+) -> list[FloorCheck]:
+    """Return how the pick stands to each floor on the report pool."""
+    found = []
+    for objective in objectives:
+        parent, minus = relative.get(objective.name, (None, 0.0))
+        own = items[objective.name]
+        if parent in parents:
+            value, low, high, floor = _relative(objective, items, parents[parent], minus, clusters, seed)
+        elif objective.floor is not None:
+            grouped = item_clusters(clusters, objective.name, own.ids)
+            interval = score_interval(own.values, own.weights, clusters=grouped)
+            value, low, high = interval.value, interval.low, interval.high
+            floor = internal_value(objective, objective.floor)
+        else:
+            continue
+        ends = displayed_interval(objective, low, high)
+        found.append(
+            FloorCheck(
+                objective=objective.name,
+                floor=displayed_value(objective, floor),
+                value=displayed_value(objective, value),
+                low=ends[0],
+                high=ends[1],
+                level=0.95,
+                met=value >= floor - _EQUAL,
+                proven=low >= floor - _EQUAL,
+            )
+        )
+    return found
+
+
+def _relative(
+    objective: Objective, items: Items, parent: Items, minus: float, clusters: Clusters, seed: int
+) -> tuple[float, float, float, float]:
+    """Return internal value, lower and upper end, and floor, where the floor is a parent's score less something."""
+    name = objective.name
+    own, reached = (mean_and_stderr(scores[name].values, scores[name].weights).value for scores in (items, parent))
+    displayed = displayed_value(objective, reached)
+    floor = internal_value(objective, displayed - minus if objective.direction == "max" else displayed + minus)
+    if items[name] == parent[name]:
+        return own, own, own, floor
+    paired = paired_interval(items, parent, {name: 1.0}, seed=seed, clusters=clusters)
+    return own, reached + paired.low, reached + paired.high, floor
+
+
+def verdict_plain(result: Verdict) -> dict[str, Any]:
+    """Return a verdict as the plain data that `front --json` shows."""
+    comparisons: list[dict[str, Any]] = []
+    for c in result.comparisons:
+        row: dict[str, Any] = {"id": c.id, "kind": c.kind, "name": c.name, "gain": c.interval.gain}
+        row["interval"] = [c.interval.low, c.interval.high]
+        if c.mcnemar is not None:
+            row["mcnemar"] = {"wins": c.mcnemar.wins, "losses": c.mcnemar.losses, "p_value": c.mcnemar.p_value}
+        comparisons.append(row)
+    return {
+        "gain": result.gain,
+        "interval": None if result.low is None else [result.low, result.high],
+        "claimed": result.claimed,
+        "text": result.text,
+        "comparisons": comparisons,
+        "floors": [
+            {
+                "objective": floor.objective,
+                "floor": floor.floor,
+                "value": floor.value,
+                "interval": [floor.low, floor.high],
+                "met": floor.met,
+            }
+            for floor in result.floors
+        ],
+    }
