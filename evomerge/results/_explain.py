@@ -4,8 +4,7 @@ from typing import Any
 
 from evomerge.records import POOLS, Candidate, Pool
 from evomerge.results._contributions import contributions
-from evomerge.run import Run, displayed_interval, displayed_score, item_clusters
-from evomerge.stats import score_interval
+from evomerge.run import Run, displayed_score
 
 
 def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
@@ -16,7 +15,7 @@ def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
         candidate: any of the run's candidates.
 
     Returns:
-        Its origin, scores of each pool with 95% intervals (see `score_interval`), "shares" (layer -> parent -> factor)
+        Its origin, scores of each pool with 95% intervals (see `Run.intervals`), "shares" (layer -> parent -> factor)
         and its recipe.
 
     Raises:
@@ -44,15 +43,8 @@ def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
 
 
 def _scores(run: Run, candidate: Candidate, pool: Pool) -> dict[str, Any]:
-    found = {}
-    items = run.items_of(candidate, pool)
-    for objective in run.objectives:
-        own = items[objective.name]
-        interval = score_interval(
-            own.values, own.weights, clusters=item_clusters(run.clusters, objective.name, own.ids)
-        )
-        found[objective.name] = {
-            **displayed_score(objective, candidate.scores[pool][objective.name]),
-            "interval": displayed_interval(objective, interval.low, interval.high),
-        }
-    return found
+    intervals = run.intervals(candidate, pool)
+    return {
+        o.name: {**displayed_score(o, candidate.scores[pool][o.name]), "interval": intervals[o.name]}
+        for o in run.objectives
+    }

@@ -15,11 +15,13 @@ from evomerge.records import (
 from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._folder import LEDGER, owner_of
 from evomerge.run._identity import version_sentence
+from evomerge.run._judgement import item_clusters
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
-from evomerge.run._objectives import fitness, values_of
+from evomerge.run._objectives import displayed_interval, fitness, values_of
 from evomerge.run._ranking import Ranking
 from evomerge.run.loop import utilization_share
+from evomerge.stats import score_interval
 
 RunState = Literal["searching", "proving", "done"]
 
@@ -116,16 +118,29 @@ class Run:
         """Return candidate -> objective -> item scores of one pool."""
         return self._ledger.items(pool)
 
-    def items_of(self, candidate: Candidate, pool: Pool) -> dict[str, ItemScores]:
-        """Return objective -> item scores of a candidate on a pool that it was scored on."""
-        return self._ledger.items_of(candidate.id, pool)
+    def intervals(self, candidate: Candidate, pool: Pool) -> dict[str, list[float]]:
+        """Return the 95% interval of each of a candidate's scores on a pool.
 
-    @property
-    def clusters(self) -> dict[str, dict[int, str]]:
-        """Objective -> item -> the group of items that it belongs to; objectives of independent items are absent."""
+        Wilson's for items that are right or wrong; items that belong together count as such.
+
+        Args:
+            candidate: any that was scored on the pool.
+            pool: which.
+
+        Returns:
+            Objective -> lower and upper end, in the metric's own units and direction.
+        """
+        items = self._ledger.items_of(candidate.id, pool)
         with reading(self._ledger.path):
             stored = self._ledger.meta("clusters", {})
-            return {name: {int(item): group for item, group in found.items()} for name, found in stored.items()}
+            clusters = {name: {int(item): group for item, group in found.items()} for name, found in stored.items()}
+        found = {}
+        for objective in self.objectives:
+            own = items[objective.name]
+            grouped = item_clusters(clusters, objective.name, own.ids)
+            interval = score_interval(own.values, own.weights, clusters=grouped)
+            found[objective.name] = displayed_interval(objective, interval.low, interval.high)
+        return found
 
     @property
     def pick(self) -> Candidate | None:

@@ -94,6 +94,16 @@ def test_pools_are_disjoint_and_repeats_are_dropped(request_for):
     assert prepared.notes == ("length has a single set of items, divided among the pools",)
 
 
+def test_items_name_the_cluster_that_they_belong_to(request_for, tmp_path):
+    rows = [{"text": "x" * i, "cluster": i // 2} for i in range(8)] + [{"text": "alone", "cluster": "z"}, {"text": "y"}]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pools = PoolSizes(search=4, select=3, report=3)
+    prepared = prepare_tasks([request_for("length")], task_path=None, pools=pools, seed=0)
+    clusters = prepared.clusters["length"]
+    assert set(clusters) == set(range(8)), "who shares its cluster with nobody is independent"
+    assert all((clusters[a] == clusters[b]) == (a // 2 == b // 2) for a in range(8) for b in range(8))
+
+
 @pytest.mark.parametrize(
     ("function", "text"),
     [

@@ -1,5 +1,6 @@
 """The proof: who is re-scored, who is picked, what floors do, and the verdict; and the arithmetic beneath."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,25 @@ def test_the_verdict(run_search) -> None:
         assert each["gain"] == pytest.approx(report[run.pick.id] - report[each["id"]])
         assert each["mcnemar"]["p_value"] <= 1
     assert verdict["claimed"], "this toy is easy: sixty candidates are enough"
+
+
+def test_items_that_belong_together_widen_the_intervals(pico: dict[str, Path], tmp_path: Path) -> None:
+    """The same search twice; in the second, items of like difficulty are named as clusters of ten."""
+    found = {}
+    for name in ("alone", "together"):
+        file = write_search(tmp_path / name, pico, budget={"candidates": 12}, proof={"finalists": 2})
+        items = [json.loads(line) for line in (tmp_path / name / "items.jsonl").read_text().splitlines()]
+        if name == "together":
+            items = [{**item, "cluster": int(item["tolerance"] * 9)} for item in items]
+        (tmp_path / name / "items.jsonl").write_text("\n".join(json.dumps(item) for item in items))
+        found[name] = search(file, tmp_path / name / "run")
+    alone, together = found["alone"], found["together"]
+    assert rows(alone.path, "score") == rows(together.path, "score")
+    for first, second in zip(alone.verdict["comparisons"], together.verdict["comparisons"], strict=True):
+        assert first["gain"] == second["gain"]
+        assert second["interval"][1] - second["interval"][0] > 1.3 * (first["interval"][1] - first["interval"][0])
+    widths = [high - low for run in (alone, together) for low, high in run.intervals(run.pick, "report").values()]
+    assert widths[1] > 1.3 * widths[0]
 
 
 def test_a_reference_that_nothing_beats_is_kept_and_exported(run_search, tmp_path: Path) -> None:
