@@ -1,13 +1,19 @@
 """`evomerge check FILE`."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from evomerge.cli._options import JSON
 from evomerge.cli._output import format_bytes, print_json
 from evomerge.errors import EvomergeError, InvalidFile, InvalidInput, RefusedForSafety
+
+if TYPE_CHECKING:
+    import torch
+
+    from evomerge.checkpoint import Model
+    from evomerge.run import Cost
 
 
 @click.command()
@@ -86,7 +92,9 @@ def _recipe_facts(file: Path) -> dict[str, Any]:
     }
 
 
-def _relatedness(models: list[Any], dtype: Any, stacked: bool) -> tuple[list[str], list[str]]:
+def _relatedness(
+    models: "list[Model]", dtype: "torch.dtype | str | None", stacked: bool
+) -> tuple[list[str], list[str]]:
     """Return facts and warnings of how models relate to the first, which is the base; a stack needs no relation."""
     from evomerge.engine import relatedness
 
@@ -96,14 +104,14 @@ def _relatedness(models: list[Any], dtype: Any, stacked: bool) -> tuple[list[str
     return [line.text for line in found], [line.warning for line in found if line.warning]
 
 
-def _vocabulary(models: list[Any]) -> list[str]:
+def _vocabulary(models: "list[Model]") -> list[str]:
     from evomerge.engine import vocabulary_notes
 
     return vocabulary_notes(models)
 
 
-def _cost(cost: Any) -> str:
-    """Return what a candidate and the whole budget cost; cost: a `run.Cost`, or None."""
+def _cost(cost: "Cost | None") -> str:
+    """Return what a candidate and the whole budget cost; or that it is unknown."""
     from evomerge.results import format_duration
 
     if cost is None:

@@ -4,12 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from evomerge.errors import EvomergeError
 from evomerge.evaluation._request import LmEvalSettings, PoolSizes, TaskRequest
 from evomerge.evaluation._rng import isolated_randomness
 from evomerge.records import ItemScores, Objective, Pool
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +172,13 @@ class Evaluator(ABC):
 
     @abstractmethod
     def score(
-        self, task: PreparedTask, ids: Sequence[int], model: Any, tokenizer: Any, *, batch_size: int
+        self,
+        task: PreparedTask,
+        ids: Sequence[int],
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        batch_size: int,
     ) -> ItemScores:
         """Score items of a task with the weights that the model holds now. Runs in a worker, under `torch.no_grad`.
 
@@ -188,7 +197,14 @@ class Evaluator(ABC):
             EvomergeError: anything else that goes wrong; it becomes the failure of one candidate.
         """
 
-    def bind(self, tasks: Mapping[str, PreparedTask], model: Any, tokenizer: Any, *, batch_size: int) -> BoundTasks:
+    def bind(
+        self,
+        tasks: Mapping[str, PreparedTask],
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        batch_size: int,
+    ) -> BoundTasks:
         """Return all of this evaluator's tasks bound to a model object. Override it to share work between tasks, or to
         keep something for the model object, such as tokens.
 
@@ -200,7 +216,12 @@ class Evaluator(ABC):
         """
         return SeparateTasks(self, tasks, model, tokenizer, batch_size=batch_size)
 
-    def tokens(self, tasks: Mapping[str, PreparedTask], items: Mapping[str, Sequence[int]], tokenizer: Any) -> int:
+    def tokens(
+        self,
+        tasks: Mapping[str, PreparedTask],
+        items: Mapping[str, Sequence[int]],
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> int:
         """Return about how many tokens go through a model that scores items once, for estimates of time.
 
         Args:
@@ -218,7 +239,13 @@ class SeparateTasks:
     """Tasks that share nothing: each is scored by itself."""
 
     def __init__(
-        self, evaluator: Evaluator, tasks: Mapping[str, PreparedTask], model: Any, tokenizer: Any, *, batch_size: int
+        self,
+        evaluator: Evaluator,
+        tasks: Mapping[str, PreparedTask],
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        batch_size: int,
     ):
         self._evaluator, self._tasks = evaluator, tasks
         self._model, self._tokenizer, self._batch_size = model, tokenizer, batch_size

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import lm_eval
@@ -28,6 +28,9 @@ from lm_eval.tasks._yaml_loader import _import_func_in_yml
 
 from evomerge.errors import DegenerateModel, EvomergeError
 from evomerge.evaluation._items import LOCAL_BUILDERS, AnswerLimits
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _MIN_JUDGED_ANSWERS = 8  # of fewer, any share may be cut
 _SHORT_ANSWER_TOKENS = 32  # shorter answers may well fill their length
@@ -124,7 +127,7 @@ def new_instance(kind: str, doc: Any, arguments: tuple[Any, ...], index: int, re
     return Instance(kind, doc, arguments, index, metadata=(None, None, repeats))
 
 
-def chat_renderer(tokenizer: Any, template_arguments: Mapping[str, Any]) -> Callable[..., str]:
+def chat_renderer(tokenizer: "PreTrainedTokenizerBase", template_arguments: Mapping[str, Any]) -> Callable[..., str]:
     """Return the function that lm-eval would use to render a chat: (messages, add_generation_prompt) -> text."""
     from lm_eval.models.huggingface import HFLM
 
@@ -133,7 +136,13 @@ def chat_renderer(tokenizer: Any, template_arguments: Mapping[str, Any]) -> Call
 
 
 def new_language_model(
-    model: Any, tokenizer: Any, *, device: Any, batch_size: int, options: Mapping[str, Any], limits: AnswerLimits
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    device: Any,
+    batch_size: int,
+    options: Mapping[str, Any],
+    limits: AnswerLimits,
 ) -> Any:
     """Wrap a live model for tokenization and generation (see `_TokenModel`).
 

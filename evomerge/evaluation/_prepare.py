@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import EvomergeError, InvalidFile, InvalidInput, Problem
 from evomerge.evaluation import _registry
@@ -21,6 +21,9 @@ from evomerge.evaluation._rng import isolated_randomness
 from evomerge.evaluation.prepare import read_options, unused_names
 from evomerge.records import POOLS
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 # What the entries of the built-in evaluators consist of; the first key is needed.
 _ENTRY_KEYS = {
     "lm_eval_task": ("task", "metric", "num_fewshot"),
@@ -36,7 +39,7 @@ def prepare_tasks(
     seed: int,
     lm_eval_options: Mapping[str, Any] | None = None,
     allow_test_split: Collection[str] = (),
-    tokenizer: Any = None,
+    tokenizer: "PreTrainedTokenizerBase | None" = None,
 ) -> Prepared:
     """Load tasks, divide their documents into pools and build their prompts.
 
@@ -102,7 +105,7 @@ def _prepare_each(
     return Prepared(tasks=tasks, evaluators=evaluators), problems
 
 
-def _chat_template(options: LmEvalOptions, tokenizer: Any) -> Callable[..., str] | None:
+def _chat_template(options: LmEvalOptions, tokenizer: "PreTrainedTokenizerBase") -> Callable[..., str] | None:
     """Return the function that renders chats, when prompts are to be chats."""
     if not options.apply_chat_template:
         return None

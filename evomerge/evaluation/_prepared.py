@@ -8,6 +8,8 @@ from evomerge.evaluation._evaluator import Evaluator, PreparedTask
 from evomerge.records import Objective, Pool
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from evomerge.evaluation._scorer import Scorer
 
 
@@ -63,7 +65,7 @@ class Prepared:
             found.setdefault(id(evaluator), (evaluator, {}))[1][name] = task
         return list(found.values())
 
-    def tokens(self, tokenizer: Any, items: Mapping[str, Sequence[int]]) -> int:
+    def tokens(self, tokenizer: "PreTrainedTokenizerBase", items: Mapping[str, Sequence[int]]) -> int:
         """Return about how many tokens go through a model that scores these items once (well under a second).
 
         What all prompts of a task begin with counts once, and so does a context that an item's choices share; models
@@ -80,7 +82,7 @@ class Prepared:
             total += evaluator.tokens(tasks, own, tokenizer) if own else 0
         return total
 
-    def scorer(self, model: Any, tokenizer: Any, *, batch_size: int) -> "Scorer":
+    def scorer(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, batch_size: int) -> "Scorer":
         """Bind the items to a live model, whose weights may change in place between calls of `score`.
 
         Args:

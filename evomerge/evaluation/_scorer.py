@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -17,13 +17,18 @@ from evomerge.evaluation._rng import isolated_randomness
 from evomerge.evaluation.score import check_logits, readable_tokens
 from evomerge.records import ItemScores
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 _MAX_PROMPT_TOKENS = 32  # of the health check
 
 
 class Scorer:
     """Prepared items bound to one model object."""
 
-    def __init__(self, prepared: Prepared, model: Any, tokenizer: Any, *, batch_size: int):
+    def __init__(
+        self, prepared: Prepared, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, batch_size: int
+    ):
         """Bind each evaluator's tasks to the model (see `Prepared.scorer`)."""
         if batch_size < 1:
             raise InvalidInput(f"batch_size is {batch_size}, expected at least 1")
@@ -108,7 +113,7 @@ class Scorer:
 
 
 @contextmanager
-def _same_modes(model: Any) -> Iterator[None]:
+def _same_modes(model: "PreTrainedModel") -> Iterator[None]:
     """Put every module back into evaluation or training mode, as it was: a scorer may forget to."""
     modes = [(module, module.training) for module in model.modules()]
     try:

@@ -6,7 +6,7 @@ tasks:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evomerge.evaluation._evaluator import BoundTasks, Evaluator, PrepareContext, PreparedTask
 from evomerge.evaluation._items import AnswerLimits, ItemRange, LmEvalItems, TaskItems
@@ -14,6 +14,9 @@ from evomerge.evaluation._metrics import Measure
 from evomerge.evaluation._request import InvalidTask
 from evomerge.evaluation.prepare import TaskLoader, clusters_of, count_tokens, measure_of
 from evomerge.records import ItemScores, Objective
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 _SHARED = "lm_eval_task"  # key of the loader among what the entries of a search share
 
@@ -48,13 +51,26 @@ class LmEvalTask(Evaluator):
         return _prepare_task(context, loader)
 
     def score(
-        self, task: PreparedTask, ids: Sequence[int], model: Any, tokenizer: Any, *, batch_size: int
+        self,
+        task: PreparedTask,
+        ids: Sequence[int],
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        batch_size: int,
     ) -> ItemScores:
         """Score items of one objective (see `LmEvalScorer`)."""
         name = task.objective.name
         return self.bind({name: task}, model, tokenizer, batch_size=batch_size).score({name: ids})[name]
 
-    def bind(self, tasks: Mapping[str, PreparedTask], model: Any, tokenizer: Any, *, batch_size: int) -> BoundTasks:
+    def bind(
+        self,
+        tasks: Mapping[str, PreparedTask],
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        batch_size: int,
+    ) -> BoundTasks:
         """Return the tasks bound to a model; objectives that are metrics of one task share its forward passes.
 
         Raises:
@@ -65,7 +81,12 @@ class LmEvalTask(Evaluator):
         packed = {name: task.items for name, task in tasks.items()}
         return LmEvalScorer(packed, model, tokenizer, batch_size=batch_size)
 
-    def tokens(self, tasks: Mapping[str, PreparedTask], items: Mapping[str, Sequence[int]], tokenizer: Any) -> int:
+    def tokens(
+        self,
+        tasks: Mapping[str, PreparedTask],
+        items: Mapping[str, Sequence[int]],
+        tokenizer: "PreTrainedTokenizerBase",
+    ) -> int:
         """Return about how many tokens are read and written (see `Prepared.tokens`)."""
         return count_tokens({name: task.items for name, task in tasks.items()}, items, tokenizer)
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import EvomergeError
 from evomerge.evaluation._evaluator import Evaluator, PrepareContext, PreparedTask
@@ -20,6 +20,9 @@ from evomerge.evaluation._request import InvalidTask, ScorerFunction
 from evomerge.evaluation._user_code import UserCode, function_in, read_code
 from evomerge.evaluation.prepare import prepare_items, read_items
 from evomerge.records import ItemScores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +99,13 @@ class PythonScorer(Evaluator):
         )
 
     def score(
-        self, task: PreparedTask, ids: Sequence[int], model: Any, tokenizer: Any, *, batch_size: int
+        self,
+        task: PreparedTask,
+        ids: Sequence[int],
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        batch_size: int,
     ) -> ItemScores:
         """Call the function once, with copies of the items.
 

@@ -31,7 +31,7 @@ def fingerprint_of(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Turn schema objects back into plain data."""
     if isinstance(value, ModelRef):
         return value.plain()
@@ -56,7 +56,7 @@ def _plain_token(rule: TokenRule) -> dict[str, Any]:
     return {"source": source, **({"force": True} if rule.force else {})}
 
 
-def _canonical(value: Any) -> Any:
+def _canonical(value: object) -> Any:
     """Make equal what means the same: 1 and 1.0 (but not 1 and true), a missing key and one without a value."""
     if value.__class__ is float or value.__class__ is str:  # mostly, and this runs for every candidate
         return value

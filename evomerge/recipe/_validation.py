@@ -68,12 +68,12 @@ def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
 
 
-def short_key(key: Any) -> str:
+def short_key(key: object) -> str:
     """Return the beginning of a key of a file, short enough for a sentence."""
     return key[:_MAX_REPR_CHARACTERS] if isinstance(key, str) else short_repr(key)
 
 
-def short_repr(value: Any) -> str:
+def short_repr(value: object) -> str:
     """Return the beginning of a value's text, short enough for a sentence.
 
     Quick even for nested YAML aliases, whose whole text would fill the memory.

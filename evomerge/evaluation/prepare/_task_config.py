@@ -93,7 +93,7 @@ def anchor_files(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     return anchored | ({"dataset_kwargs": kwargs} if kwargs else {})
 
 
-def _anchored(value: Any, folder: Path) -> Any:
+def _anchored(value: object, folder: Path) -> Any:
     """Return a file name, or a list or mapping of them, made absolute; URLs and patterns are only joined."""
     if isinstance(value, Mapping):
         return {key: _anchored(inner, folder) for key, inner in value.items()}
@@ -110,7 +110,7 @@ def _anchored(value: Any, folder: Path) -> Any:
 def config_digest(config: Mapping[str, Any]) -> str:
     """Return the SHA-256 of a configuration and of its functions' files; no path of this machine enters it."""
 
-    def plain(value: Any) -> Any:
+    def plain(value: object) -> Any:
         return {"function": value.name, "file": value.digest()} if isinstance(value, FunctionRef) else str(value)
 
     return hashlib.sha256(json.dumps(config, sort_keys=True, default=plain).encode()).hexdigest()

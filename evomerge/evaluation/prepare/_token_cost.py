@@ -2,14 +2,19 @@
 
 import os.path
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from evomerge.evaluation._items import LmEvalItems, TaskItem, TaskItems, answer_limit
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 _SAMPLE_ITEMS = 64  # of a task, that are tokenized; the others count by their length
 
 
-def count_tokens(tasks: Mapping[str, LmEvalItems], items: Mapping[str, Sequence[int]], tokenizer: Any) -> int:
+def count_tokens(
+    tasks: Mapping[str, LmEvalItems], items: Mapping[str, Sequence[int]], tokenizer: "PreTrainedTokenizerBase"
+) -> int:
     """Return about how many tokens go through a model.
 
     Args:
@@ -31,7 +36,7 @@ def count_tokens(tasks: Mapping[str, LmEvalItems], items: Mapping[str, Sequence[
     return round(total)
 
 
-def _of_task(source: TaskItems, items: Sequence[TaskItem], tokenizer: Any) -> float:
+def _of_task(source: TaskItems, items: Sequence[TaskItem], tokenizer: "PreTrainedTokenizerBase") -> float:
     """Return the tokens of a task's items: what all prompts begin with counts once, a context once in its item."""
     contexts = [context for item in items for context in _contexts(item)]
     if not contexts:

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -20,6 +20,9 @@ from evomerge.evaluation.score._gold import GoldObjective
 from evomerge.evaluation.score._inputs import is_spread
 from evomerge.evaluation.score._model_family import sharing_of
 from evomerge.evaluation.score._tree_attention import CausalBlocks, helps
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 # Numbers turned to float32 at a time: what stays in a CPU's cache, or keeps a GPU busy.
 _CHUNK_NUMBERS = {"cpu": 2**18, "cuda": 2**25}
@@ -46,7 +49,7 @@ class LogLikelihood:
 class Forward:
     """Runs plans through one model object, whose weights may change between calls."""
 
-    def __init__(self, model: Any):
+    def __init__(self, model: "PreTrainedModel"):
         self.model = model
         self.sharing = sharing_of(model)
         known = inspect.signature(model.forward).parameters

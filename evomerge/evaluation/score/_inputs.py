@@ -1,24 +1,27 @@
 """Where a model takes its tokens. A model spread over several devices takes them where its embedding lies."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def input_device(model: Any) -> Any:
+def input_device(model: "PreTrainedModel") -> Any:
     """Return the torch.device on which a model expects token ids."""
     embedding = _embedding(model)
     return next(model.parameters()).device if embedding is None else embedding.weight.device
 
 
-def is_spread(model: Any) -> bool:
+def is_spread(model: "PreTrainedModel") -> bool:
     """Return whether a model's parameters lie on more than one device."""
     return len({parameter.device for parameter in model.parameters()}) > 1
 
 
-def readable_tokens(model: Any, tokenizer: Any) -> int:
+def readable_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
     """Return the number of different tokens that a model can read."""
     embedding = _embedding(model)
     return len(tokenizer) if embedding is None else int(embedding.weight.shape[0])
 
 
-def _embedding(model: Any) -> Any:
+def _embedding(model: "PreTrainedModel") -> Any:
     return model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.evaluation._items import ItemRange, LmEvalItems, TaskItems
@@ -12,6 +12,9 @@ from evomerge.evaluation.score._bound_task import BoundTask, ItemResult
 from evomerge.evaluation.score._forward import Forward
 from evomerge.evaluation.score._inputs import input_device, readable_tokens
 from evomerge.records import ItemScores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,14 @@ class _WantedItems:
 class LmEvalScorer:
     """lm-eval tasks bound to one model object; tokens and batches are kept between calls, answers are not."""
 
-    def __init__(self, tasks: Mapping[str, LmEvalItems], model: Any, tokenizer: Any, *, batch_size: int):
+    def __init__(
+        self,
+        tasks: Mapping[str, LmEvalItems],
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        batch_size: int,
+    ):
         """Rebuild the tasks.
 
         Args:

@@ -7,9 +7,12 @@ rows, which is slower and never wrong.
 """
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evomerge.evaluation.score._batching import ContextSharing
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SHARING_FAMILIES = frozenset(
     [
@@ -60,7 +63,7 @@ _MASKABLE_ATTENTION = ("sdpa", "eager")  # flash attention knows no masks of one
 _LENGTH_DEPENDENT_ROPE = ("dynamic", "longrope")  # rotary angles that follow the longest row of a batch
 
 
-def sharing_of(model: Any) -> ContextSharing:
+def sharing_of(model: "PreTrainedModel") -> ContextSharing:
     """Return what a model can share."""
     config = getattr(model, "config", None)
     known = inspect.signature(model.forward).parameters

@@ -165,7 +165,7 @@ def _check_facts(cls: type[Method]) -> None:
         raise TypeError(f"merge method {cls.__name__}: {', '.join(wrong)} is not as evomerge.methods.Method describes")
 
 
-def _is_span(inputs: Any) -> bool:
+def _is_span(inputs: object) -> bool:
     if not isinstance(inputs, tuple) or len(inputs) != 2:
         return False
     low, high = inputs

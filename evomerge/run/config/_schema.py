@@ -203,7 +203,7 @@ class TrackerEntry(BaseModel):
         return dict(self.model_extra or {})
 
 
-def _read_named(value: Any) -> Any:
+def _read_named(value: object) -> Any:
     """Read a name alone as a mapping without options."""
     return {"name": value} if isinstance(value, str) else value
 
