@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from evomerge.checkpoint import Model
-    from evomerge.run import Cost
+    from evomerge.run import Cost, Setup
 
 
 @click.command()
@@ -155,10 +155,17 @@ def _search_facts(file: Path) -> dict[str, Any]:
             + ", ".join(f"{pool} {len(ids)}" for pool, ids in setup.prepared.pools[o.name].items())
             for o in setup.objectives
         ],
-        "subset": f"{entry.subset.size} items per task and candidate, {entry.subset.policy}",
+        "subset": f"{_subset_size(setup)} items per task and candidate, {entry.subset.policy}",
         "budget": ", ".join(f"{value:g} {name}" for name, value in budget.items()),
         "cost": _cost(cost_of(setup)),
         "memory": f"about {format_bytes(need.memory_needed)} needed, {format_bytes(need.memory_free)} free",
         "disk": f"no model is written during the search; {format_bytes(need.disk_free)} free",
         "notes": [*setup.notes, *unrelated, *_vocabulary(opened), *warnings],
     }
+
+
+def _subset_size(setup: "Setup") -> str:
+    """Return how many items a candidate is scored on, in words."""
+    if not setup.adaptive_subsets:
+        return str(setup.subset_items)
+    return f"{setup.subset_items} at first, more as differences shrink,"

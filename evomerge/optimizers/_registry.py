@@ -74,8 +74,9 @@ def get(name: str) -> OptimizerSpec:
 def resolve_auto(domain: Domain, objectives: int) -> str:
     """Return the name of the optimizer that `auto` means.
 
-    TPE where there are categories or a single coordinate, which CMA-ES cannot vary; otherwise CMA-ES, also for several
-    objectives: it maximizes their weighted mean, and that is what the pick and the verdict are decided by. NSGA-II is
+    TPE where there are categories or a single coordinate, which CMA-ES cannot vary; otherwise `guided`, or `cma` where
+    nothing is real-valued, also for several objectives: they maximize the weighted mean, and that is what the pick and
+    the verdict are decided by. NSGA-II is
     never chosen, because it pays off only from about 500 candidates on; ask for it by name for a dense front.
 
     Raises:
@@ -83,7 +84,9 @@ def resolve_auto(domain: Domain, objectives: int) -> str:
     """
     if objectives < 1:
         raise InvalidInput(f"{objectives} objectives; expected at least 1")
-    return optuna.TPE.name if domain.categories or varied(domain) < cma.CMA.min_dimensions else cma.CMA.name
+    if domain.categories or varied(domain) < guided.GUIDED.min_dimensions:
+        return optuna.TPE.name
+    return guided.GUIDED.name if domain.reals else cma.CMA.name
 
 
 def validate_options(name: str, options: Mapping[str, Any], domain: Domain, objectives: int) -> list[str]:

@@ -91,6 +91,8 @@ class OptimizerSpec:
         compares_generations: compares values across generations. Their item subsets differ in difficulty, so the
             difficulty offset of the subset is added to the values; an optimizer that only ranks the candidates
             of one generation needs none.
+        informed: whether it waits for the references: it starts at the best of those that the space contains, and is
+            told what soft scores predict, where there are any, instead of plain scores.
         gradients: whether what `create` returns is a `GradientOptimizer`.
         integers: whether it varies integers.
         categories: whether it varies unordered choices.
@@ -103,6 +105,7 @@ class OptimizerSpec:
     options: tuple[OptionSpec, ...] = ()
     scalar: bool = False
     compares_generations: bool = True
+    informed: bool = False
     gradients: bool = False
     integers: bool = True
     categories: bool = True

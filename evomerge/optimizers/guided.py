@@ -233,6 +233,7 @@ GUIDED = OptimizerSpec(
     ),
     scalar=True,
     compares_generations=False,
+    informed=True,
     gradients=True,
     categories=False,
     min_dimensions=2,

@@ -12,6 +12,7 @@ from evomerge.methods import Method, registered
 from evomerge.optimizers import OptimizerSpec
 from evomerge.run._folder import LEDGER, RunLog, held, write_search
 from evomerge.run._identity import (
+    as_started,
     facts_of,
     note_other_versions,
     plain_data,
@@ -92,7 +93,7 @@ def _session(setup: Setup, folder: Path, observer: Observer, executor: Callable[
     """Open or create the ledger and work on the run until it is done or a stop is requested."""
     with held(folder), stop_signals() as stop:
         log = RunLog(folder, observer)
-        ledger = _open_ledger(setup, folder, log)
+        ledger, setup = _open_ledger(setup, folder, log)
         try:
             if ledger.meta("state") != "done":
                 with _logged(log, ledger):
@@ -131,14 +132,19 @@ def create_executor(setup: Setup, say: Callable[[str], None] = lambda line: None
     )
 
 
-def _open_ledger(setup: Setup, folder: Path, log: RunLog) -> Ledger:
-    """Create the ledger, or open it and refuse what would change the meaning of its scores."""
+def _open_ledger(setup: Setup, folder: Path, log: RunLog) -> tuple[Ledger, Setup]:
+    """Create the ledger, or open it and refuse what would change the meaning of its scores.
+
+    Returns:
+        The ledger, and the search with what the run settled already.
+    """
     path = folder / LEDGER
     if not path.exists():
         ledger = Ledger.create(path, facts_of(setup))
     else:
         ledger = Ledger.resume(path)
         try:
+            setup = as_started(setup, ledger)
             refuse_another_search(ledger, setup)
             refuse_another_budget(ledger, setup)
             if note := note_other_versions(ledger):
@@ -149,7 +155,7 @@ def _open_ledger(setup: Setup, folder: Path, log: RunLog) -> Ledger:
         ledger.set_meta("search", plain_data(setup.data))
         ledger.set_meta("folder", str(setup.folder))
     write_search(folder, plain_data(setup.data), setup.where)
-    return ledger
+    return ledger, setup
 
 
 def _run(

@@ -3,14 +3,15 @@
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from inspect import isfunction
 from typing import Any
 
 from evomerge.errors import InvalidFile, InvalidInput, Problem
+from evomerge.optimizers import OPTIMIZERS
 from evomerge.run._ledger import Ledger
-from evomerge.run.config import CHANGEABLE_KEYS, BudgetEntry, Setup
+from evomerge.run.config import AUTO, CHANGEABLE_KEYS, BudgetEntry, Setup
 
 SCORING_PACKAGES = ("evomerge", "torch", "transformers", "tokenizers", "lm_eval", "numpy")  # can change a score
 PROPOSING_PACKAGES = ("cma", "cmaes", "optuna", "scipy")  # can change a proposal
@@ -50,6 +51,26 @@ def plain_data(value: Any) -> Any:
     if isinstance(value, str | int | float | bool) or value is None:
         return value
     return f"{value.__module__}.{value.__qualname__}" if isfunction(value) else str(value)
+
+
+def as_started(setup: Setup, ledger: Ledger) -> Setup:
+    """Return a search with what its run settled where the file leaves the choice to the program.
+
+    What `auto` means may change from one evomerge to the next; a run goes on as it began.
+
+    Args:
+        setup: the checked search.
+        ledger: of the run that it resumes.
+    """
+    identity = ledger.meta("identity", {})
+    settled = dict(identity.get("optimizer", {}))
+    if setup.entry.optimizer.get("name", AUTO) == AUTO and settled.get("name") in OPTIMIZERS:
+        setup = replace(setup, optimizer=settled.pop("name"), optimizer_options=settled)
+    size = identity.get("subset", {}).get("size")
+    if setup.entry.subset.size == AUTO and isinstance(size, int):
+        subset = setup.entry.subset.model_copy(update={"size": size})
+        setup = replace(setup, entry=setup.entry.model_copy(update={"subset": subset}))
+    return setup
 
 
 # -- what a score depends on ------------------------------------------------------------------------------------------

@@ -54,13 +54,13 @@ class Step(NamedTuple):
     """One thing that happened between run and optimizer.
 
     Attributes:
-        kind: "ask" or "tell".
+        kind: "ask", "gradient" (just before its tell) or "tell".
         candidate: whom it was about.
         number: the optimizer's number of it.
-        values: the objective values of a tell; None = not scored (or an ask).
+        values: the objective values of a tell, None = not scored; the derivatives by the genes of a gradient.
     """
 
-    kind: Literal["ask", "tell"]
+    kind: Literal["ask", "gradient", "tell"]
     candidate: int
     number: int
     values: tuple[float, ...] | None
@@ -252,6 +252,10 @@ class Ledger:
     def tell(self, candidate: int, number: int, values: Sequence[float] | None) -> None:
         """Record the values that the optimizer gets next."""
         self._step("tell", candidate, number, values)
+
+    def tell_gradient(self, candidate: int, number: int, gradient: Sequence[float]) -> None:
+        """Record the gradient that the optimizer is about to be told, before its tell."""
+        self._step("gradient", candidate, number, gradient)
 
     def _step(self, kind: str, candidate: int, number: int, values: Sequence[float] | None) -> None:
         row = (kind, candidate, number, None if values is None else json.dumps(list(values)))

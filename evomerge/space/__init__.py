@@ -10,7 +10,7 @@ A space of one's own is an object with the members of `Space`. A kind of space t
 """
 
 from evomerge.space._protocol import BuildSpace, Space, SpaceKind
-from evomerge.space._references import BASELINE_WEIGHTS, Reference, references
+from evomerge.space._references import BASELINE_WEIGHTS, Reference, reference_point, references
 from evomerge.space._registry import (
     KINDS,
     build_space,
@@ -39,6 +39,7 @@ __all__ = [
     "get_kind",
     "kind_names",
     "read_space",
+    "reference_point",
     "references",
     "register",
     "shipped_spaces",

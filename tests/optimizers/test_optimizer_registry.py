@@ -38,7 +38,8 @@ def test_neither_importing_nor_validating_loads_an_optimizer_library() -> None:
 
 
 def test_auto() -> None:
-    assert resolve_auto(_REAL, 1) == resolve_auto(_REAL, 3) == resolve_auto(Domain(reals=1, integers=(3,)), 1) == "cma"
+    assert resolve_auto(_REAL, 1) == resolve_auto(_REAL, 3) == resolve_auto(Domain(reals=1, integers=(3,)), 1)
+    assert resolve_auto(_REAL, 1) == "guided" and resolve_auto(Domain(integers=(3, 4)), 1) == "cma"
     assert resolve_auto(_CATEGORIES, 1) == "tpe"
     assert resolve_auto(Domain(reals=1), 1) == resolve_auto(Domain(reals=1, integers=(1,)), 1) == "tpe"
     for domain in (_REAL, _CATEGORIES, Domain(reals=1)):

@@ -70,7 +70,7 @@ def edit(file: Path, change: Any) -> None:
 def test_a_valid_file_has_no_problem(valid: Path) -> None:
     setup = check_search(valid)
     assert [objective.name for objective in setup.objectives] == ["letters", "nearness"]
-    assert setup.optimizer == "cma"
+    assert setup.optimizer == "guided"
     assert resource_needs(setup).memory_needed > 0
     assert check_search(valid).identity() == setup.identity()
 

@@ -7,10 +7,11 @@ wrong with the others, and returns a `Setup`. This package must not import the l
 from evomerge.run.config._cost import Cost, cost_of
 from evomerge.run.config._extensions import Extensions
 from evomerge.run.config._schema import CHANGEABLE_KEYS, BudgetEntry, SearchEntry, search_schema
-from evomerge.run.config._setup import ResourceNeeds, Setup, resource_needs
+from evomerge.run.config._setup import AUTO, ResourceNeeds, Setup, resource_needs
 from evomerge.run.config._validate import check_search
 
 __all__ = [
+    "AUTO",
     "CHANGEABLE_KEYS",
     "BudgetEntry",
     "Cost",

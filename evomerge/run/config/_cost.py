@@ -61,7 +61,7 @@ def cost_of(setup: Setup) -> Cost | None:
 def _total(setup: Setup, tier: str, merging: float, scoring: float) -> Cost:
     """Return the cost of a run from that of one candidate; items of every pool take equally long."""
     entry = setup.entry
-    subset = min(entry.subset.size, entry.pools.search)
+    subset = min(setup.subset_items, entry.pools.search)
 
     def all_workers(jobs: int, items: int) -> float:
         rounds = -(-jobs // max(1, entry.workers.count))
@@ -81,7 +81,7 @@ def _total(setup: Setup, tier: str, merging: float, scoring: float) -> Cost:
 
 def _scoring_seconds(setup: Setup, plan: Plan, device: str) -> float:
     """Return the seconds of scoring one candidate: from its arithmetic, or measured where that says too little."""
-    size = setup.entry.subset.size
+    size = setup.subset_items
     items = {name: tuple(pools["search"])[:size] for name, pools in setup.prepared.pools.items()}
     estimated = _multiplications(setup, items) / _multiplications_per_second(setup, device)
     if estimated >= MAX_ESTIMATE_SECONDS:

@@ -112,11 +112,11 @@ class SubsetEntry(StrictModel):
     """The items of the search pool that one candidate is scored on.
 
     Attributes:
-        size: items per task.
+        size: items per task; auto = few at first and more as differences shrink where the optimizer allows it, else 64.
         policy: rotate = another subset for each generation; fixed = always the same.
     """
 
-    size: int = Field(64, ge=1)
+    size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     policy: Literal["rotate", "fixed"] = "rotate"
 
 

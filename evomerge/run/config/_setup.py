@@ -8,16 +8,20 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from evomerge import optimizers
 from evomerge.checkpoint import Parents
 from evomerge.evaluation import Prepared
 from evomerge.recipe import ModelRef, Recipe, parse_recipe
-from evomerge.records import Objective, ParentSummary
+from evomerge.records import Objective, ParentSummary, Point
 from evomerge.run.config._extensions import Extensions
 from evomerge.run.config._schema import SearchEntry
 from evomerge.run.trackers import Tracker
-from evomerge.space import Reference, Space
+from evomerge.space import Reference, Space, reference_point
 
 WORKER_BYTES = 700_000_000  # that a worker's libraries take, besides its model
+AUTO = "auto"
+ADAPTIVE_ITEMS = 16  # per objective and candidate, where a search begins whose subsets grow as differences shrink
+FIXED_ITEMS = 64  # per objective and candidate, for other optimizers
 _SCORE_KEYS = {"lm_eval", "pools", "subset", "proof", "allow_test_split", "seed"}
 
 
@@ -67,6 +71,37 @@ class Setup:
     def objectives(self) -> tuple[Objective, ...]:
         """What the search is for."""
         return self.prepared.objectives
+
+    @property
+    def informed(self) -> bool:
+        """Whether the optimizer waits for the references (see `OptimizerSpec.informed`)."""
+        return optimizers.get(self.optimizer).informed
+
+    @property
+    def adaptive_subsets(self) -> bool:
+        """Whether the sizes of item subsets are chosen, and changed, in the course of the search."""
+        spec, subset = optimizers.get(self.optimizer), self.entry.subset
+        return subset.size == AUTO and subset.policy == "rotate" and spec.informed and not spec.compares_generations
+
+    @property
+    def subset_items(self) -> int:
+        """Items per objective that a candidate is scored on; where that is chosen in the course, about."""
+        size = self.entry.subset.size
+        if size != AUTO:
+            return int(size)
+        return min(ADAPTIVE_ITEMS if self.adaptive_subsets else FIXED_ITEMS, self.entry.pools.search)
+
+    @property
+    def reference_points(self) -> dict[str, Point]:
+        """Name of a reference -> the point of the space that is the same merge, for those that the space contains."""
+        base = None if self.base is None else self.base.name
+        models = [model.name for model in self.models]
+        found = {}
+        for reference in self.references:
+            point = reference_point(self.space, reference, base, models)
+            if point is not None:
+                found[reference.name] = point
+        return found
 
     @property
     def refs(self) -> tuple[ModelRef, ...]:

@@ -18,7 +18,7 @@ def prepare(entry: SearchEntry, folder: Path, problems: ProblemCollector, models
         problems: receives what is wrong.
         models: parents that could be opened; the first one's tokenizer makes chats of prompts.
     """
-    if entry.subset.size > entry.pools.search:
+    if isinstance(entry.subset.size, int) and entry.subset.size > entry.pools.search:
         problems.add("subset.size", f"found {entry.subset.size}, more than pools.search has ({entry.pools.search})")
     tokenizer = None
     if entry.lm_eval.get("apply_chat_template"):

@@ -5,19 +5,26 @@ proof or the driver.
 """
 
 from evomerge.run.loop._loop import WAIT_SECONDS, WORKERS_PER_PREFETCH, SearchLoop
+from evomerge.run.loop._soft_scores import slopes_of, soft_value
 from evomerge.run.loop._state import MAX_LATEST, MAX_LEADING, SearchState
-from evomerge.run.loop._subsets import WHOLE_POOL, Subsets
+from evomerge.run.loop._subset_sizes import SubsetSizes, agreement_of
+from evomerge.run.loop._subsets import REFERENCE_ITEMS, WHOLE_POOL, Subsets
 from evomerge.run.loop._utilization import UtilizationMeter, utilization_share
 
 __all__ = [
     "MAX_LATEST",
     "MAX_LEADING",
+    "REFERENCE_ITEMS",
     "WAIT_SECONDS",
     "WHOLE_POOL",
     "WORKERS_PER_PREFETCH",
     "SearchLoop",
     "SearchState",
+    "SubsetSizes",
     "Subsets",
     "UtilizationMeter",
+    "agreement_of",
+    "slopes_of",
+    "soft_value",
     "utilization_share",
 ]

@@ -1,13 +1,27 @@
 """A fresh optimizer brought to where the ledger's asks and tells left the old one."""
 
-from evomerge.optimizers import Optimizer, create
+from typing import NamedTuple
+
+from evomerge.optimizers import GradientOptimizer, Optimizer, create
 from evomerge.records import Point
 from evomerge.run._ledger import Ledger
 from evomerge.run._progress import Observer
 from evomerge.run.config._setup import Setup
 
 
-def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer) -> Optimizer:
+class Restored(NamedTuple):
+    """An optimizer brought to where the ledger left it.
+
+    Attributes:
+        optimizer: the same as before.
+        with_gradient: numbers of its proposals so far that asked for a gradient.
+    """
+
+    optimizer: Optimizer
+    with_gradient: frozenset[int]
+
+
+def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer, start: Point | None = None) -> Restored:
     """Return the run's optimizer in the state that the ledger describes.
 
     Replaying the recorded calls gives the recorded points, because an optimizer is a function of its calls. After an
@@ -18,18 +32,22 @@ def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer) -> Opti
         setup: of the search.
         ledger: of the run.
         observer: hears of a replay that gave other points, and of start recipes that are no points of the space.
+        start: where it starts, if that was chosen among the references; None = at the space's start, with the user's
+            own recipes as its first proposals.
     """
-    optimizer = _fresh(setup, observer)
-    if _replayed(optimizer, ledger, forced=False):
-        return optimizer
+    optimizer = _fresh(setup, observer, start)
+    asked = _replayed(optimizer, ledger, forced=False)
+    if asked is not None:
+        return Restored(optimizer, asked)
     observer.say("the optimizer's library now proposes other points than it did; it gets the recorded ones instead")
-    optimizer = _fresh(setup, observer, forced=True)
-    _replayed(optimizer, ledger, forced=True)
-    return optimizer
+    optimizer = _fresh(setup, observer, start, forced=True)
+    return Restored(optimizer, _replayed(optimizer, ledger, forced=True) or frozenset())
 
 
-def _fresh(setup: Setup, observer: Observer, *, forced: bool = False) -> Optimizer:
+def _fresh(setup: Setup, observer: Observer, start: Point | None, *, forced: bool = False) -> Optimizer:
     """Return a new optimizer with nothing queued if `forced`, else with the start points as its first proposals."""
+    if start is not None:
+        return _created(setup, start)
     if forced:
         # Where there is no mean, the start would be a proposal of its own, before the recorded ones.
         optimizer = _created(setup, setup.space.start)
@@ -64,10 +82,19 @@ def _start_points(setup: Setup, observer: Observer) -> list[Point]:
     return points
 
 
-def _replayed(optimizer: Optimizer, ledger: Ledger, *, forced: bool) -> bool:
-    """Repeat every recorded ask and tell; False at the first ask that gives another point than it gave then."""
+def _replayed(optimizer: Optimizer, ledger: Ledger, *, forced: bool) -> frozenset[int] | None:
+    """Repeat every recorded ask and tell.
+
+    Returns:
+        Numbers of the proposals that asked for a gradient; None at the first ask that gives another point than then.
+    """
+    with_gradient = set()
     points = {candidate.id: candidate.point for candidate in ledger.each_candidate() if candidate.kind == "candidate"}
     for step in ledger.steps():
+        if step.kind == "gradient":
+            if isinstance(optimizer, GradientOptimizer):
+                optimizer.tell_gradient(step.number, step.values or ())
+            continue
         if step.kind == "tell":
             optimizer.tell(step.number, step.values)
             continue
@@ -75,6 +102,9 @@ def _replayed(optimizer: Optimizer, ledger: Ledger, *, forced: bool) -> bool:
         assert recorded is not None
         if forced:
             optimizer.inject([recorded])
-        if optimizer.ask().point != recorded:
-            return False
-    return True
+        proposal = optimizer.ask()
+        if proposal.point != recorded:
+            return None
+        if proposal.gradient:
+            with_gradient.add(proposal.number)
+    return frozenset(with_gradient)

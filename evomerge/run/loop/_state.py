@@ -14,6 +14,7 @@ from evomerge.run.config._setup import Setup
 MAX_CONSECUTIVE_FAILURES = 30  # after so many the machine, not the candidates, must be at fault
 MAX_CONSECUTIVE_REPEATS = 500  # proposals that were scored before; after so many in a row the space is used up
 REPEAT_GENERATIONS = 4  # at least so many generations of them: one generation may well repeat the one before
+GRADIENT_COST = 3  # items that an item with a backward pass counts as: about three forward passes
 MAX_LEADING = 128  # candidates that may turn out to be the best once their scores are adjusted
 MAX_LATEST = 256  # candidates whose items tell how hard a new subset is; more would only take more time
 
@@ -29,9 +30,10 @@ class SearchState:
         failures: kind -> count.
         done: finished candidates, references not counted.
         scored: candidates and references with scores.
-        items: items that were scored, repeats included.
+        items: items that were scored, repeats included; one with a backward pass counts as `GRADIENT_COST` items.
         busy: seconds that workers spent on scored ones.
         pace: how long jobs take.
+        with_gradient: candidates that were scored with a backward pass.
         repeats: proposals in a row, up to the last, that repeat a finished candidate.
     """
 
@@ -40,6 +42,7 @@ class SearchState:
         self._failed_in_a_row = 0
         self.known: dict[int, Candidate] = {}
         self.numbers: dict[int, int] = {}
+        self.with_gradient: set[int] = set()
         self.table: dict[int, Mapping[str, ItemScores]] = {}
         self.floors = floors_of(setup.objectives, setup.relative_floors, {})
         self.failures: dict[str, int] = {}
@@ -65,7 +68,9 @@ class SearchState:
 
     def read(self, ledger: Ledger) -> None:
         """Take over what a ledger contains."""
-        self.numbers = {step.candidate: step.number for step in ledger.steps() if step.kind == "ask"}
+        steps = ledger.steps()
+        self.numbers = {step.candidate: step.number for step in steps if step.kind == "ask"}
+        self.with_gradient = {step.candidate for step in steps if step.kind == "gradient"}
         for candidate in ledger.each_candidate():
             self.known[candidate.id] = candidate
             if candidate.state != "running":
@@ -98,6 +103,7 @@ class SearchState:
             self.table[candidate.id] = items
             self.scored += 1
             count = sum(len(scores.ids) for scores in items.values())
+            count *= GRADIENT_COST if candidate.id in self.with_gradient else 1
             self.items += count
             self.busy += candidate.seconds or 0.0
             self.pace.add(candidate.worker or "", count, candidate.seconds or 0.0)

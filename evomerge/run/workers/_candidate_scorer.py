@@ -5,11 +5,20 @@ import math
 import os
 import time
 import traceback
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from evomerge import methods
 from evomerge.checkpoint import Parents
-from evomerge.engine import LiveModel, cache_folder, make_plan, self_check
+from evomerge.engine import (
+    GradientTable,
+    LiveModel,
+    Plan,
+    cache_folder,
+    collected_gradients,
+    make_plan,
+    self_check,
+)
 from evomerge.errors import (
     DegenerateModel,
     EvomergeError,
@@ -21,6 +30,9 @@ from evomerge.recipe import parse_recipe
 from evomerge.records import Failure, FailureKind, ItemScores
 from evomerge.run._objectives import scores_of
 from evomerge.run.workers._protocol import Job, Outcome, WorkerSetup
+
+if TYPE_CHECKING:
+    from evomerge.evaluation import Scorer
 
 # On a CPU, torch compiles a bfloat16 product for every shape that it meets, and keeps the last 1024 of them in each of
 # two caches, together more than half a megabyte a shape: batches of ever new items fill them to 0.7 GB. These limits
@@ -52,7 +64,7 @@ class CandidateScorer:
         cache = cache_folder() / "statistics" if setup.digests else None
         self._live = LiveModel(parents, device=setup.device, cache=cache, share=setup.share)
         self._checked = False
-        self._scorers: dict[tuple[int, int], Any] = {}
+        self._scorers: dict[tuple[int, int], Scorer] = {}
 
     def ready(self) -> None:
         """Return when the libraries that the first candidate needs are loaded."""
@@ -70,30 +82,48 @@ class CandidateScorer:
         """
         started = time.perf_counter()
         try:
-            items, failure = self._score(job, batch_size or self.setup.batch_size), None
+            return self._scored(job, batch_size or self.setup.batch_size, started)
         except SelfCheckFailed:
             raise
         except DegenerateModel as error:
-            items, failure = None, _failure("degenerate", error)
+            failure = _failure("degenerate", error)
         except (MergeFailed, InvalidInput) as error:
-            items, failure = None, _failure("infeasible", error)
+            failure = _failure("infeasible", error)
         except (Exception, SystemExit) as error:  # whatever a scorer raises is its candidate's failure, not the run's
-            items, failure = None, _failure("failed", error, traceback.format_exc(limit=-8))
+            failure = _failure("failed", error, traceback.format_exc(limit=-8))
             if self.setup.device != "cpu" or isinstance(error, MemoryError):
                 gc.collect()  # a traceback's cycles may hold the memory that the next candidate needs
-        return Outcome(items=items, failure=failure, seconds=time.perf_counter() - started, worker=self.name)
+        return Outcome(items=None, failure=failure, seconds=time.perf_counter() - started, worker=self.name)
 
-    def _score(self, job: Job, batch_size: int) -> dict[str, ItemScores]:
+    def _scored(self, job: Job, batch_size: int, started: float) -> Outcome:
         plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
         self._live.apply(plan)
         self._checked = self._checked or self_check(self._live, plan, self.name)
-        items = self._scorer(batch_size).score(job.items)
-        for name, score in scores_of(items).items():
-            if not math.isfinite(score.value) or not math.isfinite(score.stderr):
-                raise EvomergeError(f"{name}: its values are too large to average")
-        return items
+        scorer, gradient, note = self._scorer(batch_size), None, ""
+        if not job.gradient:
+            items = scorer.score(job.items)
+        elif not scorer.has_gold(job.items):
+            items, note = scorer.score(job.items), "not every task has right answers whose likelihood can be followed"
+        else:
+            items, gradient, note = self._with_gradient(job, plan, scorer)
+        _check_means(items)
+        seconds = time.perf_counter() - started
+        return Outcome(items=items, failure=None, seconds=seconds, worker=self.name, gradient=gradient, note=note)
 
-    def _scorer(self, batch_size: int) -> Any:
+    def _with_gradient(
+        self, job: Job, plan: Plan, scorer: "Scorer"
+    ) -> tuple[dict[str, ItemScores], GradientTable | None, str]:
+        """Score with a backward pass, or without it where that takes more memory than there is."""
+        try:
+            with collected_gradients(self._live, plan, job.gradient) as table:
+                return scorer.score(job.items, job.gold), table, ""
+        except (MemoryError, EvomergeError) as error:
+            if not isinstance(error, MemoryError) and "memory" not in str(error):
+                raise
+        gc.collect()
+        return scorer.score(job.items), None, "the backward pass takes more memory than there is"
+
+    def _scorer(self, batch_size: int) -> "Scorer":
         """Return the scorer of the live model object; those of the last objects are kept."""
         key = (id(self._live.model), batch_size)  # a scorer holds its model, whose id is therefore no other object's
         scorer = self._scorers.pop(key, None)
@@ -103,6 +133,13 @@ class CandidateScorer:
         if len(self._scorers) > MAX_CACHED_SCORERS:
             del self._scorers[next(iter(self._scorers))]
         return scorer
+
+
+def _check_means(items: Mapping[str, ItemScores]) -> None:
+    """Raise EvomergeError for values whose mean or error is beyond what numbers hold."""
+    for name, score in scores_of(items).items():
+        if not math.isfinite(score.value) or not math.isfinite(score.stderr):
+            raise EvomergeError(f"{name}: its values are too large to average")
 
 
 def _failure(kind: FailureKind, error: BaseException, detail: str = "") -> Failure:

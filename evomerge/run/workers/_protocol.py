@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from evomerge.engine import MemoryShare
+from evomerge.engine import GradientTable, MemoryShare
 from evomerge.evaluation import Prepared
-from evomerge.methods import Method
+from evomerge.methods import Direction, Method
 from evomerge.recipe import ModelRef
 from evomerge.records import Failure, ItemScores, Pool
 
@@ -21,12 +21,16 @@ class Job:
         pool: whose items they are.
         document: its recipe as plain data.
         items: objective -> item ids.
+        gradient: parameters by which derivatives of the right answers' log-likelihood are wanted, too; empty = none.
+        gold: objective -> its weight in that sum.
     """
 
     candidate: int
     pool: Pool
     document: Mapping[str, Any]
     items: Mapping[str, Sequence[int]] = field(repr=False)
+    gradient: tuple[Direction, ...] = field(default=(), repr=False)
+    gold: Mapping[str, float] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,8 @@ class Outcome:
         seconds: that the last attempt took on its worker.
         worker: its name.
         attempts: how often it was tried, this one included; 0 = taken over from a candidate that it repeats.
+        gradient: (planned tensors, directions) if it was wanted and the tasks have right answers; else None.
+        note: why there is no gradient although it was wanted, or "".
     """
 
     items: Mapping[str, ItemScores] | None
@@ -46,6 +52,8 @@ class Outcome:
     seconds: float
     worker: str
     attempts: int = 1
+    gradient: GradientTable | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
