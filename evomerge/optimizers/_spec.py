@@ -92,7 +92,7 @@ class OptimizerSpec:
             difficulty offset of the subset is added to the values; an optimizer that only ranks the candidates
             of one generation needs none.
         informed: whether it waits for the references: it starts at the best of those that the space contains, and is
-            told what soft scores predict, where there are any, instead of plain scores.
+            given what soft scores predict, where there are any, instead of plain scores.
         gradients: whether what `create` returns is a `GradientOptimizer`.
         integers: whether it varies integers.
         categories: whether it varies unordered choices.

@@ -254,7 +254,7 @@ class Ledger:
         self._step("tell", candidate, number, values)
 
     def tell_gradient(self, candidate: int, number: int, gradient: Sequence[float]) -> None:
-        """Record the gradient that the optimizer is about to be told, before its tell."""
+        """Record the gradient that the optimizer learns next, before its tell."""
         self._step("gradient", candidate, number, gradient)
 
     def _step(self, kind: str, candidate: int, number: int, values: Sequence[float] | None) -> None:

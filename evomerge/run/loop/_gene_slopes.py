@@ -116,9 +116,9 @@ def _numbers(plan: Plan) -> dict[_Entry, float]:
     return found
 
 
-def _alike(one: dict[_Entry, float], other: dict[_Entry, float]) -> bool:
+def _alike(here: dict[_Entry, float], there: dict[_Entry, float]) -> bool:
     """Tell whether a gene acts in the same way at two points."""
-    if one.keys() != other.keys():
+    if here.keys() != there.keys():
         return False
-    first, second = (np.array([slopes[entry] for entry in one]) for slopes in (one, other))
+    first, second = (np.array([slopes[entry] for entry in here]) for slopes in (here, there))
     return bool(np.allclose(first, second, rtol=TOLERANCE, atol=1e-9))

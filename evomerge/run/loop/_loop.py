@@ -8,19 +8,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
-from evomerge.methods import Direction
-from evomerge.optimizers import GradientOptimizer, Optimizer
+from evomerge.optimizers import Optimizer
 from evomerge.recipe import fingerprint_of
-from evomerge.records import Candidate, Point, Scores
+from evomerge.records import Candidate, Scores
 from evomerge.run._ledger import Ledger
-from evomerge.run._ledger_rows import point_of, stored_point
 from evomerge.run._objectives import fitness, scores_of, values_of
 from evomerge.run._progress import Observer
 from evomerge.run.config._setup import Setup
-from evomerge.run.loop._gene_slopes import GeneSlopes, gene_slopes
 from evomerge.run.loop._objective_values import ObjectiveValues
 from evomerge.run.loop._progress_reporter import ProgressReporter
-from evomerge.run.loop._resume import restored_optimizer
+from evomerge.run.loop._run_optimizer import RunOptimizer
 from evomerge.run.loop._state import SearchState
 from evomerge.run.loop._subset_sizes import SubsetSizes
 from evomerge.run.loop._subsets import REFERENCE_SUBSET, WHOLE_POOL, Subsets
@@ -30,14 +27,9 @@ from evomerge.run.workers import Executor, Job, Outcome
 
 ASK_BATCH = 4  # new candidates committed together before their workers start; such a commit need not reach the disk
 WAIT_SECONDS = 0.5  # longest sleep before the budget and Ctrl-C are looked at again
-WORKERS_PER_PREFETCH = (
-    32  # workers for each candidate asked in advance: a freed worker waits neither for disk nor others
-)
+WORKERS_PER_PREFETCH = 32  # for each candidate requested in advance: a freed worker waits neither for disk nor others
 RECORD_BATCH = 16  # results committed together: few enough that freed workers need not wait, enough to share the commit
-
-START = "start"  # the ledger's fact: name and point of the reference that an informed optimizer starts at
 SIZES = "subset_sizes"  # the ledger's fact: how the sizes of subsets are chosen
-NO_SLOPES = "its genes do not act linearly on parameters that a gradient can be taken by"
 
 Deadline = Callable[[], float | None]  # seconds of the run at which the search must end, None = never
 
@@ -108,11 +100,8 @@ class SearchLoop:
         self._running: set[int] = set()
         self._utilization = UtilizationMeter(ledger.meta("busy", {}))
         self.state = SearchState(setup)
-        self._optimizer: Optimizer | None = None
-        self._with_gradient: set[int] = set()  # the optimizer's numbers of proposals that ask for a gradient
-        self._gene_slopes: GeneSlopes | None = None
-        self._notes: set[str] = set()
-        self._objective_values = ObjectiveValues(setup, ledger, lambda: self.optimizer, self.subsets, self.state)
+        self._proposer = RunOptimizer(setup, ledger, observer)
+        self._objective_values = ObjectiveValues(setup, ledger, self.subsets, self.state)
         self._reporter = ProgressReporter(setup, observer, clock, self.trackers)
 
     # -- starting and resuming -----------------------------------------------------------------------------------
@@ -120,8 +109,7 @@ class SearchLoop:
     def restore(self) -> None:
         """Bring the queues to where the ledger says the run stands."""
         self.state.read(self.ledger)
-        if self.state.numbers or self.ledger.meta(START) is not None or not self.setup.informed:
-            self._create_optimizer()
+        self._proposer.restore(self.state)
         self._reporter.already = self.state.done
         if not self.state.known:
             self._add_references()
@@ -137,41 +125,21 @@ class SearchLoop:
 
     @property
     def optimizer(self) -> Optimizer:
-        """Proposes candidates. An informed one is created when the references are scored."""
-        if self._optimizer is None:
+        """What proposes candidates. An informed one exists when the references are scored."""
+        if self._proposer.optimizer is None:
             self._choose_start()
-        assert self._optimizer is not None
-        return self._optimizer
-
-    def _create_optimizer(self) -> None:
-        """Create the optimizer, or bring it to where the ledger left it."""
-        start = self.ledger.meta(START, {}).get("point")
-        point = None if start is None else point_of(start)
-        restored = restored_optimizer(self.setup, self.ledger, self.observer, point)
-        self._optimizer, self._with_gradient = restored.optimizer, set(restored.with_gradient)
+        assert self._proposer.optimizer is not None
+        return self._proposer.optimizer
 
     def _choose_start(self) -> None:
-        """Start the optimizer at the best reference that is a point of the space, by what has been scored."""
-        best: tuple[float, str, Point] | None = None
-        for candidate in self.state.known.values():
-            point = self.setup.reference_points.get(candidate.name)
-            if point is None or "search" not in candidate.scores:
-                continue
-            value = fitness(self.setup.objectives, values_of(candidate.scores["search"]), self.state.floors)
-            if best is None or value > best[0]:
-                best = (value, candidate.name, point)
         with self.ledger.transaction():
             self._objective_values.calibrate(self.state.latest.values())
-            name, chosen = (None, None) if best is None else (best[1], stored_point(best[2]))
-            self.ledger.set_meta(START, {"name": name, "point": chosen})
-        if best is not None:
-            self.observer.say(f"the search starts at {best[1]}, the best reference of the space")
-        self._create_optimizer()
+            self._proposer.choose_start(self.state.known.values())
 
     @property
     def _waits_for_references(self) -> bool:
         """Whether an informed optimizer is still without what it needs to start."""
-        return self._optimizer is None and any(known.state == "running" for known in self.state.known.values())
+        return self._proposer.optimizer is None and any(known.state == "running" for known in self.state.known.values())
 
     def _add_references(self) -> None:
         few = self._sizes is not None and not self.setup.relative_floors  # those need the parents' scores precisely
@@ -242,7 +210,7 @@ class SearchLoop:
         self._start()
         if self._waits_for_references:
             return
-        if self._optimizer is None:
+        if self._proposer.optimizer is None:
             self._choose_start()
         left = self.executor.free if most is None else min(most, self.executor.free)
         while left > 0 and not self._stop():
@@ -297,7 +265,7 @@ class SearchLoop:
 
     @property
     def _used_up(self) -> bool:
-        return self._optimizer is not None and self.state.used_up(self._optimizer.generation_size)
+        return self.state.used_up(self._proposer.generation_size)
 
     @property
     def seconds(self) -> float:
@@ -306,9 +274,7 @@ class SearchLoop:
 
     def _ask(self) -> tuple[Job, Outcome | None]:
         """Add a new candidate; with an outcome if it repeats a finished one, whose scores or failure it takes."""
-        proposal = self.optimizer.ask()
-        if proposal.gradient:
-            self._with_gradient.add(proposal.number)
+        proposal = self._proposer.ask()
         document = self.setup.space.decode(proposal.point)
         subset = self.subsets.number(proposal.generation)
         if self._sizes is not None:
@@ -349,26 +315,10 @@ class SearchLoop:
 
     def _job(self, candidate: Candidate) -> Job:
         items = self.subsets.items(candidate.subset)
-        gradient: tuple[Direction, ...] = ()
-        if self.state.numbers.get(candidate.id) in self._with_gradient:
-            gradient = self._directions()
-        gold = {o.name: o.weight for o in self.setup.objectives} if gradient else {}
-        return Job(
-            candidate=candidate.id, pool="search", document=candidate.recipe, items=items, gradient=gradient, gold=gold
-        )
-
-    def _directions(self) -> tuple[Direction, ...]:
-        """Return the parameters by which derivatives are needed; none where genes do not act linearly on any."""
-        if self._gene_slopes is None and NO_SLOPES not in self._notes:
-            self._gene_slopes = gene_slopes(self.setup)
-            if self._gene_slopes is None:
-                self._say_once(NO_SLOPES)
-        return () if self._gene_slopes is None else self._gene_slopes.directions
-
-    def _say_once(self, note: str) -> None:
-        if note not in self._notes:
-            self._notes.add(note)
-            self.observer.say(f"the search goes on without gene gradients: {note}")
+        gradient = self._proposer.directions(self.state.numbers.get(candidate.id))
+        job = Job(candidate=candidate.id, pool="search", document=candidate.recipe, items=items)
+        gold = {objective.name: objective.weight for objective in self.setup.objectives}
+        return replace(job, gradient=gradient, gold=gold) if gradient else job
 
     # -- results -------------------------------------------------------------------------------------------------
 
@@ -384,10 +334,7 @@ class SearchLoop:
                 self.ledger.set_meta(SIZES, self._sizes.plain())
         for result in finished:
             if result.candidate.id in self.state.numbers:
-                number = self.state.numbers[result.candidate.id]
-                if result.gradient is not None and isinstance(self.optimizer, GradientOptimizer):
-                    self.optimizer.tell_gradient(number, result.gradient)
-                self.optimizer.tell(number, result.values)
+                self._proposer.tell(self.state.numbers[result.candidate.id], result.values, result.gradient)
             self._remember(result)
 
     def _write(self, candidate: Candidate, outcome: Outcome) -> _Finished:
@@ -395,9 +342,7 @@ class SearchLoop:
         self._utilization.spent(outcome.seconds)
         scores = scores_of(outcome.items) if outcome.items is not None else None
         number = self.state.numbers.get(candidate.id)
-        values = None
-        if self._optimizer is not None:
-            values = self._objective_values.of(candidate, scores, outcome.items if number is not None else None)
+        values = self._objective_values.of(candidate, scores, outcome.items if number is not None else None)
         self.ledger.finish(
             candidate.id,
             failure=outcome.failure,
@@ -407,11 +352,9 @@ class SearchLoop:
         )
         if scores is not None and outcome.items is not None:
             self.ledger.add_scores(candidate.id, "search", scores, outcome.items if outcome.attempts else {})
-        gradient = None
-        if outcome.gradient is not None and self._gene_slopes is not None:
-            gradient = self._gene_slopes.gradient(outcome.gradient)
-        elif outcome.note:
-            self._say_once(outcome.note)
+        gradient = self._proposer.gradient(outcome.gradient)
+        if outcome.note:
+            self._proposer.say_no_gradient(outcome.note)
         if number is not None:
             if gradient is not None:
                 self.state.with_gradient.add(candidate.id)
@@ -443,8 +386,7 @@ class SearchLoop:
             self._reporter.last = f"{candidate.name} {outcome.failure.kind}: {outcome.failure.reason}"
             self.observer.say(self._reporter.last)
         if outcome.attempts:  # a repeat says nothing new of the machine
-            generation_size = 1 if self._optimizer is None else self._optimizer.generation_size
-            self.state.check_failure_streak(outcome.failure, generation_size)
+            self.state.check_failure_streak(outcome.failure, self._proposer.generation_size)
 
 
 @contextmanager

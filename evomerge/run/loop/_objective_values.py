@@ -1,9 +1,8 @@
 """What an optimizer learns of a candidate: one fitness, or a value for each objective."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from evomerge import optimizers
-from evomerge.optimizers import Optimizer
 from evomerge.records import Candidate, ItemScores, Scores
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import FLOOR_PENALTY, fitness, scale_factor, shortfall, values_of, vector
@@ -25,19 +24,11 @@ class ObjectiveValues:
     must not estimate it again from more scores.
     """
 
-    def __init__(
-        self, setup: Setup, ledger: Ledger, optimizer: Callable[[], Optimizer], subsets: Subsets, state: SearchState
-    ):
-        """Continue.
-
-        Args:
-            setup: of the search.
-            ledger: of the run.
-            optimizer: returns the optimizer, which may be created late.
-            subsets: of the search.
-            state: of the search.
-        """
-        self._setup, self._ledger, self._optimizer = setup, ledger, optimizer
+    def __init__(self, setup: Setup, ledger: Ledger, subsets: Subsets, state: SearchState):
+        self._setup, self._ledger = setup, ledger
+        spec = optimizers.get(setup.optimizer)
+        self._compares_generations = spec.compares_generations
+        self._scalar = spec.scalar or len(setup.objectives) == 1
         self._slopes: Slopes = ledger.meta(SLOPES, {})
         self._subsets, self._state = subsets, state
         stored = ledger.meta(OFFSETS, {})
@@ -73,15 +64,15 @@ class ObjectiveValues:
         if scores is None:
             return None
         values = values_of(scores)
-        if self._slopes and items is not None and self._optimizer().objectives == 1:
+        if self._slopes and items is not None and self._scalar:
             soft = {name: soft_value(found, self._slopes.get(name)) for name, found in items.items()}
             missed = shortfall(self._setup.objectives, values, self._state.floors)
             return (fitness(self._setup.objectives, soft, {}) - FLOOR_PENALTY * missed,)
-        if optimizers.get(self._optimizer().name).compares_generations:
+        if self._compares_generations:
             for name, more in self._offset(candidate.subset).items():
                 values[name] += more
         floors = self._state.floors
-        if self._optimizer().objectives == 1:
+        if self._scalar:
             return (fitness(self._setup.objectives, values, floors),)
         return vector(self._setup.objectives, values, floors)
 

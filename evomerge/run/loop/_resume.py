@@ -14,7 +14,7 @@ class Restored(NamedTuple):
 
     Attributes:
         optimizer: the same as before.
-        with_gradient: numbers of its proposals so far that asked for a gradient.
+        with_gradient: numbers of its proposals so far that wanted a gradient.
     """
 
     optimizer: Optimizer
@@ -86,7 +86,7 @@ def _replayed(optimizer: Optimizer, ledger: Ledger, *, forced: bool) -> frozense
     """Repeat every recorded ask and tell.
 
     Returns:
-        Numbers of the proposals that asked for a gradient; None at the first ask that gives another point than then.
+        Numbers of the proposals that wanted a gradient; None at the first ask that gives another point than then.
     """
     with_gradient = set()
     points = {candidate.id: candidate.point for candidate in ledger.each_candidate() if candidate.kind == "candidate"}

@@ -1,4 +1,4 @@
-"""Fitness from soft scores: what the log-likelihood or margin of the right answer says of a candidate.
+"""Fitness from soft scores: what the log-likelihood or margin of the right answer predicts.
 
 Right or wrong on a dozen items is too coarse to rank candidates that differ little; how likely each right answer is
 says far more with the same items. A soft score counts as the accuracy that it predicts: the slope of right or wrong on

@@ -41,7 +41,7 @@ class SubsetSizes:
         self._agreement = float(stored.get("agreement", FIRST_AGREEMENT))
         self._latest = int(stored.get("generation", -1))
         self._halves: dict[int, list[Halves]] = {
-            int(generation): [(one, other) for one, other in pairs]
+            int(generation): [(first, second) for first, second in pairs]
             for generation, pairs in stored.get("halves", {}).items()
         }
         self._open: dict[int, int] = {int(g): count for g, count in stored.get("open", {}).items()}
@@ -104,7 +104,7 @@ def agreement_of(halves: Sequence[Halves]) -> float | None:
     """Return the correlation of two halves of the items over a generation's candidates; None for too few of them."""
     if len(halves) < MIN_CANDIDATES:
         return None
-    one, other = np.array(halves, dtype=np.float64).T
-    if one.std() == 0 or other.std() == 0:
+    first, second = np.array(halves, dtype=np.float64).T
+    if first.std() == 0 or second.std() == 0:
         return 0.0
-    return float(np.corrcoef(one, other)[0, 1])
+    return float(np.corrcoef(first, second)[0, 1])

@@ -1,0 +1,103 @@
+"""The optimizer of a run: where it starts, brought to where the ledger left it, and the gradients it asks for."""
+
+from collections.abc import Iterable, Sequence
+
+from evomerge.engine import GradientTable
+from evomerge.methods import Direction
+from evomerge.optimizers import GradientOptimizer, Optimizer, Proposal
+from evomerge.records import Candidate, Point
+from evomerge.run._ledger import Ledger
+from evomerge.run._ledger_rows import point_of, stored_point
+from evomerge.run._objectives import fitness, values_of
+from evomerge.run._progress import Observer
+from evomerge.run.config._setup import Setup
+from evomerge.run.loop._gene_slopes import GeneSlopes, gene_slopes
+from evomerge.run.loop._resume import restored_optimizer
+from evomerge.run.loop._state import SearchState
+
+START = "start"  # the ledger's fact: name and point of the reference that an informed optimizer starts at
+NO_SLOPES = "its genes do not act linearly on parameters that a gradient can be taken by"
+
+
+class RunOptimizer:
+    """Proposes candidates and learns from them. An informed optimizer exists when the references are scored.
+
+    Attributes:
+        optimizer: None until it can start.
+    """
+
+    def __init__(self, setup: Setup, ledger: Ledger, observer: Observer):
+        self._setup, self._ledger, self._observer = setup, ledger, observer
+        self.optimizer: Optimizer | None = None
+        self._with_gradient: set[int] = set()  # numbers of proposals that ask for a gradient
+        self._slopes: GeneSlopes | None = None
+        self._notes: set[str] = set()
+
+    @property
+    def generation_size(self) -> int:
+        """Number of proposals in the current generation; 1 before there is an optimizer."""
+        return 1 if self.optimizer is None else self.optimizer.generation_size
+
+    def restore(self, state: SearchState) -> None:
+        """Create the optimizer if it needs nothing more, and repeat what the ledger says happened."""
+        if state.numbers or self._ledger.meta(START) is not None or not self._setup.informed:
+            self._create()
+
+    def choose_start(self, references: Iterable[Candidate]) -> None:
+        """Start at the best reference that is a point of the space. Call it within a transaction of the ledger.
+
+        Args:
+            references: with their scores, as far as they could be scored.
+        """
+        points, best = self._setup.reference_points, None
+        for candidate in references:
+            if candidate.name in points and "search" in candidate.scores:
+                value = fitness(self._setup.objectives, values_of(candidate.scores["search"]), {})
+                if best is None or value > best[0]:
+                    best = (value, candidate.name)
+        name = None if best is None else best[1]
+        self._ledger.set_meta(START, {"name": name, "point": None if name is None else stored_point(points[name])})
+        if name is not None:
+            self._observer.say(f"the search starts at {name}, the best reference of the space")
+        self._create()
+
+    def _create(self) -> None:
+        start = (self._ledger.meta(START) or {}).get("point")
+        point: Point | None = None if start is None else point_of(start)
+        restored = restored_optimizer(self._setup, self._ledger, self._observer, point)
+        self.optimizer, self._with_gradient = restored.optimizer, set(restored.with_gradient)
+
+    def ask(self) -> Proposal:
+        """Return the next proposal."""
+        assert self.optimizer is not None
+        proposal = self.optimizer.ask()
+        if proposal.gradient:
+            self._with_gradient.add(proposal.number)
+        return proposal
+
+    def tell(self, number: int, values: tuple[float, ...] | None, gradient: Sequence[float] | None) -> None:
+        """Answer a proposal, with its gradient if there is one."""
+        assert self.optimizer is not None
+        if gradient is not None and isinstance(self.optimizer, GradientOptimizer):
+            self.optimizer.tell_gradient(number, gradient)
+        self.optimizer.tell(number, values)
+
+    def directions(self, number: int | None) -> tuple[Direction, ...]:
+        """Return the parameters by which derivatives are needed for a proposal; none if it asks for no gradient."""
+        if number not in self._with_gradient:
+            return ()
+        if self._slopes is None and NO_SLOPES not in self._notes:
+            self._slopes = gene_slopes(self._setup)
+            if self._slopes is None:
+                self.say_no_gradient(NO_SLOPES)
+        return () if self._slopes is None else self._slopes.directions
+
+    def gradient(self, table: GradientTable | None) -> tuple[float, ...] | None:
+        """Return the derivative by each real gene from what a worker found."""
+        return None if table is None or self._slopes is None else self._slopes.gradient(table)
+
+    def say_no_gradient(self, note: str) -> None:
+        """Say, once, why the search goes on without gradients."""
+        if note not in self._notes:
+            self._notes.add(note)
+            self._observer.say(f"the search goes on without gene gradients: {note}")
