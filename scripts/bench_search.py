@@ -25,8 +25,8 @@ import platform
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,6 +67,7 @@ CHECKPOINT_RATIO = 1.1  # of items between two looks at the pick
 SEARCH_ITEMS, SELECT_ITEMS, REPORT_ITEMS = 1000, 256, 2000  # of a landscape
 LANDSCAPE_SEEDS, ZOO_SEEDS = 12, 5
 GOAL = "mergekit-evolve"
+FEW = "mergekit-evolve, 100 items in all"
 PRODUCTS = ("evomerge", "evomerge, 0/1 scores")
 
 
@@ -274,6 +275,14 @@ def bed_of(name: str, seed: int, folder: Path, *, soft: bool = True) -> Bed:
 # -- policies ---------------------------------------------------------------------------------------------------------
 
 
+class Task(NamedTuple):
+    """A policy to be run on a bed with a seed."""
+
+    bed: str
+    seed: int
+    policy: str
+
+
 class Pick(NamedTuple):
     """What a policy would return after so many items."""
 
@@ -395,7 +404,7 @@ POLICIES: Mapping[str, Policy] = {
     # `--limit 100`, default population, equal weights and sigma 1/6 at first, the best sample that was ever scored.
     GOAL: Policy(MergekitEvolve, first_items, best_ever=True),
     # The same with more candidates on fewer items: 100 of all tasks together.
-    "mergekit-evolve, 100 items in all": Policy(MergekitEvolve, few_first_items, best_ever=True),
+    FEW: Policy(MergekitEvolve, few_first_items, best_ever=True),
     "random search": Policy(_ours("random"), first_items, best_ever=True),
     "CMA-ES, full pool": Policy(_ours("cma", sigma0=MERGEKIT_SIGMA), all_items),
     # CMA-ES from the space's start, 64 rotating items a task, every reference on the whole pool; picks the mean.
@@ -498,34 +507,63 @@ def reach(bed: Bed, picks: Iterable[Pick], goal: float) -> int | None:
 # -- measuring --------------------------------------------------------------------------------------------------------
 
 
-def measure(name: str, seed: int, policies: Sequence[str], goal: float | None) -> list[dict[str, Any]]:
-    """Run policies on one bed with one seed; the goal comes first where it is not known yet."""
+def measure(name: str, seed: int, policy: str, goal: float | None) -> dict[str, Any]:
+    """Run a policy on one bed with one seed.
+
+    Args:
+        name: of the bed.
+        seed: of the bed and of the policy.
+        policy: its name.
+        goal: held-out score to be reached; None: the policy's own final one.
+    """
     import torch
 
     torch.set_num_threads(1)
-    rows = []
-    for policy in sorted(policies, key=lambda policy: policy != GOAL):
-        with tempfile.TemporaryDirectory() as temporary:
-            bed = bed_of(name, seed, Path(temporary), soft=policy != PRODUCTS[1])
-            found = run_product(bed) if policy in PRODUCTS else run_policy(POLICIES[policy], bed, seed)
-            goal = found.final if policy == GOAL else goal
-            assert goal is not None, f"{GOAL} must be measured first"
-            row = {
-                "bed": name,
-                "seed": seed,
-                "policy": policy,
-                "genes": bed.setup.space.domain.size,
-                "optimizer": bed.setup.optimizer if policy in PRODUCTS else None,
-                "final": found.final,
-                "goal": goal,
-                "reach": reach(bed, found.picks, goal),
-                "items": found.items["search"],
-                "select": found.items["select"],
-                "report": found.items["report"],
-            }
-            bed.executor.close()
-        rows.append(row)
-    return rows
+    with tempfile.TemporaryDirectory() as temporary:
+        bed = bed_of(name, seed, Path(temporary), soft=policy != PRODUCTS[1])
+        found = run_product(bed) if policy in PRODUCTS else run_policy(POLICIES[policy], bed, seed)
+        goal = found.final if goal is None else goal
+        row = {
+            "bed": name,
+            "seed": seed,
+            "policy": policy,
+            "genes": bed.setup.space.domain.size,
+            "optimizer": bed.setup.optimizer if policy in PRODUCTS else None,
+            "final": found.final,
+            "goal": goal,
+            "reach": reach(bed, found.picks, goal),
+            "items": found.items["search"],
+            "select": found.items["select"],
+            "report": found.items["report"],
+        }
+        bed.executor.close()
+    return row
+
+
+def measure_all(todo: Sequence[Task], rows: list[dict[str, Any]], jobs: int) -> Iterator[dict[str, Any]]:
+    """Measure in several processes, each goal before what is compared with it; yield results as they come.
+
+    Args:
+        todo: what is to be measured.
+        rows: what has been measured.
+        jobs: processes.
+    """
+    goals = {(row["bed"], row["seed"]): row["final"] for row in rows if row["policy"] == GOAL}
+    waiting = list(todo)
+    running: set[Future[dict[str, Any]]] = set()
+    with ProcessPoolExecutor(max_workers=jobs) as pool:
+        while waiting or running:
+            for task in list(waiting):
+                known = goals.get((task.bed, task.seed))
+                if len(running) < jobs and (known is not None or task.policy == GOAL):
+                    waiting.remove(task)
+                    running.add(pool.submit(measure, *task, known))
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                row = future.result()
+                if row["policy"] == GOAL:
+                    goals[(row["bed"], row["seed"])] = row["final"]
+                yield row
 
 
 def table(rows: Sequence[Mapping[str, Any]], bed: str) -> str:
@@ -568,22 +606,22 @@ def table(rows: Sequence[Mapping[str, Any]], bed: str) -> str:
 
 def todo_of(
     rows: Sequence[Mapping[str, Any]], beds: Sequence[str], policies: Sequence[str], seeds: int | None
-) -> list[tuple[str, int, list[str], float | None]]:
-    """Return what is still to be measured: bed, seed, policies, and the goal where it is known."""
-    known = {(row["bed"], row["seed"], row["policy"]): row for row in rows}
-    todo = []
-    for bed in beds:
-        landscape = bed.startswith("landscape")
-        for seed in range(seeds or (LANDSCAPE_SEEDS if landscape else ZOO_SEEDS)):
-            wanted = [policy for policy in policies if landscape or policy != PRODUCTS[1]]
-            wanted = [policy for policy in wanted if not (landscape and policy == "mergekit-evolve, 100 items in all")]
-            goal = known.get((bed, seed, GOAL))
-            if goal is None and GOAL not in wanted:
-                wanted = [GOAL, *wanted]
-            missing = [policy for policy in wanted if (bed, seed, policy) not in known]
-            if missing:
-                todo.append((bed, seed, missing, None if goal is None else goal["final"]))
-    return todo
+) -> list[Task]:
+    """Return what is still to be measured, seed by seed, each goal before what is compared with it."""
+    known = {(row["bed"], row["seed"], row["policy"]) for row in rows}
+    tasks = []
+    for seed in range(seeds or max(LANDSCAPE_SEEDS, ZOO_SEEDS)):
+        for bed in beds:
+            landscape = bed.startswith("landscape")
+            if seed >= (seeds or (LANDSCAPE_SEEDS if landscape else ZOO_SEEDS)):
+                continue
+            without = FEW if landscape else PRODUCTS[1]  # the same as its neighbor there
+            wanted = [policy for policy in policies if policy not in (GOAL, without)]
+            missing = [Task(bed, seed, policy) for policy in wanted if (bed, seed, policy) not in known]
+            if (missing or GOAL in policies) and (bed, seed, GOAL) not in known:
+                tasks.append(Task(bed, seed, GOAL))
+            tasks += missing
+    return tasks
 
 
 def main() -> None:
@@ -599,12 +637,11 @@ def main() -> None:
     options = parser.parse_args()
     rows = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
     todo = todo_of(rows, options.beds, options.policies, options.seeds)
-    with ProcessPoolExecutor(max_workers=options.jobs) as pool:
-        for future in as_completed([pool.submit(measure, *job) for job in todo]):
-            rows += future.result()
-            print(*(json.dumps(row) for row in future.result()), sep="\n", file=sys.stderr, flush=True)
-            if options.json:
-                options.json.write_text(json.dumps(rows, indent=1))
+    for row in measure_all(todo, rows, options.jobs):
+        rows.append(row)
+        print(json.dumps(row), file=sys.stderr, flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1))
     print(f"{platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}")
     for bed in options.beds:
         print(f"\n### {bed}\n\n{table(rows, bed)}")
