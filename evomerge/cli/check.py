@@ -111,7 +111,7 @@ def _vocabulary(models: "list[Model]") -> list[str]:
 
 
 def _cost(cost: "Cost | None") -> str:
-    """Return what a candidate and the whole budget cost; or that it is unknown."""
+    """Return what a candidate and the whole budget cost, or that it is unknown."""
     from evomerge.results import format_duration
 
     if cost is None:

@@ -29,7 +29,7 @@ MARGIN = (0.2, 0.8)  # each coordinate of the optimum lies in between
 SHARPNESS = 3.0  # of the soft scores, per unit of margin
 PHI = NormalDist()
 
-Array = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 
 
 class Landscape:
@@ -80,27 +80,27 @@ class Landscape:
         self.dimensions, self.search_items, self.held_out_items = dimensions, search_items, held_out_items
         self.rho, self.noise, self._seed = rho, noise, seed
         random = np.random.default_rng([seed, dimensions])
-        self.optimum: Array = random.uniform(*MARGIN, dimensions)
-        self.start: Array = np.full(dimensions, 0.5)
+        self.optimum: FloatArray = random.uniform(*MARGIN, dimensions)
+        self.start: FloatArray = np.full(dimensions, 0.5)
         self._frequencies = random.normal(size=(features, dimensions)) * 4.0 / (length * math.sqrt(dimensions))
         self._phases = random.uniform(0.0, 2 * math.pi, features)
         items = search_items + held_out_items
-        self._amplitudes: Array = random.normal(size=(items, features)) * math.sqrt(2 / features)
-        self._difficulties: Array = random.normal(size=items)
+        self._amplitudes: FloatArray = random.normal(size=(items, features)) * math.sqrt(2 / features)
+        self._difficulties: FloatArray = random.normal(size=items)
         scale = math.sqrt(1 + noise**2)
         self._top = scale * PHI.inv_cdf(best_accuracy)
         drop = self._top - scale * PHI.inv_cdf(start_accuracy)
         self._curvature = drop / float(np.sum((self.start - self.optimum) ** 2))
 
-    def skill(self, x: Sequence[float] | Array) -> float:
+    def skill(self, x: Sequence[float] | FloatArray) -> float:
         """Return the skill at a point: what the items' difficulties are compared with."""
         return self._top - self._curvature * float(np.sum((np.asarray(x) - self.optimum) ** 2))
 
-    def accuracy(self, x: Sequence[float] | Array) -> float:
+    def accuracy(self, x: Sequence[float] | FloatArray) -> float:
         """Return the expected accuracy at a point over all items that could be drawn."""
         return PHI.cdf(self.skill(x) / math.sqrt(1 + self.noise**2))
 
-    def margins(self, x: Sequence[float] | Array, items: Sequence[int] | NDArray[Any] | None = None) -> Array:
+    def margins(self, x: Sequence[float] | FloatArray, items: Sequence[int] | NDArray[Any] | None = None) -> FloatArray:
         """Return by how much a point's skill exceeds what each item asks for; above 0 = the answer is right.
 
         Args:
@@ -117,7 +117,7 @@ class Landscape:
         return np.asarray(self.skill(point) - asked)
 
     def item_scores(
-        self, x: Sequence[float] | Array, items: Sequence[int], *, soft: bool = False, sharpness: float = SHARPNESS
+        self, x: Sequence[float] | FloatArray, items: Sequence[int], *, soft: bool = False, sharpness: float = SHARPNESS
     ) -> ItemScores:
         """Return the scores of a point as an evaluator would.
 
@@ -132,7 +132,7 @@ class Landscape:
         graded = tuple(float(value) for value in -np.logaddexp(0.0, -sharpness * margins)) if soft else None
         return ItemScores(ids=tuple(int(item) for item in items), values=values, soft=graded)
 
-    def held_out_accuracy(self, x: Sequence[float] | Array) -> float:
+    def held_out_accuracy(self, x: Sequence[float] | FloatArray) -> float:
         """Return the share of the held-out items that a point gets right."""
         return float(np.mean(self.margins(x, np.arange(self.search_items, len(self._difficulties))) > 0))
 
@@ -180,10 +180,10 @@ class NullLandscape(Landscape):
         others = random.integers(0, 2, size=(len(gaps) - 1, dimensions)).astype(np.float64)
         # corners, moved a little: two of them may be the same corner in few dimensions
         moved = np.abs(others - random.uniform(0.0, 0.1, others.shape))
-        self.references: Array = np.vstack([self.start, moved])
+        self.references: FloatArray = np.vstack([self.start, moved])
         self.reference_accuracies = tuple(best_accuracy - gap for gap in gaps)
 
-    def skill(self, x: Sequence[float] | Array) -> float:
+    def skill(self, x: Sequence[float] | FloatArray) -> float:
         """Return the skill of the reference at this very point, or else that of the best one."""
         same = np.flatnonzero((self.references == np.asarray(x)).all(axis=1))
         accuracy = self.reference_accuracies[same[0] if same.size else 0]
