@@ -24,7 +24,7 @@ from evomerge.methods import StatisticsLocked
 
 VERSION = 1  # of what the numbers mean and how they are named; another one starts anew
 CAP_BYTES = 4 << 30  # above this the files that were not used for longest are deleted
-PATIENCE_SECONDS = 600.0  # for another process's numbers, before they are computed here as well
+LOCK_WAIT_SECONDS = 600.0  # for another process's numbers, before they are computed here as well
 LOCK_FILES = 256  # for all sets of tensors; two sets that share one only wait for each other
 SECONDS_PER_DAY = 86400.0
 
@@ -46,7 +46,7 @@ class StatisticsCache:
 
     Attributes:
         folder: where the files are.
-        patient: whether to wait for work that another process has begun; else `StatisticsLocked` is raised.
+        waits: whether to wait for work that another process has begun; else `StatisticsLocked` is raised.
         writable: whether anything can be kept there.
     """
 
@@ -57,7 +57,7 @@ class StatisticsCache:
             folder: where the files are.
             cap_bytes: size of all files above which those that were not used for longest are deleted now.
         """
-        self.folder, self.patient, self.writable = folder, False, True
+        self.folder, self.waits, self.writable = folder, False, True
         self._locks = folder / "locks"
         try:
             self._locks.mkdir(parents=True, exist_ok=True)
@@ -135,9 +135,9 @@ class CacheEntry:
         """
         if self._cache.writable and not self._lock.is_locked:
             try:
-                self._lock.acquire(timeout=PATIENCE_SECONDS if self._cache.patient else 0)
+                self._lock.acquire(timeout=LOCK_WAIT_SECONDS if self._cache.waits else 0)
             except Timeout:
-                if not self._cache.patient:
+                if not self._cache.waits:
                     raise StatisticsLocked from None
             except (OSError, NotImplementedError):
                 pass  # no locks here: at worst, two processes compute the same

@@ -11,8 +11,8 @@ layers, no YAML.
 from evomerge.methods._registry import built_in_names, get, names, register, registered
 from evomerge.methods.core import (
     BASE,
-    BLOCK,
-    DEVICE_BLOCK,
+    BLOCK_ELEMENTS,
+    DEVICE_BLOCK_ELEMENTS,
     AbsentRule,
     Block,
     Combination,
@@ -44,8 +44,8 @@ from evomerge.methods.statistics import (
 
 __all__ = [
     "BASE",
-    "BLOCK",
-    "DEVICE_BLOCK",
+    "BLOCK_ELEMENTS",
+    "DEVICE_BLOCK_ELEMENTS",
     "GRID",
     "AbsentRule",
     "Block",

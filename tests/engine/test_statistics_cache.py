@@ -278,7 +278,7 @@ def count_tables(pico: dict[str, str], cache: str) -> int:
     Statistics._tabulate = lambda self, model, above: tables.append(model) or tabulate(self, model, above)  # type: ignore[method-assign,assignment]
     recipe = parse_recipe(document({name: Path(path) for name, path in pico.items()}, "ties"))
     parents, statistics = Parents(recipe.models), StatisticsCache(Path(cache))
-    statistics.patient = True
+    statistics.waits = True
     builder = Builder(parents, keep_statistics=True, cache=statistics)
     for plan in make_plan(recipe, parents).tensors:
         builder.build(plan, torch.empty(plan.shape, dtype=plan.dtype))
@@ -300,13 +300,13 @@ def test_two_processes_share_the_work(pico: dict[str, Path], tmp_path: Path) -> 
 
 
 def test_busy_is_raised_at_once_and_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evomerge.engine._statistics_cache.PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr("evomerge.engine._statistics_cache.LOCK_WAIT_SECONDS", 0.01)
     store = StatisticsCache(tmp_path)
     entry = CacheEntry(store, "ab" * 32)
     with store.lock("ab" * 32):
         with pytest.raises(StatisticsLocked):
             entry.begin({})
-        store.patient = True
+        store.waits = True
         known: dict[str, torch.Tensor] = {}
         entry.begin(known)
         entry.end({"gram": torch.ones(2, 2, dtype=torch.float64)}, True)

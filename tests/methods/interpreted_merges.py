@@ -21,7 +21,7 @@ NAMES = [
 WEIGHTS = ((0.5, 0.5, 0.5), (-0.3, 0.7, 0.45), (1.5, 1.4, 1.3), (0.0, 0.0, 1.0), (0.0, 0.0, 0.0))
 DENSITIES = ((0.5, 0.123, 1.0), (0.9, 1.0, 0.0))
 DTYPES = {torch.bfloat16: torch.float32, torch.float16: torch.float16, torch.float32: torch.float32}
-SIZE = 2 * gpu.BLOCK_ELEMENTS + 77
+SIZE = 2 * gpu.PROGRAM_ELEMENTS + 77
 
 
 def example(name: str, dtype: torch.dtype, number: int, weights: tuple[float, ...]) -> MergeCase:

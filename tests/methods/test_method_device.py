@@ -13,7 +13,7 @@ import pytest
 import torch
 from merge_cases import case
 
-from evomerge.methods import BLOCK, DEVICE_BLOCK, Statistics, block_size
+from evomerge.methods import BLOCK_ELEMENTS, DEVICE_BLOCK_ELEMENTS, Statistics, block_size
 from evomerge.methods.core import ranks_of
 from evomerge.methods.kernels import gpu
 from evomerge.methods.statistics import chunks, select_all, tie_end
@@ -188,5 +188,5 @@ def test_chunks_are_summed_alike_one_by_one_and_together(size: int) -> None:
 
 
 def test_block_sizes() -> None:
-    assert block_size(torch.device("cpu")) == BLOCK
-    assert block_size(torch.device("cuda")) == DEVICE_BLOCK
+    assert block_size(torch.device("cpu")) == BLOCK_ELEMENTS
+    assert block_size(torch.device("cuda")) == DEVICE_BLOCK_ELEMENTS

@@ -167,9 +167,9 @@ class LiveModel:
         for builder in self._builders.values():
             builder.discard_checks()
         left = tasks
-        for patient in (False, True):
+        for waits in (False, True):
             if self._cache is not None:
-                self._cache.patient = patient
+                self._cache.waits = waits
             left = [task for task in self._prefetching(left) if not self._build(task)]
         for builder in self._builders.values():
             builder.finish()

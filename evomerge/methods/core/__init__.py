@@ -18,8 +18,8 @@ from evomerge.methods.core._linear_combination import (
     scaled,
 )
 from evomerge.methods.core._merge import (
-    BLOCK,
-    DEVICE_BLOCK,
+    BLOCK_ELEMENTS,
+    DEVICE_BLOCK_ELEMENTS,
     block_size,
     kernels_loaded,
     merge_blocks,
@@ -47,9 +47,9 @@ from evomerge.methods.core._spherical import COLLINEAR, Span, gram_of_averaged, 
 
 __all__ = [
     "BASE",
-    "BLOCK",
+    "BLOCK_ELEMENTS",
     "COLLINEAR",
-    "DEVICE_BLOCK",
+    "DEVICE_BLOCK_ELEMENTS",
     "INT8_MASK",
     "LAMBDA",
     "RESCALE_BY",

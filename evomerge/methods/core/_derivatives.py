@@ -15,7 +15,7 @@ import torch
 from evomerge.errors import MergeFailed
 from evomerge.methods.core._combination import Combination
 from evomerge.methods.core._linear_combination import LinearCombination
-from evomerge.methods.core._merge import BLOCK, merge_into
+from evomerge.methods.core._merge import BLOCK_ELEMENTS, merge_into
 from evomerge.methods.core._method import Method
 from evomerge.methods.core._records import Inputs, Settings
 from evomerge.methods.core._scratch import Scratch
@@ -149,9 +149,9 @@ def _of_tensor(
 def _leave_out_jumps(change: torch.Tensor, inputs: Inputs) -> None:
     """Set to 0 where elements change by far more than a small step of a weight explains, (n,) in place."""
     base = None if inputs.base is None else inputs.base.reshape(-1)
-    scratch = Scratch(min(BLOCK, change.numel()), torch.float32, change.device)
-    for start in range(0, change.numel(), BLOCK):
-        block = change[start : start + BLOCK]
+    scratch = Scratch(min(BLOCK_ELEMENTS, change.numel()), torch.float32, change.device)
+    for start in range(0, change.numel(), BLOCK_ELEMENTS):
+        block = change[start : start + BLOCK_ELEMENTS]
         end = start + block.numel()
         largest = scratch.buffer("largest", block.numel()).zero_()
         for model in inputs.models:
@@ -176,10 +176,10 @@ def _around(settings: Settings, direction: Direction, relative: float) -> tuple[
 
 def _inner(gradient: torch.Tensor, tensor: torch.Tensor, base: torch.Tensor | None) -> float:
     """Return <gradient, tensor - base>, (n,) each, without a copy of any of them as a whole."""
-    scratch = Scratch(min(BLOCK, gradient.numel()), torch.float32, gradient.device)
+    scratch = Scratch(min(BLOCK_ELEMENTS, gradient.numel()), torch.float32, gradient.device)
     total = torch.zeros((), dtype=torch.float64, device=gradient.device)
-    for start in range(0, gradient.numel(), BLOCK):
-        end = min(start + BLOCK, gradient.numel())
+    for start in range(0, gradient.numel(), BLOCK_ELEMENTS):
+        end = min(start + BLOCK_ELEMENTS, gradient.numel())
         term = scratch.load("term", tensor[start:end])
         if base is not None:
             term = term.sub_(scratch.load("base", base[start:end]))

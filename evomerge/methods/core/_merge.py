@@ -12,8 +12,8 @@ from evomerge.methods.kernels.cpu import _dispatch as cpu
 from evomerge.methods.kernels.gpu import _dispatch as gpu
 from evomerge.methods.statistics import Statistics
 
-BLOCK = 1 << 16  # elements: the working set of a four-input merge stays inside a second-level cache
-DEVICE_BLOCK = 1 << 24  # elements on a GPU, where every step is a kernel launch of some microseconds
+BLOCK_ELEMENTS = 1 << 16  # elements: the working set of a four-input merge stays inside a second-level cache
+DEVICE_BLOCK_ELEMENTS = 1 << 24  # elements on a GPU, where every step is a kernel launch of some microseconds
 
 
 def working_dtype(inputs: Inputs) -> torch.dtype:
@@ -24,7 +24,7 @@ def working_dtype(inputs: Inputs) -> torch.dtype:
 
 def block_size(device: torch.device) -> int:
     """Return how many elements to work on at a time on this device."""
-    return BLOCK if device.type == "cpu" else DEVICE_BLOCK
+    return BLOCK_ELEMENTS if device.type == "cpu" else DEVICE_BLOCK_ELEMENTS
 
 
 def merge_into(
@@ -86,7 +86,7 @@ def merge_blocks(
     coefficients: Any,
     *,
     gain: float = 1.0,
-    block: int = BLOCK,
+    block: int = BLOCK_ELEMENTS,
     scratch: Scratch | None = None,
 ) -> bool | torch.Tensor:
     """Do the work of `merge_into` in torch, block by block, with coefficients of `method`."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-CHUNK = 1 << 20  # elements summed at a time, so that no block size or number of threads can change a sum
+CHUNK_ELEMENTS = 1 << 20  # elements summed at a time, so that no block size or number of threads can change a sum
 RUN = 512  # elements of a chunk summed first
 DEVICE_CHUNKS = 16  # chunks worked on at a time on a GPU, each summed for itself
 
@@ -23,7 +23,7 @@ def gram(models: Sequence[torch.Tensor], base: torch.Tensor | None) -> torch.Ten
         (n, n) float64 on CPU: the base first if there is one, then the models as task vectors.
     """
     count = len(models) + (base is not None)
-    step = CHUNK * (1 if models[0].is_cpu else DEVICE_CHUNKS)
+    step = CHUNK_ELEMENTS * (1 if models[0].is_cpu else DEVICE_CHUNKS)
     pairs = [(i, j) for i in range(count) for j in range(i, count)]
     sums: list[list[torch.Tensor]] = [[] for _ in pairs]
     for start in range(0, models[0].numel(), step):
@@ -38,7 +38,7 @@ def gram(models: Sequence[torch.Tensor], base: torch.Tensor | None) -> torch.Ten
 
 
 def _halve(values: torch.Tensor) -> torch.Tensor:
-    """Return the sum of each CHUNK values by halves: in runs of RUN, then over the runs.
+    """Return the sum of each CHUNK_ELEMENTS values by halves: in runs of RUN, then over the runs.
 
     The order is that of the compiled kernel, so that both give the same bits.
     """
@@ -46,9 +46,9 @@ def _halve(values: torch.Tensor) -> torch.Tensor:
     padded = _fill(values, runs * RUN).view(runs, RUN)
     for half in (RUN >> step for step in range(1, RUN.bit_length())):
         padded = padded[:, :half] + padded[:, half : 2 * half]
-    chunks = -(-runs // (CHUNK // RUN))
-    sums = _fill(padded[:, 0], chunks * (CHUNK // RUN)).view(chunks, -1)
-    for half in (CHUNK // RUN >> step for step in range(1, (CHUNK // RUN).bit_length())):
+    chunks = -(-runs // (CHUNK_ELEMENTS // RUN))
+    sums = _fill(padded[:, 0], chunks * (CHUNK_ELEMENTS // RUN)).view(chunks, -1)
+    for half in (CHUNK_ELEMENTS // RUN >> step for step in range(1, (CHUNK_ELEMENTS // RUN).bit_length())):
         sums = sums[:, :half] + sums[:, half : 2 * half]
     return sums[:, 0]
 
@@ -109,14 +109,14 @@ def fiber_gram(
 
 
 def _pieces(size: int, groups: int, run: int) -> Iterator[tuple[slice, int, int]]:
-    """Yield (flat slice, first fiber, end fiber) of about CHUNK elements, whole fibers or whole strides."""
+    """Yield (flat slice, first fiber, end fiber) of about CHUNK_ELEMENTS, whole fibers or whole strides."""
     if run > 1 or groups == size:
-        rows = max(1, CHUNK // run)
+        rows = max(1, CHUNK_ELEMENTS // run)
         for first in range(0, groups, rows):
             last = min(groups, first + rows)
             yield slice(first * run, last * run), first, last
     else:
-        step = groups * max(1, CHUNK // groups)
+        step = groups * max(1, CHUNK_ELEMENTS // groups)
         for start in range(0, size, step):
             yield slice(start, min(size, start + step)), 0, groups
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from evomerge.methods.statistics._gram import CHUNK
+from evomerge.methods.statistics._gram import CHUNK_ELEMENTS
 
 Values = Callable[[int, int], torch.Tensor]  # (start, end) -> |x| of that stretch, float32 or float64
 
@@ -43,7 +43,7 @@ class SelectionTable(NamedTuple):
     l1: list[float]
 
 
-def chunks(size: int, length: int = CHUNK) -> Iterator[tuple[int, int]]:
+def chunks(size: int, length: int = CHUNK_ELEMENTS) -> Iterator[tuple[int, int]]:
     """Yield (start, end) of consecutive stretches."""
     for start in range(0, size, length):
         yield start, min(size, start + length)

@@ -324,7 +324,7 @@ class Statistics:
             return size, torch.searchsorted(cuts, needed, right=True)
 
         exact = gpu.serves(self._models[model])
-        length = gpu.PIECE_ELEMENTS if exact else _selection.CHUNK
+        length = gpu.PIECE_ELEMENTS if exact else _selection.CHUNK_ELEMENTS
         pieces = _selection.chunks(self.size, ranking.unit * max(1, length // ranking.unit))
         if exact:
             return gpu.norms((ranks(*piece) for piece in pieces), len(steps) + 1).cumsum(0)

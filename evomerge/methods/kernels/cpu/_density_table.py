@@ -21,7 +21,7 @@ UPPER = 1 << (31 - REST)  # of these, the values of a tensor fall into some thou
 LOWER = 1 << REST
 STRIDE = LOWER + 16  # between rows of counters: a power of 2 would put equal lower bits of all rows into one cache set
 SUM_BITS = 40  # of a counter hold the sum of the lower bits, those above the count
-FLUSH = 1 << 22  # elements after which neither can overflow
+FLUSH_ELEMENTS = 1 << 22  # elements after which neither can overflow
 
 
 @compiled
@@ -44,8 +44,8 @@ def _count(base: int, base_kind: int, model: int, kind: int, size: int, counts: 
     """Count patterns by their upper bits and add up their lower ones: (UPPER,) int64 each."""
     tile, origin = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
     both = np.zeros(UPPER, np.int64)
-    for first in range(0, size, FLUSH):
-        end = min(size, first + FLUSH)
+    for first in range(0, size, FLUSH_ELEMENTS):
+        end = min(size, first + FLUSH_ELEMENTS)
         for start in range(first, end, TILE):
             length = min(TILE, end - start)
             delta(base, base_kind, model, kind, start, length, tile, origin)

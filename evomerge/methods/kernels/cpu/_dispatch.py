@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from evomerge.methods.kernels.cpu import _threshold_search
-from evomerge.methods.statistics._gram import CHUNK
+from evomerge.methods.statistics._gram import CHUNK_ELEMENTS
 from evomerge.methods.statistics._selection import Cut
 
 WARM_UP_ELEMENTS = 1 << 24  # that a process merges in torch before it loads numba: about a second's work
@@ -122,7 +122,7 @@ def gram(code: Kernels, models: Sequence[torch.Tensor], base: torch.Tensor | Non
     """Return what `_gram.gram` returns, in one compiled pass."""
     tensors = [*([] if base is None else [base]), *models]
     total = np.zeros((len(tensors), len(tensors)))
-    code.gram(*addresses(tensors), base is not None, models[0].numel(), CHUNK, total)
+    code.gram(*addresses(tensors), base is not None, models[0].numel(), CHUNK_ELEMENTS, total)
     return torch.from_numpy(total + np.triu(total, 1).T)
 
 

@@ -18,10 +18,10 @@ from evomerge.methods.core._scratch import Scratch
 from evomerge.methods.core._sparse_terms import SparseTerm, SparseTerms
 from evomerge.methods.statistics._selection import KEEP_NONE, Cut
 
-BLOCK_ELEMENTS = 1 << 10  # of one program: with 4 warps, a thread reads 16 bytes of bf16 from each input at once
+PROGRAM_ELEMENTS = 1 << 10  # of one program: with 4 warps, a thread reads 16 bytes of bf16 from each input at once
 DEVICES = ("cuda",)  # torch's name for AMD's as well
 _DTYPES = (torch.bfloat16, torch.float16, torch.float32)
-_OPTIONS = {"BLOCK": BLOCK_ELEMENTS, "num_warps": 4, "enable_fp_fusion": False}
+_OPTIONS = {"BLOCK": PROGRAM_ELEMENTS, "num_warps": 4, "enable_fp_fusion": False}
 _KEEP_ALL = Cut(0.0, (1 << 40) - 1)
 
 _trials: dict[torch.device, Any] = {}
@@ -108,7 +108,7 @@ def _launch(
     code: Any, out: torch.Tensor, inputs: Inputs, coefficients: Combination | SparseTerms, gain: float
 ) -> torch.Tensor:
     finite = torch.ones((), dtype=torch.int8, device=out.device)
-    target, grid = (out, finite, out.numel()), (-(-out.numel() // BLOCK_ELEMENTS),)
+    target, grid = (out, finite, out.numel()), (-(-out.numel() // PROGRAM_ELEMENTS),)
     with torch.cuda.device_of(out):
         if isinstance(coefficients, SparseTerms) and coefficients.verbatim is None and coefficients.models:
             code.sparse[grid](*target, gain=float(gain), **_sparse_numbers(code, inputs, coefficients), **_OPTIONS)
