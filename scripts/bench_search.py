@@ -48,6 +48,7 @@ from evomerge.run import (
     SilentObserver,
     check_search,
     create_executor,
+    facts_of,
     fitness,
     scores_of,
     values_of,
@@ -461,7 +462,7 @@ def run_product(bed: Bed) -> Found:
     """Run the product: its loop, then its proof."""
     setup, picks = bed.setup, []
     with tempfile.TemporaryDirectory() as temporary:
-        ledger = Ledger.create(Path(temporary) / "ledger.sqlite", {"identity": {}, "state": "searching"})
+        ledger = Ledger.create(Path(temporary) / "ledger.sqlite", facts_of(setup))
 
         def look(job: Job) -> None:
             """Note the mean, once the references are scored and a candidate is asked for."""

@@ -12,6 +12,7 @@ progress looks is an `Observer`'s business, how a result is rendered or exported
 from evomerge.run._driver import create_executor, search
 from evomerge.run._floors import floors_of
 from evomerge.run._folder import LEDGER
+from evomerge.run._identity import facts_of
 from evomerge.run._judgement import choose_pick, item_clusters, judge, verdict_plain, what_of
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import (
@@ -77,6 +78,7 @@ __all__ = [
     "displayed_score",
     "displayed_value",
     "effects_of",
+    "facts_of",
     "fitness",
     "floors_of",
     "internal_value",
