@@ -68,7 +68,9 @@ def soup(
     )
     with torch_threads_restored():
         scorer = CandidateScorer(setup, "soup")
-        made = run_greedy_soup(refs, prepared.objectives, prepared.pools, scorer.score, seed=seed, say=say)
+        made = run_greedy_soup(
+            refs, prepared.objectives, prepared.pools, scorer.score, seed=seed, clusters=prepared.clusters, say=say
+        )
     plan, parents = plan_merge(made.document)
     record = {"soup": {key: value for key, value in made.plain().items() if key != "recipe"}}
     write_merge(plan, parents, Path(out), shard_bytes=shard_bytes, sections=soup_sections(made), record=record)

@@ -107,6 +107,7 @@ def judge(
             seed=seed,
             scale={o.name: scale_factor(o) for o in objectives},
             clusters=clusters,
+            same_items={o.name: o.task for o in objectives},
             resamples=resamples,
         )
         comparisons.append(

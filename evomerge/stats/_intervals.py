@@ -57,6 +57,7 @@ def paired_interval(
     seed: int,
     scale: Mapping[str, float] | None = None,
     clusters: Mapping[str, Mapping[int, Hashable]] | None = None,
+    same_items: Mapping[str, Hashable] | None = None,
     level: float = 0.95,
     resamples: int = 10_000,
 ) -> Interval:
@@ -69,6 +70,8 @@ def paired_interval(
         seed: of the resampling; the result depends on nothing else random, nor on the order of the mappings.
         scale: objective -> factor of its item scores before weighting; 1 where absent.
         clusters: objective -> item -> its cluster; an item or objective that is absent is independent of all others.
+        same_items: objective -> what its items are items of; objectives for which it is equal, such as two metrics of
+            one task, are resampled alike. Absent objectives share their items with none.
         level: coverage of the interval, in (0, 1).
         resamples: number of resamples.
 
@@ -81,10 +84,15 @@ def paired_interval(
     if not 0 < level < 1 or resamples < 1:
         raise InvalidInput(f"level {level}, resamples {resamples}; expected a level in (0, 1) and at least 1 resample")
     factors = {name: weights[name] / total * (scale or {}).get(name, 1.0) for name in sorted(weights)}
-    streams = np.random.SeedSequence(seed).spawn(len(factors))
+    spawned = zip(factors, np.random.SeedSequence(seed).spawn(len(factors)), strict=True)
+    streams: dict[Hashable, np.random.SeedSequence] = {}
+    stream_of = {
+        name: streams.setdefault(("same", same_items[name]), stream) if same_items and name in same_items else stream
+        for name, stream in spawned
+    }
     gain = 0.0
     draws = np.zeros(resamples)
-    for (name, factor), stream in zip(factors.items(), streams, strict=True):
+    for name, factor in factors.items():
         ids, differences, item_weights, magnitude = _paired(name, a, b)
         gain += factor * float(item_weights @ differences / item_weights.sum())
         if clusters and name in clusters:
@@ -93,7 +101,7 @@ def paired_interval(
         differences = np.concatenate([differences, [magnitude, -magnitude]])
         item_weights = np.concatenate([item_weights, [item_weights.mean()] * 2])
         draws += factor * _resampled_means(
-            differences, item_weights, resamples, np.random.Generator(np.random.PCG64(stream))
+            differences, item_weights, resamples, np.random.Generator(np.random.PCG64(stream_of[name]))
         )
     low, high = (float(end) for end in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
     return Interval(gain=gain, low=min(low, gain), high=max(high, gain), level=level)

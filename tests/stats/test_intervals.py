@@ -179,3 +179,14 @@ _A, _B = sign_items(3, 2, 20)
 def test_what_cannot_be_compared_is_refused(b: dict[str, ItemScores], arguments: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         paired_interval(_A, b, **{"weights": {"t": 1.0}, "seed": 0, **arguments})  # type: ignore[arg-type]
+
+
+def test_two_metrics_of_one_task_are_no_twice_as_many_items() -> None:
+    generator = np.random.Generator(np.random.PCG64(2))
+    a, b = (ItemScores(ids=tuple(range(200)), values=tuple(generator.integers(0, 2, 200) * 1.0)) for _ in range(2))
+    alone = paired_interval({"x": a}, {"x": b}, {"x": 1.0}, seed=3)
+    both = {"x": 0.5, "y": 0.5}
+    shared = paired_interval({"x": a, "y": a}, {"x": b, "y": b}, both, seed=3, same_items={"x": "task", "y": "task"})
+    apart = paired_interval({"x": a, "y": a}, {"x": b, "y": b}, both, seed=3, same_items={"x": "task", "y": "other"})
+    assert (shared.low, shared.high) == (alone.low, alone.high)
+    assert apart.high - apart.low < 0.8 * (shared.high - shared.low)

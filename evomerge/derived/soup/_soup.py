@@ -182,6 +182,7 @@ def run_greedy_soup(
     score: Callable[[Job], Outcome],
     *,
     seed: int,
+    clusters: Mapping[str, Mapping[int, str]] | None = None,
     say: Say = lambda line: None,
 ) -> Soup:
     """Make a greedy soup on the select pool and judge it on the report pool.
@@ -192,6 +193,7 @@ def run_greedy_soup(
         pools: objective -> pool -> item numbers.
         score: a CandidateScorer's.
         seed: of the interval's resampling.
+        clusters: objective -> item -> the group of items that it belongs to; they are resampled together.
         say: called with a line for every score.
 
     Raises:
@@ -210,7 +212,10 @@ def run_greedy_soup(
     if winner != best:
         shares = {objective.name: objective.weight for objective in objectives}
         scale = {objective.name: scale_factor(objective) for objective in objectives}
-        interval = paired_interval(scored[winner], scored[best], shares, seed=seed, scale=scale)
+        sources = {objective.name: objective.task for objective in objectives}
+        interval = paired_interval(
+            scored[winner], scored[best], shares, seed=seed, scale=scale, clusters=clusters, same_items=sources
+        )
     return Soup(
         models=tuple(str(ref) for ref in models),
         objectives=tuple(objectives),
