@@ -138,7 +138,7 @@ def _checked(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'step')").fetchone()
-    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: sqlite3's own message may be damaged text
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # sqlite3's own message may be damaged text
         connection.close()
         raise InvalidInput(f"{path}: is damaged or no ledger ({error})") from None
     if version > VERSION:
