@@ -35,6 +35,7 @@ def front_document(run: Run, *, everything: bool = False) -> dict[str, Any]:
         "directions": {objective.name: objective.direction for objective in objectives},
         "items": items,
         "items_scored": sum(items.values()),
+        "items_with_gradient": run.items_with_gradient,
         "candidates": [_row(candidate, objectives, candidate.id in front) for candidate in listed],
         "pick": None if pick is None else pick.id,
         "verdict": run.verdict,

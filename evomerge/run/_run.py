@@ -114,6 +114,17 @@ class Run:
         """Return a candidate's recipe; relative parent paths start where the search file's did."""
         return parse_recipe(candidate.recipe, where=f"candidate {candidate.id}", root=Path(self._ledger.meta("folder")))
 
+    @property
+    def items_with_gradient(self) -> int:
+        """Number of items of the search pool that were scored with a backward pass, which costs about three times."""
+        with_gradient = {step.candidate for step in self._ledger.steps() if step.kind == "gradient"}
+        return sum(
+            score.n
+            for candidate in self.candidates()
+            if candidate.id in with_gradient
+            for score in candidate.scores.get("search", {}).values()
+        )
+
     def items(self, pool: Pool) -> dict[int, dict[str, ItemScores]]:
         """Return candidate -> objective -> item scores of one pool."""
         return self._ledger.items(pool)
