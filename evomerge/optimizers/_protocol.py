@@ -91,3 +91,6 @@ class GradientOptimizer(Optimizer, Protocol):
         Raises:
             InvalidInput: unknown or already answered number, or another length.
         """
+
+    def ascent_mean(self) -> Point | None:
+        """Return where following gradients has ended, or None while it goes on or if none were followed."""

@@ -56,6 +56,7 @@ class GuidedOptimizer:
         self._asked: dict[int, tuple[Point, int]] = {}  # proposal -> its point, and the steps made when it was asked
         self._gradients: dict[int, Vector] = {}
         self._evolution: GenerationalOptimizer | None = None
+        self._ascent_mean: Point | None = None
         self._inner: dict[int, int] = {}  # proposal -> number that the evolution knows it by
         self._first_generation = 0
         if not domain.reals or self._ascent.ended:
@@ -139,6 +140,7 @@ class GuidedOptimizer:
     def _begin_evolution(self) -> None:
         """Start CMA-ES at the mean of the last iterates; what is left in the queue of injected points goes with it."""
         mean = self._with_reals(self._scored if self._failures else self._average())
+        self._ascent_mean = mean if self._ascent.steps else None
         options = CMA.with_defaults({"sigma0": self._options["sigma0"]}) | {"popsize": self._options["popsize"]}
         deviations = None if len(self._iterates) <= WINDOW_STEPS else self._deviations()
         strategy = PycmaStrategy(self._domain, self._seed, mean, options, deviations)
@@ -157,6 +159,10 @@ class GuidedOptimizer:
     def inject(self, points: Sequence[Point]) -> None:
         """Propose these points verbatim at the next asks."""
         (self._pending if self._evolution is None else self._evolution).inject(points)
+
+    def ascent_mean(self) -> Point | None:
+        """Return the mean of the last iterates of the ascent, once it has ended; None if it made no step."""
+        return self._ascent_mean
 
     def mean(self) -> Point:
         """Return the mean of the last iterates, or that of the evolution."""

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from evomerge.errors import EvomergeError, NothingScored
-from evomerge.optimizers import Optimizer
-from evomerge.records import Candidate, Pool
+from evomerge.optimizers import GradientOptimizer, Optimizer
+from evomerge.records import Candidate, Point, Pool
 from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, judge, verdict_plain, what_of
 from evomerge.run._ledger import Ledger
@@ -96,19 +96,25 @@ class Proof:
         front = ranking.ranked(ranking.front(searched))[:count]
         finalists = list(dict.fromkeys([*best[:count], *front]))
         with self.ledger.transaction():
-            finalists += self._add_mean()
+            finalists += self._add_means()
             self.ledger.set_meta("adjusted", {str(c): values for c, values in ranking.values.items()})
             self.ledger.set_meta("finalists", finalists)
             self.ledger.set_meta("state", "proving")
 
-    def _add_mean(self) -> list[int]:
-        """Add the distribution mean as a candidate: it averages out the luck that single candidates had."""
-        point = self.optimizer.mean()
-        if point is None:
-            return []
+    def _add_means(self) -> list[int]:
+        """Add the distribution mean as a candidate: it averages out the luck that single candidates had.
+
+        Where the optimizer followed gradients before it evolved, the place where it ended is another one.
+        """
+        means = {"the distribution mean": self.optimizer.mean()}
+        if isinstance(self.optimizer, GradientOptimizer):
+            means["the mean of the ascent"] = self.optimizer.ascent_mean()
+        return [self._add_mean(name, point) for name, point in means.items() if point is not None]
+
+    def _add_mean(self, name: str, point: Point) -> int:
         document = self.setup.space.decode(point)
-        added = self.ledger.add(
-            name="the distribution mean",
+        return self.ledger.add(
+            name=name,
             kind="mean",
             generation=-1,
             subset=-1,
@@ -116,7 +122,6 @@ class Proof:
             fingerprint=self.setup.recipe(document).fingerprint,
             point=point,
         )
-        return [added]
 
     # -- scoring -------------------------------------------------------------------------------------------------
 

@@ -114,7 +114,7 @@ class Setup:
         """How many candidates are scored on the select and on the report pool, at most."""
         proof, references = self.entry.proof, len(self.references)
         chosen = len({reference.kind for reference in self.references})
-        return 2 * proof.finalists + 1 + references, (references if proof.report == "all" else chosen) + 1
+        return 2 * proof.finalists + 2 + references, (references if proof.report == "all" else chosen) + 1
 
     def recipe(self, document: Mapping[str, Any]) -> Recipe:
         """Parse a document whose parents are named as in the search file."""
