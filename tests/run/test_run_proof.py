@@ -263,7 +263,7 @@ def test_a_floor_that_nobody_meets_picks_the_nearest(run_search) -> None:
 
 
 def test_a_floor_is_part_of_the_verdict(run_search) -> None:
-    run = run_search(tasks=[task(floor=0.999)], budget={"candidates": 60})
+    run = run_search(tasks=[task(floor=0.999)], optimizer="random", budget={"candidates": 60})
     (floor,) = run.verdict["floors"]
     assert set(floor) == {"objective", "floor", "value", "interval", "met"}
     assert floor["value"] == run.pick.scores["report"]["nearness"].value < floor["floor"] == 0.999
