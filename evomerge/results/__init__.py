@@ -7,7 +7,7 @@ import `derived`, `api` or `cli`.
 from evomerge.results._contributions import contributions
 from evomerge.results._explain import explain_document
 from evomerge.results._export import FORMATS, export, provenance
-from evomerge.results._front import front_document
+from evomerge.results._front import front_document, items_scored
 from evomerge.results._tables import floor_lines, format_duration, printable, results_table, status_lines
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "floor_lines",
     "format_duration",
     "front_document",
+    "items_scored",
     "printable",
     "provenance",
     "results_table",

@@ -1,5 +1,6 @@
 """`front --json`: everything about a run's results as one JSON document (version 1, see docs/formats.md)."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from evomerge.records import POOLS, Candidate, Objective, Pool
@@ -22,10 +23,7 @@ def front_document(run: Run, *, everything: bool = False) -> dict[str, Any]:
     candidates = run.candidates()
     front = {candidate.id for candidate in run.front}
     listed = [candidate for candidate in candidates if everything or _is_listed(candidate, front, run)]
-    items = {
-        pool: sum(score.n for candidate in candidates for score in candidate.scores.get(pool, {}).values())
-        for pool in POOLS
-    }
+    items = items_scored(candidates)
     pick = run.pick
     return {
         "version": VERSION,
@@ -40,6 +38,12 @@ def front_document(run: Run, *, everything: bool = False) -> dict[str, Any]:
         "pick": None if pick is None else pick.id,
         "verdict": run.verdict,
     }
+
+
+def items_scored(candidates: Iterable[Candidate]) -> dict[Pool, int]:
+    """Return how many items were scored on each pool, those of repeated candidates included."""
+    known = list(candidates)
+    return {pool: sum(score.n for c in known for score in c.scores.get(pool, {}).values()) for pool in POOLS}
 
 
 def _is_listed(candidate: Candidate, front: set[int], run: Run) -> bool:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evomerge.records import POOLS, Candidate, Objective, Pool
+from evomerge.results._front import items_scored
 from evomerge.run import Run, Summary, displayed_score
 
 _HEADS: dict[Pool, str] = {"search": "search", "select": "select", "report": "report (unseen)"}
@@ -40,12 +41,13 @@ def results_table(run: Run, *, everything: bool = False) -> Table:
     return table
 
 
-def status_lines(run: Run, summary: Summary) -> list[str]:
+def status_lines(run: Run, summary: Summary, *, price: float | None = None) -> list[str]:
     """Return where a run stands, in a few lines.
 
     Args:
         run: the run.
         summary: `run.summary()`.
+        price: of an hour of all its machines together, in any currency; None = money is not mentioned.
     """
     planned = summary.budget.get("candidates")
     of = f" of {planned}" if planned else ""
@@ -55,6 +57,10 @@ def status_lines(run: Run, summary: Summary) -> list[str]:
         f"run {run.path}: {summary.state}; {working}",
         f"candidates {summary.finished}{of} finished, {spent} spent, front {summary.front}",
     ]
+    items = items_scored(run.candidates())
+    cost = ", ".join(f"{count:,} {pool} items" for pool, count in items.items())
+    money = "" if price is None else f", {price * summary.seconds / 3600:.2f} at {price:g} an hour"
+    lines.append(f"cost: {cost}, {spent}{money}")
     if summary.best is not None:
         lines.append(
             f"best so far: candidate {summary.best[0]} with {summary.best[1]:.3f} (adjusted for item difficulty)"

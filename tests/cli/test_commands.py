@@ -219,6 +219,15 @@ def test_front_and_status_tables_name_the_pick(finished_run: Path) -> None:
     assert json.loads(run("status", finished_run, "--json").output)["state"] == "done"
 
 
+def test_status_says_what_the_run_has_cost(finished_run: Path) -> None:
+    items = json.loads(run("front", finished_run, "--json").output)["items"]
+    shown = json.loads(run("status", finished_run, "--price", "3600", "--json").output)
+    assert shown["items"] == items and shown["money"] == pytest.approx(shown["seconds"])
+    status = run("status", finished_run, "--price", "3600").output
+    assert f"cost: {items['search']:,} search items, {items['select']:,} select items, 360 report items" in status
+    assert "at 3600 an hour" in status and "an hour" not in run("status", finished_run).output
+
+
 def test_explain_shows_factors_scores_and_recipe(finished_run: Path) -> None:
     pick = json.loads(run("front", finished_run, "--json").output)["pick"]
     document = json.loads(run("explain", finished_run, str(pick), "--json").output)
