@@ -52,25 +52,23 @@ def soup(
         The steps, the members, and the comparison with the best single checkpoint.
 
     Raises:
-        InvalidInput: models that cannot be averaged, an unknown task, or `out` exists. Nothing is left behind.
-        NothingScored: no checkpoint could be scored. Nothing is left behind.
+        InvalidInput: models that cannot be averaged, an unknown task, or `out` exists.
+        NothingScored: no checkpoint could be scored.
     """
     refuse_existing(Path(out))
     refs = [ModelRef.parse(str(model)) for model in models]
     check_models(refs)
     recipe = parse_recipe(soup_document(refs))
     plan_merge(recipe)  # says what does not fit before hours of scoring
-    prepared = prepared_tasks(
-        tasks, recipe, PoolSizes(search=0, select=limit, report=report_limit), task_path, lm_eval, seed
-    )
+    pools = PoolSizes(search=0, select=limit, report=report_limit)
+    prepared = prepared_tasks(tasks, recipe, pools, task_path, lm_eval, seed)
     setup = WorkerSetup(
         parents=recipe.models, root=None, prepared=prepared, batch_size=batch_size, threads=threads, device=device
     )
     with torch_threads_restored():
         scorer = CandidateScorer(setup, "soup")
-        made = run_greedy_soup(
-            refs, prepared.objectives, prepared.pools, scorer.score, seed=seed, clusters=prepared.clusters, say=say
-        )
+        task = (prepared.objectives, prepared.pools, scorer.score)
+        made = run_greedy_soup(refs, *task, seed=seed, clusters=prepared.clusters, say=say)
     plan, parents = plan_merge(made.document)
     record = {"soup": {key: value for key, value in made.plain().items() if key != "recipe"}}
     write_merge(plan, parents, Path(out), shard_bytes=shard_bytes, sections=soup_sections(made), record=record)

@@ -122,11 +122,10 @@ def judge(
         )
     parents = {c.name: items[i] for i, c in candidates.items() if c.kind == "parent" and i in items}
     floors = _floor_checks(objectives, items[pick], parents, relative_floors or {}, clusters or {}, seed)
-    chosen = candidates[pick]
     return verdict(
         comparisons,
         floors=floors,
-        kept=_described(chosen) if chosen.kind in REFERENCE_KINDS else None,
+        kept=_described(candidates[pick]) if candidates[pick].kind in REFERENCE_KINDS else None,
         left_out=[_described(candidates[rival]) for rival in left_out],
     )
 
