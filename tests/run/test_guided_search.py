@@ -103,7 +103,7 @@ def test_what_auto_meant_when_a_run_began_is_kept(
     pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run of an evomerge whose `auto` was another optimizer goes on with that."""
-    file = write_search(tmp_path, pico, budget={"candidates": 5})
+    file = write_search(tmp_path, pico, optimizer="auto", budget={"candidates": 5})
     monkeypatch.setattr("evomerge.run.config._validate.resolve_auto", lambda domain, objectives: "cma")
     die_after(monkeypatch, 9)
     with pytest.raises(Killed):

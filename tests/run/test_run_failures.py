@@ -34,7 +34,7 @@ ODD = {
     "nan": "returned nan for item",
     "short": "returned 39 values for 40 items",
     "words": "returned 'good' for item",
-    "nothing": "TypeError",
+    "nothing": "returned None",
     "huge": "too large to average",
     "leaving": "SystemExit: 3",
 }

@@ -315,7 +315,7 @@ def test_budget_and_workers_may_change_until_the_proof(begun: Path) -> None:
     change(begun, workers={"count": 0, "threads": 2}, budget={"candidates": 30})
     assert search(begun, out, candidates=25).state == "done"
     assert Run(out).summary().finished == 25
-    with pytest.raises(InvalidInput, match=r"has finished its search.*start a new run"):
+    with pytest.raises(InvalidInput, match=r"is finished.*start a new run"):
         search(begun, out, candidates=40)
     assert search(begun, out, candidates=25, workers=1).state == "done", "nothing is left to do, so nothing starts"
 
