@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
 
-demo: $(READY)  ## run the quickstart search over trained models and show its result (about two minutes)
+demo: $(READY)  ## run the quickstart search over trained models and show its result (about a minute)
 	$(BIN)/evomerge search experiments/quickstart/search.yaml --out runs/quickstart
 
 test: $(READY)  ## run the tests on CORES=2 cores (no network)
