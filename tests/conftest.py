@@ -5,6 +5,7 @@ fixtures; tests that start Ray all run in one of them.
 """
 
 import os
+import sys
 import time
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -16,6 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("COLUMNS", "160")
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -67,3 +69,17 @@ def finished_run(pico: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     from tests.finished_run import make_run
 
     return make_run(pico, tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(autouse=True)
+def _registries_as_before() -> Iterator[None]:
+    """Take back what a test registers: methods of a test's own file, say, would travel to the next test's workers."""
+    names = ("methods", "optimizers", "space", "run.trackers")
+    modules = {name: sys.modules.get(f"evomerge.{name}._registry") for name in names}
+    before = {name: dict(module._registered) for name, module in modules.items() if module is not None}
+    yield
+    for name in names:
+        module = sys.modules.get(f"evomerge.{name}._registry")
+        if module is not None:
+            module._registered.clear()
+            module._registered.update(before.get(name, {}))

@@ -151,7 +151,7 @@ def test_a_killed_worker_costs_nothing_but_time(ray_search, tmp_path: Path) -> N
 
 
 def test_a_hanging_candidate_is_stopped_and_recorded_as_lost(ray_search, tmp_path: Path) -> None:
-    file = ray_search(tasks=[task("hanging")], workers={"count": 2, "timeout": 6}, budget={"candidates": 8})
+    file = ray_search(tasks=[task("hanging")], workers={"count": 2, "timeout": 15}, budget={"candidates": 8})
     run = search(file, tmp_path / "run")
     assert_complete(run, 8)
     (lost,) = [each for each in run.candidates() if each.state != "scored"]
