@@ -15,11 +15,7 @@ SLOPE_BELOW = 0.1
 
 
 class GoldObjective:
-    """The weighted sum of answers' log-likelihoods over the batches of a plan.
-
-    Attributes:
-        total: what the batches so far amount to.
-    """
+    """The weighted sum of answers' log-likelihoods over the batches of a plan."""
 
     def __init__(self, order: torch.Tensor, lengths: Sequence[int], weights: Sequence[float]):
         """Note which scored token belongs to which answer.
@@ -36,7 +32,6 @@ class GoldObjective:
         self._weight_P = torch.tensor(weights, dtype=torch.float32, device=device)
         self._share_P = (SHORT_TOKENS / length_P.float()).clamp(max=1.0)
         self._done = 0
-        self.total = 0.0
 
     def backward(self, value_N: torch.Tensor) -> None:
         """Take the gradient of one batch's part of the sum.
@@ -54,6 +49,5 @@ class GoldObjective:
         here_P = torch.zeros_like(weight_P, dtype=torch.bool)
         here_P[pair_N] = True
         part = (weight_P * bounded_P)[here_P].sum()
-        self.total += float(part.detach())
         if part.requires_grad:  # else no requested weight takes part in it
             part.backward()
