@@ -307,7 +307,7 @@ def test_optimizer_space_tasks_and_trackers_as_objects(pico: dict[str, Path], tm
     run = search(without, "run", optimizer=GRID, space=space)
     assert run.state == "done" and run.fact("optimizer") == "grid"
     identity = run.fact("identity")
-    assert identity["optimizer_object"].endswith("test_run_driver.grid")
+    assert identity["optimizer_object"].endswith("test_driver.grid")
     assert identity["space"]["object"] == "evomerge.space.merge.MergeSpace" and identity["space"]["description"]
     assert search(without, "run", optimizer=GRID, space=space).state == "done"
     with pytest.raises(InvalidFile, match=r"optimizer.*was .*grid"):

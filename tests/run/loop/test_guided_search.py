@@ -11,7 +11,7 @@ from evomerge.run import Run, search
 from evomerge.run.loop import REFERENCE_ITEMS, SearchLoop, Subsets, SubsetSizes, agreement_of, slopes_of, soft_value
 from tests.run.pico_search import differences, rows, write_search
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "experiments" / "quickstart"
+QUICKSTART = Path(__file__).resolve().parents[3] / "experiments" / "quickstart"
 
 
 def quickstart(**changes: Any) -> dict[str, Any]:

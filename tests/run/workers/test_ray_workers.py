@@ -10,7 +10,7 @@ from evomerge.errors import EvomergeError, SelfCheckFailed
 from evomerge.records import Failure
 from evomerge.run import Job, Outcome
 from evomerge.run.workers.ray import RayExecutor, WorkerInfo, WorkerPool
-from tests.run.fake_ray import VERSION, Broken, FakeRay, RayError, done
+from tests.run.workers.fake_ray import VERSION, Broken, FakeRay, RayError, done
 
 POOL = "evomerge.run.workers.ray._pool"
 
