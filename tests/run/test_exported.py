@@ -8,8 +8,8 @@ import pytest
 from evomerge.checkpoint import Parents
 from evomerge.engine import make_plan, write_folder
 from evomerge.run import check_search, search
-from tests.run.pico_search import write_search
 from tests.run.config.test_search_file import write_task
+from tests.run.pico_search import write_search
 
 WEIGHT = {"per": ["model", "layer"], "range": [0.05, 1.2]}
 DENSITY = {"per": ["model"], "range": [0.1, 1]}
