@@ -34,12 +34,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import yaml
 
-from evomerge.errors import InvalidInput
 from evomerge.optimizers import create
-from evomerge.records import Domain, ItemScores, Point
+from evomerge.records import Point
 from evomerge.run import (
     Executor,
-    Extensions,
     Job,
     Ledger,
     Outcome,
@@ -54,8 +52,8 @@ from evomerge.run import (
     values_of,
 )
 from evomerge.run.loop import SearchLoop
+from evomerge.testing.landscape_search import LandscapeExecutor, landscape_setup
 from evomerge.testing.landscapes import Landscape
-from evomerge.testing.pico import write_pico
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 BUDGET_ITEMS = 39_000
@@ -110,81 +108,7 @@ class CountingExecutor:
         """Leave the other executor to whoever made it."""
 
 
-class LandscapeExecutor:
-    """Scores recipes of a `LandscapeSpace` by a landscape."""
-
-    def __init__(self, landscape: Landscape, base: str, *, soft: bool):
-        self._landscape, self._base, self._soft = landscape, base, soft
-        self._jobs: list[Job] = []
-
-    @property
-    def free(self) -> int:
-        """One job at a time."""
-        return 1 - len(self._jobs)
-
-    @property
-    def workers(self) -> int:
-        """One."""
-        return 1
-
-    def submit(self, job: Job) -> None:
-        """Remember a job."""
-        self._jobs.append(job)
-
-    def wait(self, timeout: float) -> list[tuple[Job, Outcome]]:
-        """Score the job."""
-        finished = [(job, self._outcome(job)) for job in self._jobs]
-        self._jobs.clear()
-        return finished
-
-    def _outcome(self, job: Job) -> Outcome:
-        x = weights_of(job.document, self._base, self._landscape.dimensions)
-        items: dict[str, ItemScores] = {
-            name: self._landscape.item_scores(x, ids, soft=self._soft) for name, ids in job.items.items()
-        }
-        return Outcome(items=items, failure=None, seconds=0.001, worker="landscape")
-
-    def close(self) -> None:
-        """Nothing to stop."""
-
-
 # -- beds -------------------------------------------------------------------------------------------------------------
-
-
-def weights_of(document: Mapping[str, Any], base: str, dimensions: int) -> tuple[float, ...]:
-    """Return the point of a landscape that a recipe stands for: the base is 0, the model 1, task arithmetic between."""
-    entry = document["models"][0]
-    if document["merge_method"] == "passthrough":
-        return (0.0 if entry["model"] == base else 1.0,) * dimensions
-    weight = entry["parameters"]["weight"]
-    return tuple(weight) if isinstance(weight, list) else (float(weight),) * dimensions
-
-
-class LandscapeSpace:
-    """A space whose recipes are task arithmetic of one model, its weight a list of as many numbers as coordinates."""
-
-    dtype = None
-    recipe_count = None
-
-    def __init__(self, dimensions: int, base: str, model: str):
-        self.domain = Domain(reals=dimensions)
-        self.coordinates = tuple(f"x{k}" for k in range(dimensions))
-        self.start = Point(reals=(0.5,) * dimensions)
-        self.description = {"landscape": dimensions}
-        self._base, self._model = base, model
-
-    def decode(self, point: Point) -> dict[str, Any]:
-        """Return the recipe of a point."""
-        self.domain.check(point)
-        entry = {"model": self._model, "parameters": {"weight": list(point.reals)}}
-        return {"merge_method": "task_arithmetic", "base_model": self._base, "models": [entry]}
-
-    def encode(self, document: Mapping[str, Any]) -> Point:
-        """Return the point of a recipe."""
-        entries = document.get("models", [])
-        if document.get("merge_method") != "task_arithmetic" or [e["model"] for e in entries] != [self._model]:
-            raise InvalidInput("the recipe is not of this space")
-        return Point(reals=weights_of(document, self._base, self.domain.reals))
 
 
 class Bed(NamedTuple):
@@ -205,24 +129,12 @@ class Bed(NamedTuple):
 
 def landscape_bed(dimensions: int, seed: int, folder: Path, *, soft: bool = True, budget: int = BUDGET_ITEMS) -> Bed:
     """Return a landscape as a search over two tiny models that nothing is ever merged of."""
-    base, model = write_pico(folder / "base", 0), folder / "one"
-    write_pico(model, 1, near=base)
     landscape = Landscape(
         dimensions, seed=seed, search_items=SEARCH_ITEMS + SELECT_ITEMS, held_out_items=REPORT_ITEMS, rho=0.6
     )
-    count = SEARCH_ITEMS + SELECT_ITEMS + REPORT_ITEMS
-    data = {
-        "parents": {"base": str(base), "models": [str(model)]},
-        "space": {},
-        "tasks": [{"scorer": len, "items": [{"number": k} for k in range(count)], "name": "landscape"}],
-        "pools": {"search": SEARCH_ITEMS, "select": SELECT_ITEMS, "report": REPORT_ITEMS},
-        "budget": {"items": budget},
-        "workers": {"count": 0},
-        "seed": seed,
-    }
-    space = LandscapeSpace(dimensions, str(base), str(model))
-    setup = check_search(data, extensions=Extensions(space=space))
-    return Bed(setup, LandscapeExecutor(landscape, str(base), soft=soft), 0.5, 1.0)
+    pools = {"search": SEARCH_ITEMS, "select": SELECT_ITEMS, "report": REPORT_ITEMS}
+    setup = landscape_setup(dimensions, folder, seed=seed, pools=pools, budget={"items": budget})
+    return Bed(setup, LandscapeExecutor(landscape, str(folder / "base"), soft=soft), 0.5, 1.0)
 
 
 def zoo_bed(name: str, seed: int, *, budget: int = BUDGET_ITEMS) -> Bed:

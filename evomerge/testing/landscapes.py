@@ -144,7 +144,7 @@ class NullLandscape(Landscape):
     gain over the best reference is false.
 
     Attributes:
-        references: (number of references, dimensions) points, the best one first and in the middle of the cube.
+        references: (number of references, dimensions) points, the best one first.
         reference_accuracies: their expected accuracies.
     """
 
@@ -154,6 +154,7 @@ class NullLandscape(Landscape):
         *,
         seed: int,
         gaps: Sequence[float] = (0.0, 0.0, 0.0, 0.0),
+        references: Sequence[Sequence[float]] | None = None,
         best_accuracy: float = 0.6,
         **options: float,
     ):
@@ -164,6 +165,7 @@ class NullLandscape(Landscape):
             seed: the only source of randomness.
             gaps: how far each reference is below the best accuracy; the first must be 0. All 0: equal references;
                 (0, 0.02, 0.02, 0.02): 2 points apart.
+            references: where they are, as many as `gaps`; None = the first in the middle, the others near corners.
             best_accuracy: expected accuracy of the best reference, and of every point that is no reference.
             options: `search_items`, `held_out_items`, `rho`, `noise`, `length` and `features` of `Landscape`.
         """
@@ -181,6 +183,8 @@ class NullLandscape(Landscape):
         # corners, moved a little: two of them may be the same corner in few dimensions
         moved = np.abs(others - random.uniform(0.0, 0.1, others.shape))
         self.references: FloatArray = np.vstack([self.start, moved])
+        if references is not None:
+            self.references = np.array(references, dtype=np.float64).reshape(len(gaps), dimensions)
         self.reference_accuracies = tuple(best_accuracy - gap for gap in gaps)
 
     def skill(self, x: Sequence[float] | FloatArray) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from evomerge.records import Point
+from evomerge.testing.landscape_search import LandscapeSpace
 from evomerge.testing.spaces import SpaceContract
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -111,7 +112,7 @@ def test_reach_is_the_first_pick_that_is_as_good(bench: ModuleType, tmp_path: Pa
 
 class TestLandscapeSpace(SpaceContract):
     def create(self) -> Any:
-        return import_module("bench_search").LandscapeSpace(DIMENSIONS, "base", "one")
+        return LandscapeSpace(DIMENSIONS, "base", "one")
 
 
 def test_what_was_measured_is_not_measured_again(bench: ModuleType) -> None:
