@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 _COUNT = click.IntRange(min=1)
+MIN_SHARD_BYTES = 1000  # tests write small shards; a mergekit user's "5B" would be 5
 _UNIT_BYTES = {"k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9}
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -22,8 +23,11 @@ def _bytes_of(context: click.Context, parameter: click.Parameter, value: str) ->
         count = int(float(number) * factor)
     except ValueError:
         raise click.BadParameter(f"{value!r} is no size; write for example 500MB or 5GB") from None
-    if count < 1:
-        raise click.BadParameter(f"{value!r} is not above 0")
+    if count < MIN_SHARD_BYTES:
+        raise click.BadParameter(
+            f"{value!r} is {max(count, 0)} bytes, which no weight file holds; write for example 500MB or 5GB "
+            "(what mergekit calls 5B is 5GB here)"
+        )
     return count
 
 

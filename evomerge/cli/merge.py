@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from evomerge.cli._mergekit_flags import MergekitAwareCommand
 from evomerge.cli._options import SHARD_SIZE
 from evomerge.cli._output import byte_progress, format_bytes
 
@@ -25,7 +26,7 @@ def _garbage_collection_paused() -> Iterator[None]:
             gc.enable()
 
 
-@click.command()
+@click.command(cls=MergekitAwareCommand)
 @click.argument("recipe", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--device", default="cpu", show_default=True, help="Where the arithmetic runs: cpu, cuda, cuda:1, ...")
@@ -33,7 +34,10 @@ def _garbage_collection_paused() -> Iterator[None]:
 @click.option("--seed", type=int, help="Seed of random masks; overrides the recipe's.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, the output's size and the memory needed, and stop.")
 @_garbage_collection_paused()
-def command(recipe: Path, out: Path, device: str, shard_size: int, seed: int | None, dry_run: bool) -> None:
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it holds a model; the old one goes when the new is whole.")
+def command(
+    recipe: Path, out: Path, device: str, shard_size: int, seed: int | None, dry_run: bool, overwrite: bool
+) -> None:
     """Build a checkpoint folder from a recipe; a mergekit YAML file is a recipe as it is.
 
     \b

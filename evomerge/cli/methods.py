@@ -74,7 +74,7 @@ def _describe(method: "Method") -> dict[str, Any]:
                 "per": {"merge": "merge", "input": "model", "parent": "model"}[p.per],
                 "default": p.default,
                 "search_range": list(p.gene) if p.gene else None,
-                "doc": p.doc + ("" if p.effect else " (accepted, has no effect)"),
+                "doc": p.doc,
             }
             for p in method.parameters
         ],

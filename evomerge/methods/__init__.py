@@ -8,7 +8,7 @@ Knows tensors and numbers. Must not import recipe, checkpoint, engine or anythin
 layers, no YAML.
 """
 
-from evomerge.methods._registry import built_in_names, get, names, register, registered
+from evomerge.methods._registry import MERGEKIT_WORDS, built_in_names, get, names, register, registered, without_effect
 from evomerge.methods.core import (
     BASE,
     BLOCK_ELEMENTS,
@@ -47,6 +47,7 @@ __all__ = [
     "BLOCK_ELEMENTS",
     "DEVICE_BLOCK_ELEMENTS",
     "GRID",
+    "MERGEKIT_WORDS",
     "AbsentRule",
     "Block",
     "Combination",
@@ -75,5 +76,6 @@ __all__ = [
     "register",
     "registered",
     "use_kernels",
+    "without_effect",
     "working_dtype",
 ]

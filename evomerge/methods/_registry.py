@@ -28,6 +28,12 @@ _BUILT_IN: dict[str, Method] = {
         *(SCE(), RAM(), RAMPlus(), ModelStock(), NearSwap(), ArceeFusion(), Passthrough()),
     )
 }
+MERGEKIT_WORDS = {  # parameters of published recipes that no method has -> what they are
+    "int8_mask": "mergekit's memory switch",
+    "int_space": "a word of old recipes",
+    "dtype": "a key of the recipe, not a parameter",
+    "out_dtype": "a key of the recipe, not a parameter",
+}
 _registered: dict[str, Method] = {}
 _from_packages: dict[str, Method] = {}  # loaded so far
 
@@ -56,6 +62,26 @@ def get(name: str) -> Method:
         return _from_packages[name]
     known = names()
     raise InvalidInput(f'unknown merge method "{name}"; known are {", ".join(known)}.{did_you_mean(name, known)}')
+
+
+def without_effect(method: Method, parameter: str) -> str | None:
+    """Say why a parameter that `method` does not have may still stand in a recipe for it, where it changes nothing.
+
+    Published recipes carry words over from one method to another, and mergekit reads past them.
+
+    Args:
+        method: the method of the recipe.
+        parameter: a word among its parameters.
+
+    Returns:
+        A phrase for a note, or None: the method has the parameter, or no method knows the word.
+    """
+    if method.parameter(parameter) is not None:
+        return None
+    if parameter in MERGEKIT_WORDS:
+        return MERGEKIT_WORDS[parameter]
+    owners = [name for name in names() if get(name).parameter(parameter) is not None]
+    return f"a parameter of {owners[0]}" if owners else None
 
 
 def register(method: Method | type[Method]) -> Method:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import torch
 
 from evomerge.methods.core import (
-    INT8_MASK,
     Block,
     Inputs,
     Method,
@@ -59,7 +58,6 @@ class SCE(Method):
             positive=True,
             doc="fraction of the elements, those that vary most over models, that is merged",
         ),
-        INT8_MASK,
     )
     variants = (ENERGY,)
 

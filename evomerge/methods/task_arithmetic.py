@@ -3,7 +3,6 @@
 import math
 
 from evomerge.methods.core import (
-    INT8_MASK,
     LAMBDA,
     WEIGHT,
     Combination,
@@ -30,11 +29,6 @@ class TaskArithmetic(LinearCombination):
         WEIGHT,
         normalize(False),
         LAMBDA,
-        INT8_MASK,
-        Parameter(name="density", per="parent", default=1.0, effect=False, doc="used by the sparse methods only"),
-        Parameter(
-            name="rescale", per="merge", kind="flag", default=False, effect=False, doc="used by the sparse methods only"
-        ),
     )
 
     def coefficients(self, inputs: Inputs, settings: Settings, statistics: Statistics) -> Combination:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from evomerge.recipe._parameters import UnusedText
 from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._schema import RecipeEntry
 from evomerge.recipe._vocabulary import TokenRule
@@ -33,6 +34,8 @@ def fingerprint_of(document: Mapping[str, Any]) -> str:
 
 def _plain(value: object) -> Any:
     """Turn schema objects back into plain data."""
+    if isinstance(value, UnusedText):
+        return str(value)
     if isinstance(value, ModelRef):
         return value.plain()
     if isinstance(value, TokenRule):

@@ -76,6 +76,7 @@ class MoeEntry(StrictModel):
         dtype: of the result; None = the base's.
         experts_per_token: how many are chosen for each token.
         architecture: a family's name or the beginning of one; None = the first that fits the models.
+        tokenizer_source: of old mergekit files; has no effect, the tokenizer is the base's.
     """
 
     base_model: _Ref
@@ -85,6 +86,7 @@ class MoeEntry(StrictModel):
     dtype: Literal["bfloat16", "float16", "float32", "float64"] | None = None
     experts_per_token: int = Field(2, ge=1)
     architecture: Annotated[str, AfterValidator(_checked)] | None = None
+    tokenizer_source: Any = None
 
     @property
     def families(self) -> tuple[str, ...]:

@@ -7,11 +7,29 @@ is a gradient over the layers of its slice; the most specific level that has a v
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evomerge.methods import Value
+from evomerge.methods import MERGEKIT_WORDS, Value
 from evomerge.recipe._validation import short_repr
 
 Setting = Any
 """A `Value`, a list of them (gradient), a {filter, value} mapping, or a list of such mappings."""
+
+
+class UnusedText(str):
+    """The text of a parameter that has no effect (see `methods.MERGEKIT_WORDS`), such as `dtype: bfloat16`."""
+
+
+def mark_unused_texts(parameters: Any) -> Any:
+    """Return the parameters of one place with the texts marked that `read_setting` must let pass.
+
+    Args:
+        parameters: what YAML gives; a key without a value gives none.
+    """
+    if not isinstance(parameters, Mapping):
+        return {} if parameters is None else parameters
+    return {
+        name: UnusedText(value) if name in MERGEKIT_WORDS and isinstance(value, str) else value
+        for name, value in parameters.items()
+    }
 
 
 def read_setting(value: Any) -> Setting:
@@ -23,6 +41,8 @@ def read_setting(value: Any) -> Setting:
     Raises:
         ValueError: it has none of the four forms.
     """
+    if isinstance(value, UnusedText):
+        return value
     if isinstance(value, Mapping):
         return _read_conditional(value)
     if isinstance(value, list) and value and isinstance(value[0], Mapping):

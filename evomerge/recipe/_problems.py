@@ -213,6 +213,8 @@ def _setting_problems(
 ) -> Iterator[Problem]:
     parameter = method.parameter(name)
     if parameter is None:
+        if methods.without_effect(method, name) is not None:
+            return  # planning notes it
         known = [p.name for p in method.parameters]
         listed = ", ".join(known) if known else "none"
         yield Problem(place, f"{method.name} has no such parameter; it has {listed}.{did_you_mean(name, known)}")

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from evomerge.recipe._parameters import read_setting
+from evomerge.recipe._parameters import mark_unused_texts, read_setting
 from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._validation import StrictModel, json_schema
 from evomerge.recipe._vocabulary import TokenRule, read_source, read_token
@@ -78,7 +78,7 @@ _none_as_empty = BeforeValidator(lambda given: {} if given is None else given)  
 
 SettingField = Annotated[Any, BeforeValidator(read_setting), WithJsonSchema(_SETTING_SCHEMA)]
 NameField = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS)]
-ParametersField = Annotated[dict[NameField, SettingField], _none_as_empty]
+ParametersField = Annotated[dict[NameField, SettingField], BeforeValidator(mark_unused_texts)]
 
 
 class ModelEntry(StrictModel):

@@ -81,7 +81,11 @@ class MergeSpace:
         self.domain.check(point)
         method = methods.get(self.method_names[point.categories[0]] if point.categories else self.method_names[0])
         known = [parameter.name for parameter in method.parameters]
-        shared: dict[str, Any] = {name: value for name, value in self.parameters.items() if name in known}
+        shared: dict[str, Any] = {
+            name: value
+            for name, value in self.parameters.items()
+            if name in known or name in methods.MERGEKIT_WORDS  # without effect; a note of the recipe says so
+        }
         own: list[dict[str, Any]] = [{} for _ in self.models]
         position = 0
         for gene in self.genes:
@@ -152,7 +156,7 @@ class MergeSpace:
         """Raise InvalidInput if a recipe gives a parameter that does not vary another value than this space does."""
         varied = {gene.name for gene in self.genes}
         for parameter in method.parameters:
-            if parameter.name in varied or not parameter.effect:
+            if parameter.name in varied:
                 continue
             fixed_at = self.parameters.get(parameter.name, parameter.default)
             owners = [{}] if parameter.per == "merge" else list(given.values())
@@ -194,7 +198,7 @@ def _problems(
     for name in names:
         yield from _method_problems(methods.get(name), where, base, len(models))
     for name in entry.parameters:
-        if name not in known:
+        if name not in known and name not in methods.MERGEKIT_WORDS:
             hint = did_you_mean(name, known)
             yield Problem(f"{where}: parameters.{name}", f"{' and '.join(names)} have no such parameter.{hint}")
     if not entry.genes:
@@ -227,7 +231,7 @@ def _method_problems(method: Method, where: str, base: ParentSummary | None, cou
 
 
 def _gene_problems(parameter: Parameter, gene: GeneEntry, place: str) -> Iterator[Problem]:
-    if parameter.kind != "number" or not parameter.effect:
+    if parameter.kind != "number":
         yield Problem(place, f"{parameter.name} cannot be searched ({parameter.doc}); put it under parameters")
         return
     if parameter.per == "merge" and "model" in gene.per:

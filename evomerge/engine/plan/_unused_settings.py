@@ -17,10 +17,11 @@ def without_effect(recipe: Recipe, tensors: Sequence[TensorPlan]) -> Iterator[st
     """
     method = methods.get(recipe.method)
     levels = list(_levels(recipe))
-    for parameter in method.parameters:
-        if not parameter.effect and any(parameter.name in level for level in levels):
-            yield f"{parameter.name} is accepted but has no effect with {method.name} ({parameter.doc})"
-    of_base = [parameter.name for parameter in method.parameters if parameter.per == "parent" and parameter.effect]
+    for name in dict.fromkeys(name for level in levels for name in level):
+        reason = methods.without_effect(method, name)
+        if reason is not None:
+            yield f"{name} is accepted but has no effect with {method.name} ({reason})"
+    of_base = [parameter.name for parameter in method.parameters if parameter.per == "parent"]
     for name in of_base if method.base != "input" else []:
         for part in recipe.slices:
             base = part.base or recipe.base

@@ -7,7 +7,6 @@ from evomerge.methods.core._absent import BASE, AbsentRule, copy_only, merge_pre
 from evomerge.methods.core._combination import Combination, FiberCombination, Linear
 from evomerge.methods.core._derivatives import Direction, derivatives, directions
 from evomerge.methods.core._linear_combination import (
-    INT8_MASK,
     LAMBDA,
     SHARE,
     SMALLEST_SUM,
@@ -50,7 +49,6 @@ __all__ = [
     "BLOCK_ELEMENTS",
     "COLLINEAR",
     "DEVICE_BLOCK_ELEMENTS",
-    "INT8_MASK",
     "LAMBDA",
     "RESCALE_BY",
     "SHARE",

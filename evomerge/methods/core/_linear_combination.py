@@ -27,9 +27,6 @@ SMALLEST_SUM = 1e-8  # weight sums closer to 0 than this have no meaningful quot
 WEIGHT = Parameter(name="weight", per="parent", gene=(0.0, 1.5), start="equal", smooth=True, doc="share of this model")
 SHARE = Parameter(name="weight", per="parent", gene=(0.0, 1.0), start="equal", smooth=True, doc="share of this model")
 LAMBDA = Parameter(name="lambda", per="merge", default=1.0, smooth=True, doc="factor on the summed task vectors")
-INT8_MASK = Parameter(
-    name="int8_mask", per="merge", kind="flag", default=False, effect=False, doc="mergekit's memory switch"
-)
 
 
 def normalize(default: bool) -> Parameter:

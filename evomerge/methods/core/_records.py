@@ -30,7 +30,6 @@ class Parameter:
         positive: a search range must stay above 0, because at 0 the model would drop out whatever its weight.
         smooth: whether the result is a smooth function of it while masks, thresholds and elected signs stay as they
             are, so that a search may follow its gradient.
-        effect: False = accepted because mergekit accepts it, but it changes no number; a note says so.
         doc: one phrase for users.
     """
 
@@ -44,7 +43,6 @@ class Parameter:
     start: Literal["middle", "equal"] = "middle"
     positive: bool = False
     smooth: bool = False
-    effect: bool = True
     doc: str = ""
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar, final
 
 import torch
 
-from evomerge.methods.core._linear_combination import INT8_MASK, LAMBDA, SMALLEST_SUM, WEIGHT, normalize
+from evomerge.methods.core._linear_combination import LAMBDA, SMALLEST_SUM, WEIGHT, normalize
 from evomerge.methods.core._method import Contributions, Method
 from evomerge.methods.core._random_mask import keep_bound, mask_keys, ranks_of
 from evomerge.methods.core._records import Block, Inputs, Parameter, Settings, Variant
@@ -50,7 +50,7 @@ def sparse_parameters(*more: Parameter, normalized: bool, rescaled: bool) -> tup
     """
     doc = "scale a thinned task vector back to its L1 norm"
     rescale = Parameter(name="rescale", per="merge", kind="flag", default=rescaled, doc=doc)
-    return (WEIGHT, _DENSITY, *more, normalize(normalized), rescale, LAMBDA, INT8_MASK)
+    return (WEIGHT, _DENSITY, *more, normalize(normalized), rescale, LAMBDA)
 
 
 class SparseMethod(Method):
