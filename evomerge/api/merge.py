@@ -18,6 +18,7 @@ def merge(
     device: str = "cpu",
     seed: int | None = None,
     shard_bytes: int = SHARD_BYTES,
+    overwrite: bool = False,
     methods: Sequence[Method] = (),
     progress: ProgressCallback | None = None,
 ) -> Path:
@@ -25,10 +26,11 @@ def merge(
 
     Args:
         recipe: a file, its content, or a Recipe. A mergekit file is a recipe as it is.
-        out: the folder to make; it must not exist.
+        out: the folder to make; it must not exist, unless `overwrite` is set.
         device: where the arithmetic runs: "cpu", "cuda" or "cuda:N".
         seed: of random masks; overrides the recipe's.
         shard_bytes: largest size of a weight file.
+        overwrite: whether a model folder that evomerge wrote gives way, once the new one is whole.
         methods: merge methods of the caller's, under whose names the recipe finds them; they stay known to this
             process.
         progress: called with bytes written and bytes in all.
@@ -44,7 +46,9 @@ def merge(
     for method in methods:
         register(method)
     plan, parents = plan_merge(recipe, seed=seed)
-    write_merge(plan, parents, Path(out), device=device, shard_bytes=shard_bytes, progress=progress)
+    write_merge(
+        plan, parents, Path(out), device=device, shard_bytes=shard_bytes, overwrite=overwrite, progress=progress
+    )
     return Path(out)
 
 
@@ -80,6 +84,7 @@ def write_merge(
     *,
     device: str = "cpu",
     shard_bytes: int = SHARD_BYTES,
+    overwrite: bool = False,
     progress: ProgressCallback | None = None,
     sections: Sequence[str] = (),
     record: Mapping[str, Any] | None = None,
@@ -92,18 +97,23 @@ def write_merge(
         out: the folder to make.
         device: see `merge`.
         shard_bytes: see `merge`.
+        overwrite: see `merge`.
         progress: see `merge`.
         sections: of the card, besides the parents and the recipe.
         record: what evomerge.json says besides the parents.
 
     Raises:
-        InvalidInput: `out` exists.
+        InvalidInput: `out` exists and may not be replaced, or is one of the parents.
         MergeFailed: see `merge`.
         DegenerateModel: see `merge`.
     """
-    refuse_existing(out)
+    refuse_existing(out, overwrite)
+    if any(out.resolve() == parents[ref].folder.resolve() for ref in parents):
+        raise InvalidInput(f"{out}: is one of the parents; name another folder")
     described = card_parents([parents[ref] for ref in parents], digests=False)
     card = model_card(out.resolve().name, described, plan.recipe.with_commits(parents.commits).to_yaml(out), sections)
     known = {**(record or {}), "parents": [parent._asdict() for parent in described]}
     texts = FolderTexts(card=card, record=known)
-    write_folder(plan, parents, out, texts=texts, shard_bytes=shard_bytes, device=device, progress=progress)
+    write_folder(
+        plan, parents, out, texts=texts, shard_bytes=shard_bytes, device=device, overwrite=overwrite, progress=progress
+    )

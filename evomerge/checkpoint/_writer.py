@@ -34,20 +34,23 @@ class CheckpointWriter:
         folder: where files other than weights are to be put meanwhile.
     """
 
-    def __init__(self, out: Path, tensors: Mapping[str, TensorInfo], shard_bytes: int = SHARD_BYTES):
+    def __init__(
+        self, out: Path, tensors: Mapping[str, TensorInfo], shard_bytes: int = SHARD_BYTES, overwrite: bool = False
+    ):
         """Plan the shards.
 
         Args:
             out: the new folder.
             tensors: name -> dtype and shape, in the order in which `write` will get them.
             shard_bytes: the most that one file holds, unless a single tensor is larger.
+            overwrite: see `refuse_existing`.
 
         Raises:
-            InvalidInput: `out` exists and is not an empty folder.
+            InvalidInput: see `refuse_existing`.
             EvomergeError: nothing can be written beside it.
         """
-        refuse_existing(out)
-        self.out = out
+        refuse_existing(out, overwrite)
+        self.out, self._overwrite = out, overwrite
         self.folder = out  # until the context is entered
         self._shards = _shards(tensors, shard_bytes)
         self._pending = [(name, shard) for shard, names in enumerate(self._shards) for name in names]
@@ -56,7 +59,7 @@ class CheckpointWriter:
         self._context = ExitStack()
 
     def __enter__(self) -> "CheckpointWriter":
-        self.folder = self._context.enter_context(atomic_folder(self.out))
+        self.folder = self._context.enter_context(atomic_folder(self.out, self._overwrite))
         return self
 
     def write(self, name: str, tensor: torch.Tensor) -> None:

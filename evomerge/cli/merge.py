@@ -33,8 +33,8 @@ def _garbage_collection_paused() -> Iterator[None]:
 @SHARD_SIZE
 @click.option("--seed", type=int, help="Seed of random masks; overrides the recipe's.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, the output's size and the memory needed, and stop.")
+@click.option("--overwrite", is_flag=True, help="Replace a model of evomerge's at OUT once the new one is whole.")
 @_garbage_collection_paused()
-@click.option("--overwrite", is_flag=True, help="Replace OUT if it holds a model; the old one goes when the new is whole.")
 def command(
     recipe: Path, out: Path, device: str, shard_size: int, seed: int | None, dry_run: bool, overwrite: bool
 ) -> None:
@@ -58,5 +58,7 @@ def command(
     )
     if dry_run:
         return
-    write_merge(plan, parents, out, device=device, shard_bytes=shard_size, progress=byte_progress())
+    write_merge(
+        plan, parents, out, device=device, shard_bytes=shard_size, overwrite=overwrite, progress=byte_progress()
+    )
     click.echo(str(out))

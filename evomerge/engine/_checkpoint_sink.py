@@ -60,6 +60,7 @@ def write_folder(
     shard_bytes: int = SHARD_BYTES,
     device: str = "cpu",
     block: int | None = None,
+    overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> None:
     """Build every tensor and write the model folder: weights, config, tokenizer, recipe.yaml, evomerge.json, card.
@@ -74,6 +75,7 @@ def write_folder(
         shard_bytes: largest size of one file of weights.
         device: where tensors are merged: "cpu", "cuda", "cuda:1", ...
         block: elements worked on at a time; None = what suits the device. It changes no result.
+        overwrite: whether a model folder that evomerge wrote gives way, once the new one is whole.
         progress: called after each tensor.
 
     Raises:
@@ -84,7 +86,7 @@ def write_folder(
     builder = Builder(parents, keep_statistics=False, device=device_of(device), block=block)
     tokenizer = output_tokenizer(plan.recipe, parents)
     template = template_of(plan.recipe, parents)
-    with CheckpointWriter(out, {tensor.name: tensor.info for tensor in plan.tensors}, shard_bytes) as writer:
+    with CheckpointWriter(out, {tensor.name: tensor.info for tensor in plan.tensors}, shard_bytes, overwrite) as writer:
         _write_tensors(plan, builder, writer, progress)
         write_json(writer.folder / "config.json", plan.config)
         tokenizer.write(writer.folder)

@@ -8,7 +8,6 @@ from evomerge.methods.core import (
     Combination,
     Inputs,
     LinearCombination,
-    Parameter,
     Settings,
     normalize,
     scaled,

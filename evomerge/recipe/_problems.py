@@ -128,7 +128,8 @@ def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str, plac
             return
         others = [m for m in models if m != group.base] if method.base != "input" else models
         low, high = method.inputs
-        if len(others) < low or (high is not None and len(others) > high):
+        alone = method.base == "required" and low == 1 and models == [group.base]  # the result is the base, as it is
+        if (len(others) < low and not alone) or (high is not None and len(others) > high):
             expected = _count_range(low, high)
             besides = " besides the base" if method.base == "required" else ""
             yield Problem(group.place, f"{method.name} takes {expected} model(s){besides}, found {len(others)}")

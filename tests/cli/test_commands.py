@@ -168,6 +168,56 @@ def test_merge_writes_shards_that_load(tmp_path: Path, pico: dict[str, Path]) ->
     assert "evomerge merge recipe.yaml" in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(("flag", "counterpart"), [
+    ("--cuda", "--device cuda"), ("--no-lazy-unpickle", "not needed"), ("--out-shard-size=5B", "--shard-size 5GB"),
+    ("--random-seed", "--seed N"),
+])  # fmt: skip
+def test_mergekits_flags_are_answered(
+    flag: str, counterpart: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("{}")
+    code, _, err = code_of(monkeypatch, capsys, "merge", file, tmp_path / "out", flag)
+    assert code == 2
+    assert counterpart in err
+    assert flag.split("=")[0] in err
+
+
+def test_a_shard_size_that_cannot_be_meant_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text("{}")
+    code, _, err = code_of(monkeypatch, capsys, "merge", file, tmp_path / "out", "--shard-size", "5B")
+    assert code == 2
+    assert "'5B' is 5 bytes" in err
+
+
+def test_overwrite_replaces_a_model_of_evomerge_and_nothing_else(
+    tmp_path: Path, pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "recipe.yaml", tmp_path / "out"
+    for name in ("one", "two"):
+        file.write_text(yaml.safe_dump({"merge_method": "passthrough", "models": [{"model": str(pico[name])}]}))
+        assert run("merge", file, out, "--overwrite").exit_code == 0
+    import torch
+    from safetensors.torch import load_file
+
+    written, expected = (load_file(folder / "model.safetensors") for folder in (out, pico["two"]))
+    assert all(torch.equal(written[name], tensor) for name, tensor in expected.items())
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    code, _, err = code_of(monkeypatch, capsys, "merge", file, mine, "--overwrite")
+    assert (code, (mine / "thesis.tex").exists()) == (2, True)
+    assert "no model that evomerge wrote" in err
+    file.write_text(yaml.safe_dump({"merge_method": "passthrough", "models": [{"model": str(out)}]}))
+    code, _, err = code_of(monkeypatch, capsys, "merge", file, out, "--overwrite")
+    assert code == 2
+    assert "is one of the parents" in err
+
+
 def test_merge_refuses_an_existing_folder(
     tmp_path: Path, pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -105,6 +105,8 @@ def plan_moe(recipe: MoeRecipe, parents: Parents) -> MoePlan:
 def _notes(recipe: MoeRecipe) -> Iterator[str]:
     """Yield what the user should know of the recipe."""
     entry = recipe.entry
+    if entry.tokenizer_source is not None:
+        yield "tokenizer_source has no effect: the tokenizer of a mixture is the base's"
     if entry.gate_mode not in PROMPTED_GATES:
         if any(expert.positive_prompts for expert in (*entry.experts, *entry.shared_experts)):
             yield f"gate_mode {entry.gate_mode} uses no prompts; those of the file have no effect"

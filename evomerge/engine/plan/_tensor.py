@@ -49,6 +49,10 @@ class TensorPlanner:
         base = None if output.base is None else self._find(*output.base)
         expected = [*([output.base] if output.base else []), *((source.model, name) for source, name in inputs)]
         present = [*([base] if output.base else []), *found]
+        if base is not None and not inputs:  # a recipe of the base alone, such as a base with an adapter
+            info = self.parents[base.model].tensors[base.tensor]
+            yield self._copy(output.name, base, info._replace(dtype=self.dtype or info.dtype), output.gain)
+            return
         if None not in present:
             yield from self._merge(output, inputs, [origin for origin in found if origin], base)
             return

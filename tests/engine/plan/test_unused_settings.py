@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from evomerge.api.merge import merge, plan_merge
 
@@ -32,6 +34,17 @@ def test_an_input_of_a_method_without_a_base_is_no_base(pico: dict[str, Path]) -
 def test_parameters_that_change_no_number(pico: dict[str, Path]) -> None:
     (note,) = notes(ties(pico, {}, {}, parameters={"int8_mask": True}))
     assert note.startswith("int8_mask is accepted but has no effect with ties")
+
+
+def test_a_recipe_that_names_only_its_base_is_the_base(pico: dict[str, Path], tmp_path: Path) -> None:
+    document = {
+        "merge_method": "task_arithmetic",
+        "base_model": str(pico["base"]),
+        "models": [{"model": str(pico["base"]), "parameters": {"weight": 1.0}}],
+    }
+    merge(document, tmp_path / "out")
+    expected, found = (load_file(folder / "model.safetensors") for folder in (pico["base"], tmp_path / "out"))
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
 @pytest.mark.parametrize("level", ["models", "slices", "recipe"])
