@@ -58,7 +58,9 @@ class VectorCodec:
 
     def __post_init__(self) -> None:
         if self.domain.categories:
-            raise InvalidInput("this optimizer has no categories; choose tpe or nsga2, or remove the categorical genes")
+            raise InvalidInput(
+                "this optimizer has no categories; choose catcma, tpe or nsga2, or remove the categorical genes"
+            )
 
     @property
     def levels(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evomerge.errors import InvalidInput, did_you_mean
-from evomerge.optimizers import cma, cmaes_lra, guided, optuna, quasi_random, random
+from evomerge.optimizers import catcma, cma, cmaes_lra, grid, guided, optuna, quasi_random, random
 from evomerge.optimizers._domain import varied
 from evomerge.optimizers._protocol import Optimizer
 from evomerge.optimizers._spec import OptimizerSpec
@@ -21,10 +21,14 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = {
         guided.GUIDED,
         cma.CMA,
         cmaes_lra.CMAES_LRA,
+        catcma.CATCMA,
         optuna.TPE,
         optuna.NSGA2,
+        optuna.NSGA3,
+        optuna.GP,
         random.RANDOM,
         quasi_random.QUASI_RANDOM,
+        grid.GRID,
     )
 }
 """The built-in optimizers by name."""
@@ -74,19 +78,20 @@ def get(name: str) -> OptimizerSpec:
 def resolve_auto(domain: Domain, objectives: int) -> str:
     """Return the name of the optimizer that `auto` means.
 
-    TPE where there are categories or a single coordinate, which CMA-ES cannot vary; otherwise `guided`, or `cma` where
-    nothing is real-valued, also for several objectives: they maximize the weighted mean, and that is what the pick and
-    the verdict are decided by. NSGA-II is
-    never chosen, because it pays off only from about 500 candidates on; ask for it by name for a dense front.
+    `catcma` where there are categories or integers, TPE for a single coordinate, which neither it nor CMA-ES can vary;
+    otherwise `guided`. The same for several objectives: they maximize the weighted mean, and that is what the pick and
+    the verdict are decided by. NSGA-II is never chosen, because it pays off only from about 500 candidates on; ask for
+    it by name for a dense front. Figures: BENCHMARKS.md, "Optimizers".
 
     Raises:
         InvalidInput: fewer than one objective.
     """
     if objectives < 1:
         raise InvalidInput(f"{objectives} objectives; expected at least 1")
-    if domain.categories or varied(domain) < guided.GUIDED.min_dimensions:
+    if varied(domain) < guided.GUIDED.min_dimensions:
         return optuna.TPE.name
-    return guided.GUIDED.name if domain.reals else cma.CMA.name
+    discrete = max(domain.integers + domain.categories, default=1) > 1
+    return catcma.CATCMA.name if discrete else guided.GUIDED.name
 
 
 def validate_options(name: str, options: Mapping[str, Any], domain: Domain, objectives: int) -> list[str]:
@@ -141,7 +146,7 @@ def _resolve(
         sampler = options.pop(optuna.SAMPLER.name, optuna.SAMPLER.default)
         if problem := optuna.SAMPLER.problem(sampler):
             raise InvalidInput(f"option sampler of optuna {problem}")
-        name = optuna.TPE.name if sampler == AUTO else sampler
+        name = optuna.SAMPLERS[sampler]
     elif name == AUTO:
         name = resolve_auto(domain, objectives)
     return get(name), options

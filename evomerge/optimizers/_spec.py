@@ -97,6 +97,7 @@ class OptimizerSpec:
         integers: whether it varies integers.
         categories: whether it varies unordered choices.
         min_dimensions: least number of coordinates with more than one value.
+        max_dimensions: largest number of them; None: no bound.
     """
 
     name: str
@@ -110,6 +111,7 @@ class OptimizerSpec:
     integers: bool = True
     categories: bool = True
     min_dimensions: int = 1
+    max_dimensions: int | None = None
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -138,13 +140,15 @@ class OptimizerSpec:
         if min(domain.integers + domain.categories, default=1) < 1:
             yield "the domain has an integer or category without a single value"
         if domain.categories and not self.categories:
-            yield f"{self.name} cannot vary categories; use tpe, or fix the categorical genes"
+            yield f"{self.name} cannot vary categories; use catcma or tpe, or fix the categorical genes"
         if domain.integers and not self.integers:
-            yield f"{self.name} cannot vary integers; use cma or tpe, or fix the integer genes"
+            yield f"{self.name} cannot vary integers; use catcma or tpe, or fix the integer genes"
         dimensions = varied(domain)
         if dimensions < self.min_dimensions:
             hint = "; use tpe" if dimensions else ": the space varies nothing"
             yield f"{self.name} needs at least {self.min_dimensions} coordinates to vary, got {dimensions}{hint}"
+        if self.max_dimensions is not None and dimensions > self.max_dimensions:
+            yield f"{self.name} takes at most {self.max_dimensions} coordinates to vary, got {dimensions}; use auto"
 
 
 SIGMA0 = OptionSpec(

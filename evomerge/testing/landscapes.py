@@ -22,10 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evomerge.records import ItemScores
+from evomerge.records import Domain, ItemScores, Point
 
 START_ACCURACY, BEST_ACCURACY = 0.444, 0.635  # typical of a layer-wise search: far from both chance and certainty
 MARGIN = (0.2, 0.8)  # each coordinate of the optimum lies in between
+OPTION_DISTANCE = 0.2  # along a choice's axes: a wrong option costs what a real costs that is 0.28 from its optimum
 SHARPNESS = 3.0  # of the soft scores, per unit of margin
 PHI = NormalDist()
 
@@ -89,8 +90,12 @@ class Landscape:
         self._difficulties: FloatArray = random.normal(size=items)
         scale = math.sqrt(1 + noise**2)
         self._top = scale * PHI.inv_cdf(best_accuracy)
-        drop = self._top - scale * PHI.inv_cdf(start_accuracy)
-        self._curvature = drop / float(np.sum((self.start - self.optimum) ** 2))
+        self._drop = self._top - scale * PHI.inv_cdf(start_accuracy)
+        self._set_curvature()
+
+    def _set_curvature(self) -> None:
+        """Make the skill fall from the optimum to the start by what lies between their accuracies."""
+        self._curvature = self._drop / float(np.sum((self.start - self.optimum) ** 2))
 
     def skill(self, x: Sequence[float] | FloatArray) -> float:
         """Return the skill at a point: what the items' difficulties are compared with."""
@@ -135,6 +140,58 @@ class Landscape:
     def held_out_accuracy(self, x: Sequence[float] | FloatArray) -> float:
         """Return the share of the held-out items that a point gets right."""
         return float(np.mean(self.margins(x, np.arange(self.search_items, len(self._difficulties))) > 0))
+
+
+class MixedLandscape(Landscape):
+    """A landscape over reals, integers and choices, and over reals that count only where a choice is made.
+
+    A point is seen as its reals, its integers over their range, and an axis for each option of each choice. The start
+    is the middle of the reals and integers, and option 0 of each choice; the optimum's option is never 0.
+
+    Attributes:
+        domain: of the points.
+        gated: whether real k says something only where choice k is not option 0, as a block's gain only where the
+            block is in a stack.
+        optimum_point: where the skill is highest.
+    """
+
+    def __init__(self, domain: Domain, *, seed: int, gated: bool = False, **options: float):
+        """Draw a landscape.
+
+        Args:
+            domain: of the points; each choice has at least two options.
+            seed: the only source of randomness.
+            gated: see the class.
+            options: those of `Landscape`.
+        """
+        if min(domain.categories, default=2) < 2 or (gated and domain.reals > len(domain.categories)):
+            raise ValueError("expected choices of two options or more, and a choice for each gated real")
+        self.domain, self.gated = domain, gated
+        size = domain.reals + len(domain.integers) + sum(domain.categories)
+        super().__init__(size, seed=seed, **options)  # type: ignore[arg-type]
+        random = np.random.default_rng([seed, size, 1])
+        self.optimum_point = Point(
+            reals=tuple(float(value) for value in self.optimum[: domain.reals]),
+            integers=tuple(int(random.integers(0, levels)) for levels in domain.integers),
+            categories=tuple(int(random.integers(1, count)) for count in domain.categories),
+        )
+        middle = tuple((levels - 1) // 2 for levels in domain.integers)
+        self.start_point = Point(reals=(0.5,) * domain.reals, integers=middle, categories=(0,) * len(domain.categories))
+        self.optimum, self.start = self.embedded(self.optimum_point), self.embedded(self.start_point)
+        self._set_curvature()
+
+    def embedded(self, point: Point) -> FloatArray:
+        """Return where a point is seen, (dimensions,)."""
+        reals = [0.5 if self.gated and point.categories[k] == 0 else value for k, value in enumerate(point.reals)]
+        integers = [
+            value / max(levels - 1, 1) for value, levels in zip(point.integers, self.domain.integers, strict=True)
+        ]
+        axes = [
+            OPTION_DISTANCE * (option == chosen)
+            for chosen, count in zip(point.categories, self.domain.categories, strict=True)
+            for option in range(count)
+        ]
+        return np.array([*reals, *integers, *axes], dtype=np.float64)
 
 
 class NullLandscape(Landscape):

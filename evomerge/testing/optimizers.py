@@ -220,8 +220,8 @@ class OptimizerContract(ABC):
 
     def test_a_point_outside_the_domain_is_refused_and_so_are_those_given_with_it(self) -> None:
         optimizer = self.create(0)
-        outside = replace(self.other_point(), reals=(1.5,) * self.domain.reals)
-        with pytest.raises(ValueError, match=r"1\.5"):
+        outside = replace(self.other_point(), reals=(1.5,) * (self.domain.reals or 1))
+        with pytest.raises(ValueError, match=r"1\.5|point has"):
             optimizer.inject([self.other_point(), outside])
         assert optimizer.ask().point != self.other_point()
 

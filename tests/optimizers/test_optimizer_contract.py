@@ -72,6 +72,42 @@ class TestNsga2WithThreeObjectives(_Registered):
     options = {"popsize": 8}  # noqa: RUF012
 
 
+class TestNsga3WithThreeObjectives(_Registered):
+    name = "nsga3"
+    domain = _ALL_KINDS
+    objectives = 3
+    options = {"popsize": 8}  # noqa: RUF012
+
+
+class TestGp(_Registered):
+    name = "gp"
+    domain = _ALL_KINDS
+    budget = 118
+    options = {"startup": 110, "generation_size": 4}  # noqa: RUF012 - a proposal of the process itself takes half a second
+
+
+class TestCatcma(_Registered):
+    name = "catcma"
+    domain = _ALL_KINDS
+
+
+class TestCatcmaWithIntegers(_Registered):
+    name = "catcma"
+    domain = _MIXED
+
+
+class TestCatcmaWithChoicesAlone(_Registered):
+    name = "catcma"
+    domain = Domain(integers=(2, 1, 2), categories=(4, 3, 2, 2, 1, 3, 3))
+
+
+class TestGrid(_Registered):
+    name = "grid"
+    domain = Domain(reals=1, categories=(3,))
+    objectives = 2
+    learns = False
+
+
 class TestRandom(_Registered):
     name = "random"
     domain = _ALL_KINDS

@@ -8,13 +8,22 @@ import pytest
 from evomerge.optimizers import OPTIMIZERS, create
 from evomerge.records import Domain, Point
 
-_OPTIONS = {"cma": {"popsize": 4}, "cmaes_lra": {"popsize": 4}, "tpe": {"startup": 4}, "nsga2": {"popsize": 4}}
+_OPTIONS = {
+    "cma": {"popsize": 4},
+    "cmaes_lra": {"popsize": 4},
+    "tpe": {"startup": 4},
+    "nsga2": {"popsize": 4},
+    "nsga3": {"popsize": 4},
+    "gp": {"startup": 20},
+    "catcma": {"popsize": 4},
+}
 
 
 def trajectory(name: str) -> list[tuple[float, ...]]:
     """Return the first three points, and one that depends on the answers to earlier ones, rounded to 1e-9."""
     options = _OPTIONS.get(name, {})
-    optimizer = create(name, Domain(reals=3), objectives=1, seed=20, start=None, options=options)
+    domain = Domain(reals=OPTIMIZERS[name].max_dimensions or 3)
+    optimizer = create(name, domain, objectives=1, seed=20, start=None, options=options)
     points: list[Point] = []
     pending = [optimizer.ask()]  # two workers
     for _ in range(9):
@@ -44,6 +53,12 @@ GOLDEN: dict[str, list[tuple[float, ...]]] = {
         (0.107873471, 0.646939621, 0.818022018),
         (0.362493827, 0.397624867, 0.59691379),
     ],
+    "catcma": [
+        (0.406755227, 0.498117466, 0.610809675),
+        (0.999084782, 0.352529458, 0.605139157),
+        (0.700403137, 1.0, 0.959750351),
+        (0.464689101, 0.603476721, 0.829340143),
+    ],
     "tpe": [
         (0.076463713, 0.56401206, 0.818932002),
         (0.411118124, 0.980588358, 0.373412315),
@@ -56,6 +71,19 @@ GOLDEN: dict[str, list[tuple[float, ...]]] = {
         (0.038150568, 0.998172221, 0.737617732),
         (0.038150568, 0.94649003, 0.387146455),
     ],
+    "nsga3": [
+        (0.076463713, 0.56401206, 0.818932002),
+        (0.411118124, 0.980588358, 0.373412315),
+        (0.038150568, 0.998172221, 0.737617732),
+        (0.038150568, 0.94649003, 0.387146455),
+    ],
+    "gp": [
+        (0.076463713, 0.56401206, 0.818932002),
+        (0.411118124, 0.980588358, 0.373412315),
+        (0.038150568, 0.998172221, 0.737617732),
+        (0.013620806, 0.84764583, 0.122639684),
+    ],
+    "grid": [(0.2, 0.1), (0.8, 1.0), (0.5, 0.6), (0.5, 0.5)],
     "random": [
         (0.280075963, 0.46114671, 0.121719693),
         (0.522608352, 0.409168409, 0.071639547),

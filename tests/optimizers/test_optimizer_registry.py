@@ -38,16 +38,26 @@ def test_neither_importing_nor_validating_loads_an_optimizer_library() -> None:
 
 
 def test_auto() -> None:
-    assert resolve_auto(_REAL, 1) == resolve_auto(_REAL, 3) == resolve_auto(Domain(reals=1, integers=(3,)), 1)
-    assert resolve_auto(_REAL, 1) == "guided" and resolve_auto(Domain(integers=(3, 4)), 1) == "cma"
-    assert resolve_auto(_CATEGORIES, 1) == "tpe"
+    assert resolve_auto(_REAL, 1) == resolve_auto(_REAL, 3) == resolve_auto(Domain(reals=2, integers=(1,)), 1)
+    assert resolve_auto(_REAL, 1) == "guided"
+    for domain in (_CATEGORIES, Domain(integers=(3, 4)), Domain(reals=1, integers=(3,)), Domain(categories=(2, 2))):
+        assert resolve_auto(domain, 1) == "catcma"
     assert resolve_auto(Domain(reals=1), 1) == resolve_auto(Domain(reals=1, integers=(1,)), 1) == "tpe"
     for domain in (_REAL, _CATEGORIES, Domain(reals=1)):
         assert create("auto", domain, objectives=2, seed=0, start=None, options={}).name == resolve_auto(domain, 2)
 
 
 @pytest.mark.parametrize(
-    ("options", "name"), [({}, "tpe"), ({"sampler": "auto"}, "tpe"), ({"sampler": "nsga2"}, "nsga2")]
+    ("options", "name"),
+    [
+        ({}, "tpe"),
+        ({"sampler": "auto"}, "tpe"),
+        ({"sampler": "nsga2"}, "nsga2"),
+        ({"sampler": "nsga3"}, "nsga3"),
+        ({"sampler": "gp"}, "gp"),
+        ({"sampler": "qmc"}, "quasi_random"),
+        ({"sampler": "random"}, "random"),
+    ],
 )
 def test_optuna_is_another_name(options: dict[str, Any], name: str) -> None:
     assert validate_options("optuna", options, _CATEGORIES, 2) == []
@@ -57,7 +67,8 @@ def test_optuna_is_another_name(options: dict[str, Any], name: str) -> None:
 
 def test_scalar_optimizers_take_one_value_however_many_objectives() -> None:
     for name, spec in OPTIMIZERS.items():
-        optimizer = create(name, _REAL, objectives=3, seed=0, start=None, options={})
+        domain = Domain(reals=spec.max_dimensions or 3)
+        optimizer = create(name, domain, objectives=3, seed=0, start=None, options={})
         assert optimizer.objectives == (1 if spec.scalar else 3) and optimizer.name == name
 
 
@@ -74,8 +85,9 @@ def test_scalar_optimizers_take_one_value_however_many_objectives() -> None:
         ("cma", {"diagonal": 1}, _REAL, ["diagonal", "true or false"]),
         ("cma", {}, _CATEGORIES, ["categories", "tpe"]),
         ("cma", {}, Domain(reals=1), ["at least 2", "got 1"]),
+        ("grid", {}, _REAL, ["at most 2", "got 3"]),
         ("cmaes_lra", {}, Domain(reals=2, integers=(3,)), ["integers"]),
-        ("optuna", {"sampler": "gp"}, _REAL, ["sampler", "'gp'", "tpe, nsga2, auto"]),
+        ("optuna", {"sampler": "gpp"}, _REAL, ["sampler", "'gpp'", "tpe, nsga2, nsga3, gp, qmc, random, auto"]),
         ("random", {}, Domain(), ["at least 1", "got 0"]),
         ("tpe", {}, Domain(reals=1, categories=(0,)), ["without a single value"]),
     ],
@@ -98,9 +110,10 @@ def test_every_problem_comes_at_once() -> None:
 def test_giving_every_default_changes_no_point() -> None:
     for name, spec in OPTIMIZERS.items():
         defaults = {option.name: option.default for option in spec.options if option.default is not None}
-        assert validate_options(name, defaults, _REAL, 1) == []
-        plain, explicit = (create(name, _REAL, objectives=1, seed=0, start=None, options=o) for o in ({}, defaults))
-        for _ in range(40):
+        domain = Domain(reals=spec.max_dimensions or 3)
+        assert validate_options(name, defaults, domain, 1) == []
+        plain, explicit = (create(name, domain, objectives=1, seed=0, start=None, options=o) for o in ({}, defaults))
+        for _ in range(15 if name == "gp" else 40):
             first, second = plain.ask(), explicit.ask()
             assert first == second
             for optimizer in (plain, explicit):
