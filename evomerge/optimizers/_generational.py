@@ -12,17 +12,27 @@ cma on a 12-dimensional sphere, 600 candidates, log10 of the mean's error: drawn
 from collections.abc import Sequence
 from typing import Protocol
 
-from evomerge.optimizers._domain import Vector, VectorCodec
+from evomerge.optimizers._domain import Vector
 from evomerge.optimizers._pending import PendingProposals
 from evomerge.optimizers._protocol import Proposal
 from evomerge.records import Domain, Point
+
+
+class Codec(Protocol):
+    """Between points and a strategy's vectors."""
+
+    def encode(self, point: Point) -> Vector:
+        """Return the point as a vector."""
+
+    def decode(self, vector: Vector) -> Point:
+        """Return the nearest point of the domain."""
 
 
 class EvolutionStrategy(Protocol):
     """A library's optimizer that learns from ranked generations."""
 
     @property
-    def codec(self) -> VectorCodec:
+    def codec(self) -> Codec:
         """Between points and the strategy's vectors."""
 
     @property
@@ -34,7 +44,7 @@ class EvolutionStrategy(Protocol):
         """Number of restarts so far."""
 
     def draw(self) -> Vector:
-        """Draw one point, shape (codec.size,), from the current distribution."""
+        """Draw one point, as a vector of the codec, from the current distribution."""
 
     def learn(self, ranked: list[Vector]) -> None:
         """Update from a whole generation of this epoch, best first."""

@@ -5,8 +5,8 @@ Margins keep every level and every option possible, so that an integer or a choi
 
 Decisions that cmaes leaves open:
 - It receives ranks, as in `cma.py`, and the samples as they were drawn: a real outside its bounds or a coordinate that
-  changed nothing (the gain of a block that the stack leaves out) is told as sampled, which moves the distribution
-  nowhere on average.
+  changed nothing (the gain of a block that the stack leaves out) counts as sampled, which moves the distribution nowhere
+  on average.
 - Integers of two levels are choices: one bit has no scale that could be adapted.
 - With a start, each choice begins there with the probability that lets `FIRST_CHANGES` of all choices differ from it in
   an average sample. From equal probabilities, a stack of many positions would begin with models that say nothing.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from evomerge.optimizers._domain import Vector
-from evomerge.optimizers._memoryless import MemorylessOptimizer
+from evomerge.optimizers._pending import MemorylessOptimizer
 from evomerge.optimizers._spec import GENERATION_SIZE, OptimizerSpec, OptionSpec
 from evomerge.records import Domain, Point
 

@@ -95,7 +95,7 @@ class OptunaOptimizer:
             objectives: number of values in an answer.
             generation_size: proposals that share an item subset.
             start: first proposal, or None.
-            fails_as_worst: whether a failure is told as the worst value so far: the sampler sees scored ones only.
+            fails_as_worst: whether a failure counts as the worst value so far: the sampler sees scored ones only.
         """
         self.name = name
         self.objectives = objectives
@@ -126,7 +126,7 @@ class OptunaOptimizer:
 
         A failure is reported as PRUNED, which TPE ranks below every scored trial and NSGA-II leaves out: the region is
         avoided and no penalty is invented. (Reported as FAIL, which TPE does not see, it requested 1.8 times as many
-        failing points where most of the cube fails.) GP sees scored trials only: it is told the worst value so far.
+        failing points where most of the cube fails.) GP sees scored trials only and gets the worst value so far.
         """
         from optuna.trial import TrialState
 
