@@ -4,8 +4,8 @@ Reals and integers share one Gaussian, each choice has a distribution of its own
 Margins keep every level and every option possible, so that an integer or a choice that has settled can be left again.
 
 Decisions that cmaes leaves open:
-- It receives ranks, as in `cma.py`, and the samples as they were drawn: a real outside its bounds or a coordinate that
-  changed nothing (the gain of a block that the stack leaves out) counts as sampled, which moves the distribution nowhere
+- It receives ranks, as in `cma.py`, and the samples as they were drawn: a real outside its bounds, or a coordinate that
+  changed nothing (the gain of a block that the stack leaves out), counts as sampled and moves the distribution nowhere
   on average.
 - Integers of two levels are choices: one bit has no scale that could be adapted.
 - With a start, each choice begins there with the probability that lets `FIRST_CHANGES` of all choices differ from it in
