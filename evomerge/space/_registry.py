@@ -8,13 +8,14 @@ from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
 from evomerge.plugins import load_plugin, plugin_names
 from evomerge.recipe import json_schema, read_yaml
 from evomerge.records import ParentSummary
-from evomerge.space import stack
+from evomerge.space._paths import METHOD as STACK_METHOD
 from evomerge.space._protocol import Space, SpaceKind
 from evomerge.space._schema import SpaceEntry
+from evomerge.space.data_flow import DATA_FLOW, DataFlowEntry
 from evomerge.space.merge import MERGE
 from evomerge.space.stack import STACK
 
-KINDS: Mapping[str, SpaceKind] = {kind.name: kind for kind in (MERGE, STACK)}
+KINDS: Mapping[str, SpaceKind] = {kind.name: kind for kind in (MERGE, STACK, DATA_FLOW)}
 """The built-in kinds by name."""
 
 _MEMBERS = ("domain", "coordinates", "start", "recipe_count", "dtype", "description", "decode", "encode")
@@ -119,7 +120,7 @@ def build_space(data: Any, where: str, base: ParentSummary | None, models: Seque
     options = dict(data)
     name = options.pop("kind", None)
     if name is None:
-        name = STACK.name if options.get("method") in (stack.METHOD, [stack.METHOD]) else MERGE.name
+        name = STACK.name if options.get("method") in (STACK_METHOD, [STACK_METHOD]) else MERGE.name
     try:
         kind = get_kind(str(name))
     except InvalidInput as error:
@@ -153,7 +154,13 @@ def _checked(space: Any, where: str) -> Space:
 def space_schema() -> dict[str, Any]:
     """Return the JSON Schema of a space file. What a file of a kind from elsewhere holds, it leaves open."""
     schema = json_schema(SpaceEntry)
-    properties = {"kind": {"enum": list(KINDS)}, **schema.pop("properties")}
+    properties = {"kind": {"enum": [MERGE.name, STACK.name]}, **schema.pop("properties")}
     own = {"properties": properties, **{key: schema.pop(key) for key in ("required", "additionalProperties")}}
+    flow = json_schema(DataFlowEntry)
+    paths = {
+        "properties": {"kind": {"const": DATA_FLOW.name}, **flow["properties"]},
+        "required": ["kind"],
+        "additionalProperties": False,
+    }
     other = {"properties": {"kind": {"type": "string", "not": {"enum": list(KINDS)}}}, "required": ["kind"]}
-    return {**schema, "anyOf": [own, other]}
+    return {**schema, "anyOf": [own, paths, other]}

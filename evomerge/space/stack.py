@@ -8,10 +8,10 @@ from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
 from evomerge.recipe import check_document
 from evomerge.records import Domain, ParentSummary, Point
 from evomerge.space._genes import STEPS, Gene, TensorGroup
+from evomerge.space._paths import METHOD, Block, path_of, stack_of
 from evomerge.space._protocol import MAX_COUNT, SpaceKind
 from evomerge.space._schema import SpaceEntry
 
-METHOD = "passthrough"
 GENES = ("source", "repeat", "gain")
 _MAX_REPEATS = 8
 _DEFAULT_REPEATS = 2
@@ -92,22 +92,12 @@ class StackSpace:
         """
         self.domain.check(point)
         gains = [self.gain.value(u) for u in point.reals] if self.gain else []
-        sources: list[dict[str, Any]] = []
-        used: list[float] = []
+        path = []
         for layer in range(self.num_layers):
             model = self.models[point.categories[layer]] if point.categories else self.base
-            for _ in range(point.integers[layer] if point.integers else 1):
-                _extend(sources, model, layer)
-                used.append(gains[layer if len(gains) > 1 else 0] if gains else 1.0)
-        ends = {"model": self.base, "layer_range": [0, 0]}
-        extension = {**self.extension, **({"gains": used} if any(gain != 1 for gain in used) else {})}
-        return {
-            "merge_method": METHOD,
-            "base_model": self.base,
-            "slices": [{"sources": [source]} for source in (dict(ends), *sources, dict(ends))],
-            **({"dtype": self.dtype} if self.dtype else {}),
-            **({"evomerge": extension} if extension else {}),
-        }
+            gain = gains[layer if len(gains) > 1 else 0] if gains else 1.0
+            path += [Block(model, layer, gain)] * (point.integers[layer] if point.integers else 1)
+        return stack_of(path, base=self.base, dtype=self.dtype, extension=self.extension)
 
     def encode(self, document: Mapping[str, Any]) -> Point:
         """Return the point of a stack that the space contains (the inverse of `decode`).
@@ -116,7 +106,7 @@ class StackSpace:
             InvalidInput: it is no stack; a block is out of order, of a model outside the space, or occurs too often;
                 the ends are not the base's; a gain is outside the gene's grid.
         """
-        ends, path = _path(document)
+        ends, path = path_of(document)
         if ends != {self.base}:
             raise InvalidInput(f"its embeddings, final norm and head are not all {self.base}'s")
         chosen: dict[int, tuple[str, list[float]]] = {}
@@ -128,7 +118,7 @@ class StackSpace:
             last = layer
         point = self._point(chosen)
         step = (self.gain.high - self.gain.low) / STEPS if self.gain else 0.0
-        for (_, layer, gain), (_, _, meant) in zip(path, _path(self.decode(point))[1], strict=True):
+        for (_, layer, gain), (_, _, meant) in zip(path, path_of(self.decode(point)).blocks, strict=True):
             if abs(gain - meant) > step + 1e-9:
                 raise InvalidInput(f"the gain {gain:g} of block {layer} does not fit this space")
         return point
@@ -152,39 +142,6 @@ class StackSpace:
             integers=tuple(repeats) if domain.integers else (),
             categories=tuple(sources) if domain.categories else (),
         )
-
-
-def _path(document: Mapping[str, Any]) -> tuple[set[str], list[tuple[str, int, float]]]:
-    """Return the models of config, embeddings and head, and the (model, layer, gain) of each block, of a stack.
-
-    Raises:
-        InvalidInput: the recipe is no stack, or does more than stacking.
-    """
-    slices = document.get("slices") or []
-    if document.get("merge_method") != METHOD or not slices:
-        raise InvalidInput("it is no stack of layers")
-    sources = []
-    for level in [document, *slices, *(source for part in slices for source in part["sources"])]:
-        if level.get("parameters"):
-            raise InvalidInput("it scales tensors, which no stack of this space does")
-    for part in slices:
-        if len(part["sources"]) != 1:
-            raise InvalidInput("it merges blocks, which no stack of this space does")
-        sources.append(part["sources"][0])
-    blocks = [(str(source["model"]), layer) for source in sources for layer in range(*source["layer_range"])]
-    gains = document.get("evomerge", {}).get("gains") or [1.0] * len(blocks)
-    if len(gains) != len(blocks):
-        raise InvalidInput(f"it has {len(gains)} gains for {len(blocks)} blocks")
-    ends = {str(document.get("base_model", sources[0]["model"])), str(sources[0]["model"]), str(sources[-1]["model"])}
-    return ends, [(model, layer, float(gain)) for (model, layer), gain in zip(blocks, gains, strict=True)]
-
-
-def _extend(sources: list[dict[str, Any]], model: str, layer: int) -> None:
-    """Append one block, joining it to the last slice where it continues that."""
-    if sources and sources[-1]["model"] == model and sources[-1]["layer_range"][1] == layer:
-        sources[-1]["layer_range"][1] += 1
-    else:
-        sources.append({"model": model, "layer_range": [layer, layer + 1]})
 
 
 def build(data: Any, *, where: str, base: ParentSummary | None, models: Sequence[ParentSummary]) -> StackSpace:

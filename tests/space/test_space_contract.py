@@ -70,6 +70,28 @@ class TestStackNamedByItsKind(_Built):
     data = {"kind": "stack", "method": "passthrough", "genes": {"gain": {"per": "layer"}}}  # noqa: RUF012
 
 
+class TestDataFlowInTheOrderOfThePaper(_Built):
+    data = {"kind": "data_flow", "order": "parents", "repeats": 3, "most_layers": 5, "dtype": "float32"}  # noqa: RUF012
+
+
+class TestDataFlowOfReals(_Built):
+    data = {"kind": "data_flow", "indicator": "real", "gain": [0.8, 1.1], "evomerge": {"seed": 3}}  # noqa: RUF012
+
+
+class TestDataFlowWithoutGains(_Built):
+    data = {"kind": "data_flow", "gain": None, "repeats": 2}  # noqa: RUF012
+
+
+class TestStackMoves(_Built):
+    data = {"kind": "data_flow", "moves": 5, "most_layers": 6}  # noqa: RUF012
+    encodes = False
+
+
+class TestStackMovesWithoutGains(_Built):
+    data = {"kind": "data_flow", "moves": 2, "gain": None}  # noqa: RUF012
+    encodes = False
+
+
 class OneWeight:
     """A space in a few lines: one interpolation weight, in hundredths; it cannot encode."""
 
