@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from evomerge.api.lora import extract_lora
     from evomerge.api.merge import merge
     from evomerge.api.moe import moe
+    from evomerge.api.report import report
     from evomerge.api.search import search
     from evomerge.api.soup import soup
     from evomerge.run import Run
@@ -31,11 +32,12 @@ _MODULES = {
     "extract_lora": "evomerge.api.lora",
     "merge": "evomerge.api.merge",
     "moe": "evomerge.api.moe",
+    "report": "evomerge.api.report",
     "search": "evomerge.api.search",
     "soup": "evomerge.api.soup",
 }
 
-__all__ = ["Run", "evaluate", "export", "extract_lora", "merge", "moe", "search", "soup"]
+__all__ = ["Run", "evaluate", "export", "extract_lora", "merge", "moe", "report", "search", "soup"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge import run
+from evomerge import results, run
+from evomerge.errors import first_line
 from evomerge.evaluation import Evaluator
 from evomerge.methods import Method
 from evomerge.optimizers import OptimizerSpec
@@ -45,7 +46,8 @@ def search(
         observer: hears of the progress (see `evomerge.run.Observer`).
 
     Returns:
-        The run. `run.state` is "done", or what it was interrupted in (Ctrl-C, SIGTERM): the same call resumes.
+        The run. `run.state` is "done", or what it was interrupted in (Ctrl-C, SIGTERM): the same call resumes. Its
+        folder holds report.html.
 
     Raises:
         InvalidFile: every problem of the file at once, or a change that would alter what a score means.
@@ -53,7 +55,7 @@ def search(
         NothingScored: no candidate could be scored.
         EvomergeError: the workers cannot be started.
     """
-    return run.search(
+    found = run.search(
         source,
         out,
         hours=hours,
@@ -67,3 +69,14 @@ def search(
         trackers=trackers,
         observer=observer,
     )
+    _write_report(found, observer)
+    return found
+
+
+def _write_report(found: Run, observer: Observer | None) -> None:
+    """Write the run's page into its folder; a page that cannot be written takes nothing from the result."""
+    try:
+        results.write_report(found)
+    except Exception as error:
+        if observer is not None:
+            observer.say(f"report.html is not written: {first_line(error)}; `evomerge report {found.path}` tries again")

@@ -24,6 +24,7 @@ from evomerge.checkpoint._layout import (
 )
 from evomerge.checkpoint._model import Model, Outline, StoredTensor, TensorInfo
 from evomerge.checkpoint._names import is_optional, is_tied_copy, is_vocabulary
+from evomerge.checkpoint._recorded import RecordedModel, model_outlines, recorded_models
 from evomerge.checkpoint._resolve import (
     MODEL_FILES,
     Parents,
@@ -54,6 +55,7 @@ __all__ = [
     "NewToken",
     "Outline",
     "Parents",
+    "RecordedModel",
     "ResolvedModel",
     "SafetensorsWriter",
     "StoredTensor",
@@ -72,10 +74,12 @@ __all__ = [
     "is_vocabulary",
     "merged_config",
     "model_card",
+    "model_outlines",
     "module_names",
     "open_model",
     "plan_upload",
     "push",
+    "recorded_models",
     "refuse_existing",
     "resolve_model",
     "set_vocabulary",

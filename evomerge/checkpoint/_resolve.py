@@ -162,6 +162,14 @@ class Parents:
         self._identities: dict[str, str] = {}
         self.memo: dict[Any, Any] = {}
 
+    @classmethod
+    def of(cls, models: Mapping[ModelRef, Model]) -> "Parents":
+        """Return models that are open already as parents."""
+        parents = cls(())
+        parents._opened = dict(models)
+        parents._models = dict(models)
+        return parents
+
     def reopened(self) -> "Parents":
         """Return the same models, opened anew, without anything that was computed about them."""
         return Parents(*self._arguments)

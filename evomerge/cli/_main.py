@@ -19,6 +19,7 @@ VERBS = {
     "search": "find the best merge, or resume the search",
     "status": "where a run stands",
     "front": "a run's front, finalists and references with their scores",
+    "report": "one HTML page about a run, and its figures as files",
     "explain": "one candidate: recipe, shares by layer, scores",
     "export": "write a candidate as a model, a recipe or a mergekit file",
     "evaluate": "score one model or recipe",

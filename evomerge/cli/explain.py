@@ -50,4 +50,6 @@ def command(run: Path, candidate_id: int, as_json: bool) -> None:
         for label, row in document["shares"].items():
             table.add_row(label, *(f"{row[parent]:.3f}" if parent in row else "-" for parent in parents))
         print_table(table)
+    elif "shares_note" in document and candidate.failure is None:
+        click.echo(f"note: {printable(document['shares_note'])}", err=True)
     click.echo(opened.recipe(candidate).to_yaml().rstrip())

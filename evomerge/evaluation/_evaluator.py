@@ -216,6 +216,15 @@ class Evaluator(ABC):
         """
         return SeparateTasks(self, tasks, model, tokenizer, batch_size=batch_size)
 
+    def describe(self, task: PreparedTask, number: int) -> str:
+        """Return what an item asks, for people who look at wins and losses; "" where there is nothing to show.
+
+        Args:
+            task: what `prepare` returned.
+            number: of the item.
+        """
+        return ""
+
     def tokens(
         self,
         tasks: Mapping[str, PreparedTask],

@@ -82,6 +82,15 @@ class Prepared:
             total += evaluator.tokens(tasks, own, tokenizer) if own else 0
         return total
 
+    def describe(self, objective: str, number: int) -> str:
+        """Return what an item asks (see `Evaluator.describe`).
+
+        Args:
+            objective: its name.
+            number: of the item.
+        """
+        return self.evaluators[objective].describe(self.tasks[objective], number)
+
     def scorer(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, batch_size: int) -> "Scorer":
         """Bind the items to a live model, whose weights may change in place between calls of `score`.
 

@@ -81,6 +81,10 @@ class LmEvalTask(Evaluator):
         packed = {name: task.items for name, task in tasks.items()}
         return LmEvalScorer(packed, model, tokenizer, batch_size=batch_size)
 
+    def describe(self, task: PreparedTask, number: int) -> str:
+        """Return the prompt, and what may follow it where there are choices."""
+        return _describe(task.items, number)
+
     def tokens(
         self,
         tasks: Mapping[str, PreparedTask],
@@ -89,6 +93,15 @@ class LmEvalTask(Evaluator):
     ) -> int:
         """Return about how many tokens are read and written (see `Prepared.tokens`)."""
         return count_tokens({name: task.items for name, task in tasks.items()}, items, tokenizer)
+
+
+def _describe(items: LmEvalItems, number: int) -> str:
+    """Return an item's prompt and its choices, which are several requests with one prompt."""
+    part = next(part for part in items.ranges if number in part.numbers)
+    requests = items.sources[part.source].items[number - part.numbers.start].requests
+    prompt = str(requests[0].arguments[0])
+    choices = [str(r.arguments[1]) for r in requests if r.kind == "loglikelihood" and r.arguments[0] == prompt]
+    return prompt + (f" [{' | '.join(choice.strip() for choice in choices)}]" if choices else "")
 
 
 def _prepare_task(context: PrepareContext, loader: TaskLoader) -> PreparedTask:

@@ -7,6 +7,7 @@ Through the API the function and the items may be Python objects: `{"scorer": fu
 """
 
 import copy
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -97,6 +98,10 @@ class PythonScorer(Evaluator):
             pack=lambda chosen: ScorerItems(name=name, function=scorer, code=code, items=chosen),
             shuffle_name=function,
         )
+
+    def describe(self, task: PreparedTask, number: int) -> str:
+        """Return an item as JSON."""
+        return json.dumps(task.items.items[number], ensure_ascii=False, default=str)
 
     def score(
         self,

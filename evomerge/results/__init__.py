@@ -1,4 +1,4 @@
-"""Rendering what the ledger holds: tables, JSON, and one candidate as a recipe, a mergekit file or a model folder.
+"""Rendering what the ledger holds: tables, JSON, figures, a page, and one candidate as a recipe or a model folder.
 
 What is exported is built by the same engine as what was scored. Must not score, choose or change anything, and must not
 import `derived`, `api` or `cli`.
@@ -8,19 +8,34 @@ from evomerge.results._contributions import contributions
 from evomerge.results._explain import explain_document
 from evomerge.results._export import FORMATS, export, provenance
 from evomerge.results._front import front_document, items_scored
+from evomerge.results._headline import Headline, headline
+from evomerge.results._shares import Shares, shares_of
 from evomerge.results._tables import floor_lines, format_duration, printable, results_table, status_lines
+from evomerge.results.figures import Figure, run_figures, save_figures
+from evomerge.results.report import REPORT, report_page, summary_lines, write_report
 
 __all__ = [
     "FORMATS",
+    "REPORT",
+    "Figure",
+    "Headline",
+    "Shares",
     "contributions",
     "explain_document",
     "export",
     "floor_lines",
     "format_duration",
     "front_document",
+    "headline",
     "items_scored",
     "printable",
     "provenance",
+    "report_page",
     "results_table",
+    "run_figures",
+    "save_figures",
+    "shares_of",
     "status_lines",
+    "summary_lines",
+    "write_report",
 ]

@@ -3,7 +3,7 @@
 from typing import Any
 
 from evomerge.records import POOLS, Candidate, Pool
-from evomerge.results._contributions import contributions
+from evomerge.results._shares import shares_of
 from evomerge.run import Run, displayed_score
 
 
@@ -15,14 +15,10 @@ def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
         candidate: any of the run's candidates.
 
     Returns:
-        Its origin, scores of each pool with 95% intervals (see `Run.intervals`), "shares" (layer -> parent -> factor)
-        and its recipe.
-
-    Raises:
-        EvomergeError: the parents cannot be found any more, so that no shares can be computed.
+        Its origin, scores of each pool with 95% intervals (see `Run.intervals`), "shares" (layer -> parent -> factor),
+        why they cannot be known ("shares_note", where they are empty) and its recipe. The parents need not be at hand.
     """
-    recipe = run.recipe(candidate)
-    buildable = candidate.failure is None or candidate.failure.kind != "infeasible"
+    recipe, shares = run.recipe(candidate), shares_of(run, candidate)
     return {
         "id": candidate.id,
         "name": candidate.name,
@@ -37,7 +33,8 @@ def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
         else {"kind": candidate.failure.kind, "reason": candidate.failure.reason},
         "fingerprint": recipe.fingerprint,
         "scores": {pool: _scores(run, candidate, pool) for pool in POOLS if pool in candidate.scores},
-        "shares": contributions(run, candidate) if buildable else {},
+        "shares": {block: dict(row) for block, row in shares.factors.items()},
+        **({"shares_note": shares.note} if shares.note else {}),
         "recipe": dict(candidate.recipe),
     }
 

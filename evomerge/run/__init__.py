@@ -13,7 +13,7 @@ from evomerge.run._driver import create_executor, search
 from evomerge.run._floors import floors_of
 from evomerge.run._folder import LEDGER
 from evomerge.run._identity import facts_of
-from evomerge.run._judgement import choose_pick, item_clusters, judge, verdict_plain, what_of
+from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, item_clusters, judge, verdict_plain, what_of
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import (
     displayed_interval,
@@ -33,6 +33,26 @@ from evomerge.run._progress import Observer, Progress, SilentObserver
 from evomerge.run._proof import Proof
 from evomerge.run._ranking import Ranking, difficulty_offset, effects_of
 from evomerge.run._run import Run, Summary, utilization
+from evomerge.run.analysis import (
+    FRAMES,
+    CoursePoint,
+    GeneBand,
+    GeneImportance,
+    ItemOutcomes,
+    Outcomes,
+    RunComparison,
+    RunFacts,
+    compare_runs,
+    course,
+    frame,
+    gene_bands,
+    gene_importance,
+    gene_range,
+    hypervolume_course,
+    outcomes,
+    point_row,
+    short_names,
+)
 from evomerge.run.config import (
     Cost,
     Extensions,
@@ -48,21 +68,30 @@ from evomerge.run.trackers import Tracker
 from evomerge.run.workers import CandidateScorer, Executor, Job, Outcome, WorkerSetup
 
 __all__ = [
+    "FRAMES",
     "LEDGER",
+    "REFERENCE_KINDS",
     "CandidateScorer",
     "Cost",
+    "CoursePoint",
     "Executor",
     "Extensions",
+    "GeneBand",
+    "GeneImportance",
+    "ItemOutcomes",
     "Job",
     "JobPace",
     "Ledger",
     "Observer",
     "Outcome",
+    "Outcomes",
     "Progress",
     "Proof",
     "Ranking",
     "ResourceNeeds",
     "Run",
+    "RunComparison",
+    "RunFacts",
     "SearchEntry",
     "Setup",
     "SilentObserver",
@@ -71,7 +100,9 @@ __all__ = [
     "WorkerSetup",
     "check_search",
     "choose_pick",
+    "compare_runs",
     "cost_of",
+    "course",
     "create_executor",
     "difficulty_offset",
     "displayed_interval",
@@ -81,9 +112,16 @@ __all__ = [
     "facts_of",
     "fitness",
     "floors_of",
+    "frame",
+    "gene_bands",
+    "gene_importance",
+    "gene_range",
+    "hypervolume_course",
     "internal_value",
     "item_clusters",
     "judge",
+    "outcomes",
+    "point_row",
     "proof_seconds",
     "resource_needs",
     "scale_factor",
@@ -92,6 +130,7 @@ __all__ = [
     "search",
     "search_end",
     "search_schema",
+    "short_names",
     "shortfall",
     "utilization",
     "values_of",

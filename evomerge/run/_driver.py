@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.engine import MemoryShare
+from evomerge.errors import first_line
 from evomerge.evaluation import Evaluator
 from evomerge.methods import Method, registered
 from evomerge.optimizers import OptimizerSpec
@@ -25,6 +26,7 @@ from evomerge.run._progress import Observer, Progress, SilentObserver
 from evomerge.run._proof import Proof
 from evomerge.run._run import Run
 from evomerge.run._stopping import stop_signals
+from evomerge.run.analysis import note_examples
 from evomerge.run.config import Extensions, Setup, check_search
 from evomerge.run.loop import SearchLoop
 from evomerge.run.trackers import CLOSE_SECONDS, RunEnded, RunStarted, Tracker, Trackers
@@ -170,10 +172,18 @@ def _run(
         with _tracked(setup, ledger, loop):
             if ledger.meta("state") == "searching":
                 loop.run(partial(_search_end, setup, loop))
-            if not stop():
-                Proof(loop, observer=observer, stop=stop).run()
+            if not stop() and Proof(loop, observer=observer, stop=stop).run():
+                _note_examples(setup, ledger, observer)
     finally:
         running.close()
+
+
+def _note_examples(setup: Setup, ledger: Ledger, observer: Observer) -> None:
+    """Keep the texts of a few items for the report; evaluators of others may not be able to describe theirs."""
+    try:
+        note_examples(setup, ledger)
+    except Exception as error:
+        observer.say(f"the report will show no texts of items: {first_line(error)}")
 
 
 def _search_end(setup: Setup, loop: SearchLoop) -> float | None:

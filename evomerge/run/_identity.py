@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from inspect import isfunction
 from typing import Any
 
+from evomerge.checkpoint import model_outlines
 from evomerge.errors import InvalidFile, InvalidInput, Problem
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.run._ledger import Ledger
@@ -28,6 +29,7 @@ def facts_of(setup: Setup) -> dict[str, Any]:
         "objectives": [asdict(objective) for objective in setup.objectives],
         "base": asdict(setup.base) if setup.base else None,
         "models": [asdict(model) for model in setup.models],
+        "outlines": plain_data(model_outlines(setup.parents[ref] for ref in setup.refs)),
         "coordinates": list(setup.space.coordinates),
         "optimizer": setup.optimizer,
         "pools": {

@@ -115,9 +115,14 @@ class Run:
         return parse_recipe(candidate.recipe, where=f"candidate {candidate.id}", root=Path(self._ledger.meta("folder")))
 
     @property
+    def candidates_with_gradient(self) -> frozenset[int]:
+        """Ids of the candidates that were scored with a backward pass."""
+        return frozenset(step.candidate for step in self._ledger.steps() if step.kind == "gradient")
+
+    @property
     def items_with_gradient(self) -> int:
         """Number of items of the search pool that were scored with a backward pass, which costs about three times."""
-        with_gradient = {step.candidate for step in self._ledger.steps() if step.kind == "gradient"}
+        with_gradient = self.candidates_with_gradient
         return sum(
             score.n
             for candidate in self.candidates()
@@ -186,10 +191,18 @@ class Run:
         """Return search scores made comparable across subsets; whoever misses a floor ranks behind."""
         return self._ranking(self.candidates())
 
-    def _ranking(self, candidates: Sequence[Candidate]) -> Ranking:
+    def floors(self, pool: Pool) -> dict[str, float]:
+        """Return objective -> internal floor; those relative to a parent by its score on a pool."""
+        return self._floors(self.candidates(), pool)
+
+    def _floors(self, candidates: Sequence[Candidate], pool: Pool) -> dict[str, float]:
         with reading(self._ledger.path):
             relative = self._ledger.meta("identity", {}).get("relative_floors", {})
-            floors = floors_of(self.objectives, relative, parent_scores(candidates, "search"))
+            return floors_of(self.objectives, relative, parent_scores(candidates, pool))
+
+    def _ranking(self, candidates: Sequence[Candidate]) -> Ranking:
+        floors = self._floors(candidates, "search")
+        with reading(self._ledger.path):
             return Ranking(self.objectives, self._ledger.items("search", soft=False), floors)
 
     def mean_score(self, candidate: Candidate, pool: Pool) -> float | None:

@@ -69,6 +69,7 @@ def calls(pico: dict[str, Path], tasks: Path, finished_run: Path) -> dict[str, C
         "extract_lora": lambda out: evomerge.extract_lora(one, base, str(out / "lora"), rank=2),
         "merge": lambda out: evomerge.merge(average, str(out / "merge")),
         "moe": lambda out: evomerge.moe(experts, str(out / "moe")),
+        "report": lambda out: evomerge.report(str(finished_run), str(out / "page.html")),
         "search": lambda out: evomerge.search(source, str(out / "run"), candidates=6).verdict,
         "soup": lambda out: evomerge.soup([one, two], str(out / "soup"), ["pairs"], **scored).text,
     }

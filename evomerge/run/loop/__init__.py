@@ -6,12 +6,13 @@ proof or the driver.
 
 from evomerge.run.loop._loop import WAIT_SECONDS, WORKERS_PER_PREFETCH, SearchLoop
 from evomerge.run.loop._soft_scores import slopes_of, soft_value
-from evomerge.run.loop._state import MAX_LATEST, MAX_LEADING, SearchState
+from evomerge.run.loop._state import GRADIENT_COST, MAX_LATEST, MAX_LEADING, SearchState
 from evomerge.run.loop._subset_sizes import SubsetSizes, agreement_of
 from evomerge.run.loop._subsets import REFERENCE_ITEMS, WHOLE_POOL, Subsets
 from evomerge.run.loop._utilization import UtilizationMeter, utilization_share
 
 __all__ = [
+    "GRADIENT_COST",
     "MAX_LATEST",
     "MAX_LEADING",
     "REFERENCE_ITEMS",
