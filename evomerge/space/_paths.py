@@ -8,7 +8,7 @@ from evomerge.errors import InvalidInput
 METHOD = "passthrough"
 
 
-class Block(NamedTuple):
+class StackBlock(NamedTuple):
     """One block of a stack.
 
     Attributes:
@@ -22,7 +22,7 @@ class Block(NamedTuple):
     gain: float = 1.0
 
 
-class Path(NamedTuple):
+class StackPath(NamedTuple):
     """What a stack is made of.
 
     Attributes:
@@ -31,10 +31,12 @@ class Path(NamedTuple):
     """
 
     ends: set[str]
-    blocks: list[Block]
+    blocks: list[StackBlock]
 
 
-def stack_of(blocks: Sequence[Block], *, base: str, dtype: str | None, extension: Mapping[str, Any]) -> dict[str, Any]:
+def stack_of(
+    blocks: Sequence[StackBlock], *, base: str, dtype: str | None, extension: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return the recipe of a stack, as plain data; blocks that follow each other in one model are one slice.
 
     Args:
@@ -61,7 +63,7 @@ def stack_of(blocks: Sequence[Block], *, base: str, dtype: str | None, extension
     }
 
 
-def path_of(document: Mapping[str, Any]) -> Path:
+def path_of(document: Mapping[str, Any]) -> StackPath:
     """Return what a stack is made of.
 
     Raises:
@@ -83,5 +85,5 @@ def path_of(document: Mapping[str, Any]) -> Path:
     if len(gains) != len(blocks):
         raise InvalidInput(f"it has {len(gains)} gains for {len(blocks)} blocks")
     ends = {str(document.get("base_model", sources[0]["model"])), str(sources[0]["model"]), str(sources[-1]["model"])}
-    path = [Block(model, layer, float(gain)) for (model, layer), gain in zip(blocks, gains, strict=True)]
-    return Path(ends, path)
+    path = [StackBlock(model, layer, float(gain)) for (model, layer), gain in zip(blocks, gains, strict=True)]
+    return StackPath(ends, path)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from evomerge.errors import InvalidInput
 from evomerge.records import Domain, Point
 from evomerge.space._genes import Gene
-from evomerge.space._paths import Block, stack_of
+from evomerge.space._paths import StackBlock, stack_of
 
 MOVES = ("nothing", "skip", "swap", "insert", "duplicate", "rescale")
 MOST_SPAN = 4  # blocks that one move changes at most
@@ -99,7 +99,7 @@ class StackMoves:
             InvalidInput: the point is not in the domain.
         """
         self.domain.check(point)
-        path = [Block(self.models[0], layer) for layer in range(self.layers[0])]
+        path = [StackBlock(self.models[0], layer) for layer in range(self.layers[0])]
         for number in range(self.moves):
             path = self._moved(path, self._move(point, number))
         return stack_of(path, base=self.models[0], dtype=self.dtype, extension=self.extension)
@@ -113,7 +113,7 @@ class StackMoves:
             gain=self.gain.value(point.reals[self.moves + number]) if self.gain else 1.0,
         )
 
-    def _moved(self, path: list[Block], move: Move) -> list[Block]:
+    def _moved(self, path: list[StackBlock], move: Move) -> list[StackBlock]:
         """Return the path after a move."""
         inner = len(path) - 2
         if inner < 1:
@@ -132,11 +132,11 @@ class StackMoves:
         changed = [*path[:first], *changes[move.kind], *path[end:]]
         return changed if len(changed) <= self.most_layers else path
 
-    def _same_depth(self, block: Block, move: Move) -> Block:
+    def _same_depth(self, block: StackBlock, move: Move) -> StackBlock:
         """Return the block of the move's model that is as deep in it as the given one is in its own."""
         last, own_last = self.layers[move.model] - 1, self.layers[self.models.index(block.model)] - 1
         layer = block.layer if last == own_last else round(block.layer * last / max(own_last, 1))
-        return Block(self.models[move.model], layer, move.gain)
+        return StackBlock(self.models[move.model], layer, move.gain)
 
     def encode(self, document: Mapping[str, Any]) -> Point:
         """Refuse every recipe.

@@ -1,9 +1,9 @@
 """Data flow: which blocks of all parents are passed through, in a fixed order, and with which gains.
 
 After Akiba 2024 (https://arxiv.org/abs/2403.13187, data flow space): all blocks of all models are laid out in a row,
-the row is repeated, and a point says of each position whether its block is in the path. The first model's first and
+the row is repeated, and a point decides for each position whether its block is in the path. The first model's first and
 last blocks are always there, and a search begins at that model itself. Where the paper scales the input of a block by a
-number for each pair of blocks, a position has a gain here (see `Block`): it says the same of a path, with fewer
+number for each pair of blocks, a position has a gain here (see `StackBlock`): it says the same of a path, with fewer
 numbers, and can be written to an ordinary checkpoint.
 """
 
@@ -17,7 +17,7 @@ from evomerge.errors import InvalidFile, InvalidInput, Problem
 from evomerge.recipe import StrictModel, check_document
 from evomerge.records import Domain, ParentSummary, Point
 from evomerge.space._genes import STEPS, Gene, TensorGroup
-from evomerge.space._paths import Block, path_of, stack_of
+from evomerge.space._paths import StackBlock, path_of, stack_of
 from evomerge.space._protocol import Space, SpaceKind
 from evomerge.space._stack_moves import MOVES, StackMoves
 
@@ -71,9 +71,9 @@ class DataFlowSpace:
     """
 
     base: str
-    first: Block
-    last: Block
-    row: tuple[Block, ...]
+    first: StackBlock
+    last: StackBlock
+    row: tuple[StackBlock, ...]
     most_layers: int
     gain: Gene | None
     real: bool
@@ -91,7 +91,7 @@ class DataFlowSpace:
     @property
     def coordinates(self) -> tuple[str, ...]:
         """A readable name for each coordinate of a point."""
-        seen: dict[Block, int] = {}
+        seen: dict[StackBlock, int] = {}
         names = []
         for block in self.row:
             seen[block] = seen.get(block, 0) + 1
@@ -103,7 +103,7 @@ class DataFlowSpace:
     def start(self) -> Point:
         """The first model itself."""
         middle = range(1, self.last.layer)
-        return self._point([self.first, *(Block(self.base, layer) for layer in middle), self.last])
+        return self._point([self.first, *(StackBlock(self.base, layer) for layer in middle), self.last])
 
     @property
     def recipe_count(self) -> int | None:
@@ -142,7 +142,7 @@ class DataFlowSpace:
             raise InvalidInput(f"it has {len(blocks)} layers, this space allows {self.most_layers}")
         return self._point(blocks)
 
-    def _point(self, blocks: Sequence[Block]) -> Point:
+    def _point(self, blocks: Sequence[StackBlock]) -> Point:
         """Return the point of a path: each block at the first position that is left for it."""
         if len(blocks) < 2 or (blocks[0], blocks[-1]) != (self.first, self.last):
             raise InvalidInput(f"it does not begin and end with the outer blocks of {self.base}, unscaled")
@@ -160,7 +160,7 @@ class DataFlowSpace:
             return Point(reals=(*(gains if self.gain else ()), *(REAL_INDICATORS[choice] for choice in chosen)))
         return Point(reals=tuple(gains) if self.gain else (), categories=tuple(chosen))
 
-    def _gain_coordinate(self, block: Block) -> float:
+    def _gain_coordinate(self, block: StackBlock) -> float:
         meant, step = 1.0, 0.0
         if self.gain is not None:
             meant = self.gain.value(self.gain.coordinate(block.gain))
@@ -177,14 +177,16 @@ def thinned(positions: Sequence[int], most: int) -> list[int]:
     return [positions[(2 * number + 1) * len(positions) // (2 * most)] for number in range(most)]
 
 
-def row_of(entry: DataFlowEntry, parents: Sequence[ParentSummary]) -> list[Block]:
+def row_of(entry: DataFlowEntry, parents: Sequence[ParentSummary]) -> list[StackBlock]:
     """Return the row of all blocks without the base's first, at its beginning, and its last, at its end."""
     depth = max(parent.num_layers for parent in parents)
-    once = [Block(parent.name, layer) for parent in parents for layer in range(parent.num_layers)]
+    once = [StackBlock(parent.name, layer) for parent in parents for layer in range(parent.num_layers)]
     if entry.order == "depth":
-        once = [Block(parent.name, layer) for layer in range(depth) for parent in parents if layer < parent.num_layers]
+        once = [
+            StackBlock(parent.name, layer) for layer in range(depth) for parent in parents if layer < parent.num_layers
+        ]
     row = once * entry.repeats
-    first, last = Block(parents[0].name, 0), Block(parents[0].name, parents[0].num_layers - 1)
+    first, last = StackBlock(parents[0].name, 0), StackBlock(parents[0].name, parents[0].num_layers - 1)
     row.remove(first)
     end = len(row) - 1 - row[::-1].index(last)
     return row[:end] + row[end + 1 :]
@@ -214,8 +216,8 @@ def build(data: Any, *, where: str, base: ParentSummary | None, models: Sequence
         )
     return DataFlowSpace(
         base=lead.name,
-        first=Block(lead.name, 0),
-        last=Block(lead.name, lead.num_layers - 1),
+        first=StackBlock(lead.name, 0),
+        last=StackBlock(lead.name, lead.num_layers - 1),
         row=tuple(row_of(entry, parents)),
         most_layers=most,
         gain=_gain(entry),

@@ -8,7 +8,7 @@ from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
 from evomerge.recipe import check_document
 from evomerge.records import Domain, ParentSummary, Point
 from evomerge.space._genes import STEPS, Gene, TensorGroup
-from evomerge.space._paths import METHOD, Block, path_of, stack_of
+from evomerge.space._paths import METHOD, StackBlock, path_of, stack_of
 from evomerge.space._protocol import MAX_COUNT, SpaceKind
 from evomerge.space._schema import SpaceEntry
 
@@ -96,7 +96,7 @@ class StackSpace:
         for layer in range(self.num_layers):
             model = self.models[point.categories[layer]] if point.categories else self.base
             gain = gains[layer if len(gains) > 1 else 0] if gains else 1.0
-            path += [Block(model, layer, gain)] * (point.integers[layer] if point.integers else 1)
+            path += [StackBlock(model, layer, gain)] * (point.integers[layer] if point.integers else 1)
         return stack_of(path, base=self.base, dtype=self.dtype, extension=self.extension)
 
     def encode(self, document: Mapping[str, Any]) -> Point:
