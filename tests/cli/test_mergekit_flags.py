@@ -1,0 +1,30 @@
+"""Every flag of mergekit's that the command line answers stands in the page for people who come from there."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from evomerge.cli.merge import command
+
+PAGE = (Path(__file__).parents[2] / "docs" / "from_mergekit.md").read_text(encoding="utf-8")
+FLAGS = """--allow-crimes --unsafe-truncate-embeddings --trust-remote-code --transformers-cache --lora-merge-cache
+--lora-merge-dtype --random-seed -v --quiet --cuda --low-cpu-memory --lazy-unpickle --lazy-loader --read-to-gpu --multi-gpu
+--gpu-rich --num-threads -j --async-write --write-threads --out-shard-size --copy-tokenizer --clone-tensors
+--write-model-card --safe-serialization""".split()
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_a_flag_is_answered_and_explained(flag: str, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("{}")
+    with pytest.raises(click.UsageError, match=f"^{flag} (is not needed|is a flag of mergekit)"):
+        command.main([str(recipe), str(tmp_path / "out"), flag], standalone_mode=False)
+    assert f"`{flag}`" in PAGE or f"`{flag} " in PAGE
+
+
+def test_an_unknown_flag_is_still_unknown(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("{}")
+    with pytest.raises(click.NoSuchOption):
+        command.main([str(recipe), str(tmp_path / "out"), "--no-such-thing"], standalone_mode=False)
