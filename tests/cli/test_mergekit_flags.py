@@ -8,10 +8,13 @@ import pytest
 from evomerge.cli.merge import command
 
 PAGE = (Path(__file__).parents[2] / "docs" / "from_mergekit.md").read_text(encoding="utf-8")
-FLAGS = """--allow-crimes --unsafe-truncate-embeddings --trust-remote-code --transformers-cache --lora-merge-cache
---lora-merge-dtype --random-seed -v --quiet --cuda --low-cpu-memory --lazy-unpickle --lazy-loader --read-to-gpu --multi-gpu
---gpu-rich --num-threads -j --async-write --write-threads --out-shard-size --copy-tokenizer --clone-tensors
---write-model-card --safe-serialization""".split()
+FLAGS = [
+    "--allow-crimes", "--unsafe-truncate-embeddings", "--trust-remote-code", "--transformers-cache",
+    "--lora-merge-cache", "--lora-merge-dtype", "--random-seed", "-v", "--quiet", "--cuda", "--low-cpu-memory",
+    "--lazy-unpickle", "--lazy-loader", "--read-to-gpu", "--multi-gpu", "--gpu-rich", "--num-threads", "-j",
+    "--async-write", "--write-threads", "--out-shard-size", "--copy-tokenizer", "--clone-tensors",
+    "--write-model-card", "--safe-serialization",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("flag", FLAGS)
