@@ -7,7 +7,7 @@ anything above it: no model is opened, no tensor read, no architecture known.
 
 from evomerge.recipe._document import fingerprint_of
 from evomerge.recipe._files import load_recipe, load_recipes
-from evomerge.recipe._mergekit import MergekitText, to_mergekit
+from evomerge.recipe._mergekit import MergekitText, has_gains, to_mergekit
 from evomerge.recipe._moe import (
     PROMPTED_GATES,
     ExpertEntry,
@@ -69,6 +69,7 @@ __all__ = [
     "VocabularyRule",
     "check_document",
     "fingerprint_of",
+    "has_gains",
     "json_schema",
     "load_moe",
     "load_recipe",

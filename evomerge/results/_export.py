@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.checkpoint import Parents, card_parents, model_card, refuse_existing
+from evomerge.checkpoint import Parents, card_parents, is_block_output, model_card, refuse_existing
 from evomerge.engine import FolderTexts, ProgressCallback, make_plan, write_folder
 from evomerge.errors import InvalidInput, did_you_mean
-from evomerge.recipe import Recipe, to_mergekit
+from evomerge.recipe import Recipe, has_gains, to_mergekit
 from evomerge.records import POOLS, Candidate
 from evomerge.results._model_card import search_sections
 from evomerge.run import Run, displayed_score
@@ -50,7 +50,7 @@ def export(
     if "recipe" in formats:
         texts["recipe.yaml"] = recipe.to_yaml(out)
     if "mergekit" in formats:
-        texts["mergekit.yaml"] = to_mergekit(recipe).text
+        texts["mergekit.yaml"] = to_mergekit(recipe, _block_outputs(recipe)).text
     if "hf" in formats:
         _write_model(run, candidate, recipe, out, texts, progress)
         return [out]
@@ -59,6 +59,16 @@ def export(
     for name, text in texts.items():
         (out / name).write_text(text, encoding="utf-8")
     return [out / name for name in texts]
+
+
+def _block_outputs(recipe: Recipe) -> list[str]:
+    """Return which tensors of a block carry its gain, if the recipe has gains; then the parents' headers are read."""
+    if not has_gains(recipe):
+        return []
+    parents = Parents(recipe.models, recipe.root, recipe.commits)
+    model = parents[recipe.config_source]
+    suffixes = {suffix for block in model.outline.blocks.values() for suffix in block}
+    return sorted(suffix for suffix in suffixes if is_block_output(suffix, model.model_type))
 
 
 def _write_model(

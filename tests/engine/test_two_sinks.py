@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from evomerge.checkpoint import Parents
@@ -13,7 +14,7 @@ from evomerge.engine import (
     make_plan,
     write_folder,
 )
-from evomerge.recipe import parse_recipe
+from evomerge.recipe import parse_recipe, to_mergekit
 
 MERGES = {
     "linear": {"weight": 0.4},
@@ -84,6 +85,45 @@ def test_plain_transformers_loads_the_export_and_agrees(pico: dict[str, Path], t
         torch.testing.assert_close(live.model(tokens).logits, loaded(tokens).logits)
         kept = live.model.generate(tokens, max_new_tokens=5, do_sample=False)
         assert torch.equal(kept, loaded.generate(tokens, max_new_tokens=5, do_sample=False))
+
+
+def test_repeated_blocks_copy_nothing_and_keep_a_cache_each(pico: dict[str, Path], tmp_path: Path) -> None:
+    """A block that occurs three times is one memory; what it attends to is its own at each depth."""
+    from transformers import AutoModelForCausalLM
+
+    one = {"model": str(pico["one"]), "layer_range": [0, 1]}
+    slices = [{"sources": [dict(one)]} for _ in range(3)]
+    slices += [{"sources": [{"model": str(pico["two"]), "layer_range": [1, 3]}]}]
+    recipe = parse_recipe({"merge_method": "passthrough", "slices": slices, "evomerge": {"gains": [1, 0.5, 1, 1, 0.8]}})
+    parents = Parents(recipe.models)
+    live = LiveModel(parents)
+    live.apply(make_plan(recipe, parents))
+    blocks = live.model.model.layers
+    assert [block.self_attn.layer_idx for block in blocks] == list(range(5))
+    assert blocks[0].mlp.up_proj.weight.data_ptr() == blocks[2].mlp.up_proj.weight.data_ptr()
+    assert blocks[1].mlp.up_proj.weight.data_ptr() == blocks[0].mlp.up_proj.weight.data_ptr()  # its gain is elsewhere
+    assert blocks[1].mlp.down_proj.weight.data_ptr() != blocks[0].mlp.down_proj.weight.data_ptr()
+    write_folder(make_plan(recipe, parents), parents, tmp_path / "out")
+    assert_same(live, tmp_path / "out")
+    tokens = torch.arange(3, 19).view(2, 8)
+    with torch.inference_mode():
+        cached = live.model.generate(tokens, max_new_tokens=8, do_sample=False, use_cache=True)
+        assert torch.equal(cached, live.model.generate(tokens, max_new_tokens=8, do_sample=False, use_cache=False))
+        loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+        assert torch.equal(cached, loaded.generate(tokens, max_new_tokens=8, do_sample=False))
+
+
+def test_in_mergekits_words_a_stack_with_gains_is_the_same_bytes(pico: dict[str, Path], tmp_path: Path) -> None:
+    recipe = parse_recipe(slices_for(pico))
+    outputs = ["mlp.down_proj.weight", "self_attn.o_proj.weight"]
+    scaled = parse_recipe(yaml.safe_load(to_mergekit(recipe, outputs).text))
+    assert scaled.gains is None
+    parents = Parents(recipe.models)
+    for name, meant in (("gains", recipe), ("scales", scaled)):
+        write_folder(make_plan(meant, parents), parents, tmp_path / name)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("gains", "scales"))
+    assert set(first) == set(second)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_a_gain_scales_the_contribution_of_its_block(pico: dict[str, Path]) -> None:

@@ -279,3 +279,20 @@ def test_what_mergekit_cannot_say_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"evomerge\.gains"):
         to_mergekit(parse_recipe(STACK))
     assert "gains" not in to_mergekit(parse_recipe(STACK | {"evomerge": {"gains": [1, 1, 1, 1]}})).text
+    with pytest.raises(InvalidInput, match=r"evomerge\.gains"):
+        to_mergekit(parse_recipe(STACK), ["o_proj.weight"])  # a slice is scaled as a whole, too
+
+
+def test_gains_of_a_stack_are_scales_for_mergekit() -> None:
+    slices = [{"sources": [{"model": "one", "layer_range": [i, j]}]} for i, j in ((0, 0), (0, 3), (1, 2), (0, 0))]
+    stack = {"merge_method": "passthrough", "slices": slices, "evomerge": {"gains": [1, 0.5, 0.5, 0.5]}}
+    content = yaml.safe_load(to_mergekit(parse_recipe(stack), ["attn.o.weight", "mlp.down.weight"]).text)
+    scale = [{"filter": "attn.o.weight", "value": 0.5}, {"filter": "mlp.down.weight", "value": 0.5}, {"value": 1.0}]
+    plain, scaled = {"model": "one"}, {"model": "one", "parameters": {"scale": scale}}
+    assert [part["sources"][0] for part in content["slices"]] == [
+        {**plain, "layer_range": [0, 0]},
+        {**plain, "layer_range": [0, 1]},
+        {**scaled, "layer_range": [1, 3]},
+        {**scaled, "layer_range": [1, 2]},
+        {**plain, "layer_range": [0, 0]},
+    ]
