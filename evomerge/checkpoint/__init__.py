@@ -9,7 +9,7 @@ from evomerge.checkpoint._adapter import AdaptedModel, Adapter
 from evomerge.checkpoint._async_writer import STAGE_BYTES, STAGE_COUNT, SYNC_BYTES, AsyncWriter
 from evomerge.checkpoint._atomic_folder import atomic_folder, refuse_existing
 from evomerge.checkpoint._card import CardParent, card_parents, derived_card, model_card
-from evomerge.checkpoint._config import config_object, merged_config, set_vocabulary, untie
+from evomerge.checkpoint._config import merged_config, set_vocabulary, untie
 from evomerge.checkpoint._folder import Checkpoint
 from evomerge.checkpoint._hub import Upload, plan_upload, push
 from evomerge.checkpoint._json import write_json
@@ -33,6 +33,15 @@ from evomerge.checkpoint._resolve import (
     resolve_model,
 )
 from evomerge.checkpoint._writer import SHARD_BYTES, CheckpointWriter, SafetensorsWriter
+from evomerge.checkpoint.family import (
+    ParameterMap,
+    ParameterPart,
+    config_object,
+    generative_class,
+    meta_model,
+    named_tensors,
+    parameter_map,
+)
 from evomerge.checkpoint.tokenizer import NewToken, Tokenizer, chat_template, write_chat_template
 
 __all__ = [
@@ -54,6 +63,8 @@ __all__ = [
     "Model",
     "NewToken",
     "Outline",
+    "ParameterMap",
+    "ParameterPart",
     "Parents",
     "RecordedModel",
     "ResolvedModel",
@@ -68,15 +79,19 @@ __all__ = [
     "chat_template",
     "config_object",
     "derived_card",
+    "generative_class",
     "is_block_output",
     "is_optional",
     "is_tied_copy",
     "is_vocabulary",
     "merged_config",
+    "meta_model",
     "model_card",
     "model_outlines",
     "module_names",
+    "named_tensors",
     "open_model",
+    "parameter_map",
     "plan_upload",
     "push",
     "recorded_models",

@@ -1,21 +1,20 @@
 """The config of a merged model, taken from its config source and made true for its blocks."""
 
-import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from evomerge.checkpoint._model import DEPTH_KEYS, Model
-from evomerge.errors import MergeFailed, first_line
+from evomerge.checkpoint.family import config_object
+from evomerge.errors import MergeFailed
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # Lists of the numbers of some blocks, not one entry a block.
 _LAYER_NUMBER_KEYS = ("mlp_only_layers", "moe_layers", "full_attn_idxs", "attn_layer_indices")
 _LEADING_KEYS = ("first_k_dense_replace",)  # how many of the first blocks are of another kind
+_ENDING_KEYS = ("moe_layer_end_index",)  # the number of the last block of a kind that reaches to the end
 _RULE_KEYS = ("layer_types", "no_rope_layers")  # lists that a config may leave to a rule by the block's number
 EXTRA_KEY = "num_nextn_predict_layers"  # blocks after the stack that predict further tokens (DeepSeek-V3, GLM-4.5)
 
@@ -48,10 +47,16 @@ def merged_config(source: Model, layers: Sequence[tuple[Model, int]], dtype: tor
         elif key in _LEADING_KEYS and isinstance(value, int):
             _check_kind(key, own, int)
             text[key] = sum(index < count for index, _, count in own)
-        elif isinstance(value, list) and value and len(value) == _stated_depth(source):
+        elif key in _ENDING_KEYS and value == _stated_depth(source) - 1:
+            text[key] = len(stack) - 1
+        elif isinstance(value, list) and value and "token" not in key and len(value) == _stated_depth(source):
             # One entry a block, such as layer_types: each block brings its own along.
             _check_kind(key, own, list)
             text[key] = [entries[index] for index, _, entries in own]
+        elif isinstance(value, dict) and value and all(str(number).isdigit() for number in value):
+            # Entries of some blocks by their numbers, such as Gemma 4's per_layer_config.
+            _check_kind(key, own, dict)
+            text[key] = {str(i): entries[str(j)] for i, (j, _, entries) in enumerate(own) if str(j) in entries}
     name = str(dtype).removeprefix("torch.")
     config["torch_dtype" if "torch_dtype" in config else "dtype"] = name
     return config
@@ -101,28 +106,6 @@ def _implied_lists(model: Model) -> dict[str, list[Any]]:
     except MergeFailed:
         return {}
     return {key: described[key] for key in _RULE_KEYS if isinstance(described.get(key), list)}
-
-
-def config_object(config: Mapping[str, Any]) -> Any:
-    """Return transformers' object for a config, which reads some values only from a file.
-
-    Args:
-        config: content of config.json. Code that it names (`auto_map`) is never run.
-
-    Raises:
-        MergeFailed: transformers does not know the family, or the values make no sense to it.
-    """
-    from transformers import AutoConfig
-
-    config = {key: value for key, value in config.items() if key != "auto_map"}
-
-    with TemporaryDirectory(prefix="evomerge-config-") as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        try:
-            return AutoConfig.from_pretrained(folder)
-        except Exception as error:  # each family's config class raises what it likes
-            family = config.get("model_type")
-            raise MergeFailed(f"transformers cannot read this config of a {family} ({first_line(error)})") from None
 
 
 def set_vocabulary(config: dict[str, Any], rows: int, source: Mapping[str, Any]) -> None:

@@ -65,31 +65,35 @@ class Layout:
         block_prefix: what comes before a block's number, such as "model.layers."; "" if there are no blocks.
         num_layers: the number of blocks.
         others: prefix -> number of blocks of further stacks, such as an encoder's; they are never cut or re-ordered.
+        beside: tensors of parts beside the language model, such as a vision tower; they all come before the blocks.
     """
 
     block_prefix: str
     num_layers: int
     others: Mapping[str, int] = field(default_factory=dict)
+    beside: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, names: Iterable[str]) -> "Layout":
+    def of(cls, names: Iterable[str], prefix: str | None = None, beside: Iterable[str] = ()) -> "Layout":
         """Infer the layout: the prefix that the most tensors share before their first number is the stack of blocks.
 
         Args:
             names: of all tensors of a model.
+            prefix: the stack of blocks, where it is known; "" = there is none.
+            beside: the tensors of other parts than the language model.
         """
         found: Counter[str] = Counter()
         layers: dict[str, int] = {}
         for name in names:
             match = _BLOCK.match(name)
             if match:
-                prefix = match.group(1) or ""
-                found[prefix] += 1
-                layers[prefix] = max(layers.get(prefix, 0), int(match.group(2)) + 1)
+                start = match.group(1) or ""
+                found[start] += 1
+                layers[start] = max(layers.get(start, 0), int(match.group(2)) + 1)
         if not found:
             return cls("", 0)
-        prefix = found.most_common(1)[0][0]
-        return cls(prefix, layers.pop(prefix), layers)
+        prefix = found.most_common(1)[0][0] if prefix is None else prefix
+        return cls(prefix, layers.pop(prefix, 0), layers, frozenset(beside))
 
     def site(self, name: str) -> TensorSite:
         """Return where a tensor sits."""
@@ -97,7 +101,7 @@ class Layout:
             number, dot, suffix = name[len(self.block_prefix) :].partition(".")
             if dot and _NUMBER.fullmatch(number) and int(number) < self.num_layers:
                 return TensorSite("block", int(number), suffix)
-        after = _AFTER.search(name) and not _EMBEDDINGS.search(name)
+        after = _AFTER.search(name) and not _EMBEDDINGS.search(name) and name not in self.beside
         return TensorSite("after" if after else "before", -1, name)
 
     def depth(self, name: str) -> float:
@@ -111,6 +115,11 @@ class Layout:
         if match is None or not blocks:
             return 0.0
         return 1.0 if blocks == 1 else int(match.group(2)) / (blocks - 1)
+
+    @property
+    def trunk(self) -> str:
+        """What the names of the blocks' model begin with, such as "model." or "language_model.model."."""
+        return re.sub(r"[^.]*\.$", "", self.block_prefix)
 
     def name(self, layer: int, suffix: str) -> str:
         """Return the full name of a block's tensor."""

@@ -18,7 +18,10 @@ from evomerge.checkpoint._names import (
     is_old_buffer,
     tied_original,
 )
+from evomerge.checkpoint.family import ModelParts, has_parts
 from evomerge.checkpoint.tokenizer import Tokenizer
+from evomerge.errors import MergeFailed
+from evomerge.recipe import TEXT_MODULE
 from evomerge.records import ParentSummary
 
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")  # of a config: the number of blocks
@@ -83,12 +86,14 @@ class Model(ABC):
         folder: where its tokenizer and card are.
         config: content of config.json.
         commit: of the Hugging Face Hub, if it came from there.
+        unknown_parts: why `parts` is None for a model of several parts; None = it is not.
     """
 
     name: str
     folder: Path
     config: dict[str, Any]
     commit: str | None = None
+    unknown_parts: str | None = None
 
     @property
     @abstractmethod
@@ -139,8 +144,54 @@ class Model(ABC):
 
     @cached_property
     def layout(self) -> Layout:
-        """The block structure."""
-        return Layout.of(self.tensors)
+        """The block structure; of a model of several parts that of its language model."""
+        if self.parts is None:
+            return Layout.of(self.tensors)
+        beside = (name for name, part in self.parts.part_of.items() if part != TEXT_MODULE)
+        return Layout.of(self.tensors, self.parts.block_prefix, beside)
+
+    @cached_property
+    def parts(self) -> ModelParts | None:
+        """The parts of a model of several, such as vision and language, if transformers knows the family."""
+        if not has_parts(self.config):
+            return None
+        try:
+            return ModelParts.of(self.config, self.tensors)
+        except MergeFailed as error:
+            self.unknown_parts = str(error)
+            return None
+
+    def part_of(self, name: str) -> str:
+        """Return the part that a tensor belongs to: TEXT_MODULE, or the name that transformers has for another part."""
+        if self.parts is not None:
+            return self.parts.part_of[name]
+        if self.config.get("is_encoder_decoder"):
+            return name.removeprefix("model.").partition(".")[0]
+        return TEXT_MODULE
+
+    @cached_property
+    def part_names(self) -> frozenset[str]:
+        """The parts that some tensor belongs to."""
+        return frozenset(self.part_of(name) for name in self.tensors)
+
+    def counterpart(self, name: str, of: "Model") -> str | None:
+        """Return the name here of a tensor of another model outside the blocks, or None if it has no such tensor.
+
+        A language model and the same one within a vision-language model have other names for the same tensors.
+
+        Args:
+            name: of the tensor there.
+            of: the other model.
+        """
+        local = self.local_name(name)
+        if local is not None and self.part_of(local) == of.part_of(name):
+            return local
+        if of.part_of(name) != TEXT_MODULE or (self.parts is None and of.parts is None):
+            return local
+        if is_head(name):
+            return next((head for head in self.tensors if is_head(head)), None)
+        guess = self.layout.trunk + name.removeprefix(of.layout.trunk)
+        return guess if name.startswith(of.layout.trunk) and guess in self.tensors else None
 
     @cached_property
     def outline(self) -> Outline:
@@ -178,6 +229,8 @@ class Model(ABC):
     @cached_property
     def tied(self) -> bool:
         """Whether the output head is the embedding: then a stored head means nothing and a missing one is no fault."""
+        if self.parts is not None:
+            return self.parts.tied
         stated = self.text_config.get("tie_word_embeddings", self.config.get("tie_word_embeddings"))
         if stated is not None:
             return bool(stated)

@@ -8,8 +8,10 @@ _EMBEDDING = re.compile(
     r"|^(model\.)?shared\.weight$|^(\w+\.)?embeddings\.weight$"  # encoder-decoders; Mamba, RWKV
 )
 _HEADS = r"(lm_head(\.decoder)?|embed_out|output|head|decoder|generator_lm_head|vocab_projector)"
-_HEAD = re.compile(rf"^{_HEADS}\.weight$|(^|\.)cls\.predictions\.decoder\.weight$")
-_HEAD_BIAS = re.compile(rf"^{_HEADS}\.bias$|(^|\.)cls\.predictions\.(decoder\.)?bias$|^mlm_head\.bias$")
+_HEAD = re.compile(rf"^(language_model\.)?{_HEADS}\.weight$|(^|\.)(cls\.)?predictions\.decoder\.weight$")
+_HEAD_BIAS = re.compile(
+    rf"^(language_model\.)?{_HEADS}\.bias$|(^|\.)(cls\.)?predictions\.(decoder\.)?bias$|^mlm_head\.bias$"
+)
 
 # Families whose head is the embedding unless their config says otherwise.
 TIED_FAMILIES = {

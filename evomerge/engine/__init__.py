@@ -8,7 +8,6 @@ Must not import `space`, `evaluation`, `run` or `derived`.
 from evomerge.engine._build import Builder
 from evomerge.engine._checkpoint_sink import FolderTexts, ProgressCallback, write_folder
 from evomerge.engine._estimate import Estimate, estimate
-from evomerge.engine._parameter_map import meta_model
 from evomerge.engine._plan_records import Origin, Plan, Rows, TensorPlan
 from evomerge.engine._relatedness import Relatedness, relatedness
 from evomerge.engine._residency import (
@@ -57,7 +56,6 @@ __all__ = [
     "gpu_count",
     "make_plan",
     "memory_need",
-    "meta_model",
     "output_tokenizer",
     "relatedness",
     "self_check",

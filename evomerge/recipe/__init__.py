@@ -23,7 +23,7 @@ from evomerge.recipe._parameters import (
     read_setting,
     value_at,
 )
-from evomerge.recipe._problems import CHAT_TEMPLATES
+from evomerge.recipe._problems import CHAT_TEMPLATES, TEXT_MODULE, WHOLE_MODEL
 from evomerge.recipe._recipe import (
     Recipe,
     Slice,
@@ -50,6 +50,8 @@ __all__ = [
     "CHAT_TEMPLATES",
     "DTYPES",
     "PROMPTED_GATES",
+    "TEXT_MODULE",
+    "WHOLE_MODEL",
     "CheckedDocument",
     "ExpertEntry",
     "GateMode",

@@ -12,12 +12,35 @@ from evomerge.recipe._schema import MAX_MAGNITUDE, ModuleEntry, RecipeEntry
 from evomerge.recipe._validation import short_repr
 
 WHOLE_MODEL = "default"  # mergekit's name for the only part of a language model
+TEXT_MODULE = "text_decoder"  # mergekit's name for the language model of a vision-language model
 CHAT_TEMPLATES = ("auto", "alpaca", "chatml", "exaone", "llama3", "mistral")
 
 
-def body_of(entry: RecipeEntry) -> RecipeEntry | ModuleEntry:
-    """Return what holds `models:` or `slices:`: the recipe itself or the one module that it names."""
-    return next(iter(entry.modules.values())) if entry.modules else entry
+def bodies_of(entry: RecipeEntry) -> dict[str, RecipeEntry | ModuleEntry]:
+    """Return what holds `models:` or `slices:`, by the name of its module; a recipe without modules is WHOLE_MODEL."""
+    return dict(entry.modules) if entry.modules else {WHOLE_MODEL: entry}
+
+
+def _places(entry: RecipeEntry, where: str) -> list[tuple[str, RecipeEntry | ModuleEntry]]:
+    """Return each body with the beginning of its places in messages."""
+    if not entry.modules:
+        return [(f"{where}: ", entry)]
+    return [(f"{where}: modules.{name}.", body) for name, body in entry.modules.items()]
+
+
+def _module_problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
+    """Yield problems of the modules themselves."""
+    modules = entry.modules or {}
+    if WHOLE_MODEL in modules and len(modules) > 1:
+        text = f"found {', '.join(modules)}, expected {WHOLE_MODEL} alone, as it is the whole model, or parts of it"
+        yield Problem(f"{where}: modules", text)
+    for name, body in modules.items():
+        place = f"{where}: modules.{name}"
+        if (body.models is None) == (body.slices is None):
+            yield Problem(place, "needs exactly one of models: and slices:")
+        elif body.slices is not None and name not in (WHOLE_MODEL, TEXT_MODULE):
+            text = f"only {TEXT_MODULE}, the language model, can be cut and stacked; merge {name} whole, by models:"
+            yield Problem(f"{place}.slices", text)
 
 
 def problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
@@ -31,19 +54,10 @@ def problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
     if len(given) != 1:
         yield Problem(where, "needs exactly one of models: and slices: (or modules: around them)")
         return
-    if entry.modules and [*entry.modules] != [WHOLE_MODEL]:
-        yield Problem(
-            f"{where}: modules",
-            f"found {', '.join(entry.modules)}, expected only {WHOLE_MODEL}, the whole of a language model; parts of a "
-            "model (vision and text, encoder and decoder) cannot be merged one by one, only together by models:",
-        )
+    found = list(_module_problems(entry, where))
+    yield from found
+    if found:
         return
-    body, place = body_of(entry), f"{where}: "
-    if isinstance(body, ModuleEntry):
-        place += f"modules.{next(iter(entry.modules or {}))}."
-        if (body.models is None) == (body.slices is None):
-            yield Problem(place.rstrip("."), "needs exactly one of models: and slices:")
-            return
     if entry.tokenizer is not None and entry.tokenizer_source is not None:
         yield Problem(where, "tokenizer: and tokenizer_source: say the same; keep one")
     try:
@@ -51,11 +65,12 @@ def problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
     except InvalidInput as error:
         yield Problem(f"{where}: merge_method", str(error))
         return
-    yield from _shape_problems(entry, method, where, place)
-    for level, parameters, per_model in _levels(entry, where, place):
+    yield from _shape_problems(entry, method, where)
+    for level, parameters, per_model in _levels(entry, where):
         for name, setting in parameters.items():
             yield from _setting_problems(method, name, setting, f"{level}.{name}", per_model)
-    yield from _missing_problems(entry, method, where, place)
+    for place, body in _places(entry, where):
+        yield from _missing_problems(entry, body, method, where, place)
     yield from _extension_problems(entry, method, where)
 
 
@@ -93,8 +108,7 @@ class _Group:
     inputs: tuple[_Input, ...]
 
 
-def _groups(entry: RecipeEntry, place: str) -> list[_Group]:
-    body = body_of(entry)
+def _groups(entry: RecipeEntry, body: RecipeEntry | ModuleEntry, place: str) -> list[_Group]:
     if body.models:
         inputs = tuple(_Input(f"{place}models.{i}", m.model, None, m.parameters) for i, m in enumerate(body.models))
         return [_Group(f"{place}models", entry.base_model, {}, inputs)]
@@ -112,6 +126,10 @@ def _groups(entry: RecipeEntry, place: str) -> list[_Group]:
     ]
 
 
+def _all_groups(entry: RecipeEntry, where: str) -> list[_Group]:
+    return [group for place, body in _places(entry, where) for group in _groups(entry, body, place)]
+
+
 def _count_range(low: int, high: int | None) -> str:
     """Return a number of models in words."""
     if high is None:
@@ -119,9 +137,9 @@ def _count_range(low: int, high: int | None) -> str:
     return f"exactly {low}" if low == high else f"{low} to {high}"
 
 
-def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str, place: str) -> Iterator[Problem]:
+def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str) -> Iterator[Problem]:
     """Yield problems of bases, numbers of inputs and layer ranges."""
-    for group in _groups(entry, place):
+    for group in _all_groups(entry, where):
         models = [source.model for source in group.inputs]
         if method.base == "required" and group.base is None:
             yield Problem(f"{where}: base_model", f"is missing; {method.name} needs the model that the others share")
@@ -139,7 +157,12 @@ def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str, plac
                 text = f"{item.model} is listed twice; give it once, with the sum of the weights"
                 yield Problem(item.place, text)
             seen.add((item.model, item.layers))
-    for i, part in enumerate(body_of(entry).slices or []):
+    for place, body in _places(entry, where):
+        yield from _range_problems(body, place)
+
+
+def _range_problems(body: RecipeEntry | ModuleEntry, place: str) -> Iterator[Problem]:
+    for i, part in enumerate(body.slices or []):
         lengths = {source.layer_range[1] - source.layer_range[0] for source in part.sources}
         for j, source in enumerate(part.sources):
             start, end = source.layer_range
@@ -152,21 +175,23 @@ def _shape_problems(entry: RecipeEntry, method: methods.Method, where: str, plac
             yield Problem(f"{place}slices.{i}", f"its sources have {sorted(lengths)} layers, expected the same number")
 
 
-def _levels(entry: RecipeEntry, where: str, place: str) -> Iterator[tuple[str, Mapping[str, Setting], bool]]:
+def _levels(entry: RecipeEntry, where: str) -> Iterator[tuple[str, Mapping[str, Setting], bool]]:
     """Yield every place that holds parameters, and whether it belongs to one model."""
     yield f"{where}: parameters", entry.parameters, False
-    if entry.modules:
-        yield f"{place}parameters", body_of(entry).parameters, False
-    for group in _groups(entry, place):
+    for place, body in _places(entry, where) if entry.modules else ():
+        yield f"{place}parameters", body.parameters, False
+    for group in _all_groups(entry, where):
         yield f"{group.place}.parameters", group.parameters, False
         for source in group.inputs:
             yield f"{source.place}.parameters", source.parameters, True
 
 
-def _missing_problems(entry: RecipeEntry, method: methods.Method, where: str, place: str) -> Iterator[Problem]:
+def _missing_problems(
+    entry: RecipeEntry, body: RecipeEntry | ModuleEntry, method: methods.Method, where: str, place: str
+) -> Iterator[Problem]:
     """Yield required parameters that no level gives. (Filters may still leave gaps; planning finds those.)"""
-    outer = {**body_of(entry).parameters, **entry.parameters}
-    groups = _groups(entry, place)
+    outer = {**body.parameters, **entry.parameters}
+    groups = _groups(entry, body, place)
     for p in [p for p in method.parameters if p.default is None and p.name not in outer]:
         if p.per == "merge":
             if not all(p.name in group.parameters for group in groups):
@@ -204,7 +229,7 @@ def _extension_problems(entry: RecipeEntry, method: methods.Method, where: str) 
 
 
 def _refs(entry: RecipeEntry) -> list[ModelRef]:
-    groups = _groups(entry, "")
+    groups = _all_groups(entry, "")
     bases = [entry.base_model, *(group.base for group in groups)]
     return [*(ref for ref in bases if ref), *(source.model for group in groups for source in group.inputs)]
 

@@ -11,9 +11,9 @@ import yaml
 from evomerge.errors import InvalidFile, Problem
 from evomerge.recipe._document import document_of, fingerprint_of
 from evomerge.recipe._parameters import Setting
-from evomerge.recipe._problems import body_of, problems
+from evomerge.recipe._problems import bodies_of, problems
 from evomerge.recipe._reference import ModelRef
-from evomerge.recipe._schema import RecipeEntry
+from evomerge.recipe._schema import ModuleEntry, RecipeEntry
 from evomerge.recipe._validation import check_document
 from evomerge.recipe._vocabulary import VocabularyRule
 
@@ -44,11 +44,14 @@ class Slice:
         sources: what is merged.
         base: of this slice; None = the recipe's.
         parameters: of the method, for this slice.
+        module_parameters: of the module that the slice belongs to, where the recipe names it; between the slice's and
+            the recipe's own.
     """
 
     sources: tuple[Source, ...]
     base: ModelRef | None = None
     parameters: Mapping[str, Setting] = field(default_factory=dict)
+    module_parameters: Mapping[str, Setting] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,10 +60,11 @@ class Recipe:
 
     Attributes:
         method: name of the merge method.
-        slices: stacked in order; a merge of whole models is one slice whose sources have no layer range.
+        modules: name of a part of the model -> its slices, stacked in order; a merge of whole models is one slice
+            whose sources have no layer range. The whole model is "default", a vision-language model's language model
+            "text_decoder". A part that is not named stays that of the model that gives the config.
         base: the common ancestor of the models, where the method needs one.
         parameters: of the method, for the whole recipe.
-        module_parameters: of the one module, where the recipe names it; between a slice's and the recipe's own.
         dtype: in which the merge is computed and, without `out_dtype`, stored; None = the models' own.
         out_dtype: in which the result is stored; None = `dtype`.
         vocabulary: the tokenizer of the result; None = not stated.
@@ -76,10 +80,9 @@ class Recipe:
     """
 
     method: str
-    slices: tuple[Slice, ...]
+    modules: Mapping[str, tuple[Slice, ...]]
     base: ModelRef | None
     parameters: Mapping[str, Setting]
-    module_parameters: Mapping[str, Setting]
     dtype: str | None
     out_dtype: str | None
     vocabulary: VocabularyRule | None
@@ -91,6 +94,11 @@ class Recipe:
     merges: Mapping[str, "Recipe"]
     document: Mapping[str, Any]
     root: Path | None = None
+
+    @property
+    def slices(self) -> tuple[Slice, ...]:
+        """The slices of all modules."""
+        return tuple(part for slices in self.modules.values() for part in slices)
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
@@ -230,10 +238,9 @@ def _recipe(entry: RecipeEntry, root: Path | None, merges: Mapping[str, Recipe])
     extension = entry.evomerge
     recipe = Recipe(
         method=entry.merge_method,
-        slices=_slices(entry),
+        modules={name: _slices(body, body is not entry) for name, body in bodies_of(entry).items()},
         base=entry.base_model,
         parameters=entry.parameters,
-        module_parameters=body_of(entry).parameters if entry.modules else {},
         dtype=entry.dtype,
         out_dtype=entry.out_dtype,
         vocabulary=_vocabulary(entry),
@@ -257,16 +264,23 @@ def _used(recipe: Recipe, merges: Mapping[str, Recipe]) -> dict[str, Recipe]:
     return {name: inner for name, inner in merges.items() if name in wanted}
 
 
-def _slices(entry: RecipeEntry) -> tuple[Slice, ...]:
-    body = body_of(entry)
+def _slices(body: RecipeEntry | ModuleEntry, named: bool) -> tuple[Slice, ...]:
+    """Return the slices of a module.
+
+    Args:
+        body: of the module, or the recipe where it names none.
+        named: whether it is a module.
+    """
+    outer = body.parameters if named else {}
     if body.models:
         sources = tuple(Source(model=m.model, parameters=m.parameters) for m in body.models)
-        return (Slice(sources=sources),)
+        return (Slice(sources=sources, module_parameters=outer),)
     return tuple(
         Slice(
             sources=tuple(Source(model=s.model, layers=s.layer_range, parameters=s.parameters) for s in part.sources),
             base=part.base_model,
             parameters=part.parameters,
+            module_parameters=outer,
         )
         for part in body.slices or []
     )

@@ -124,7 +124,7 @@ class SliceEntry(StrictModel):
 
 
 class ModuleEntry(StrictModel):
-    """The one part of a model that is merged, in recipes that name the parts as mergekit does.
+    """A part of a model, in recipes that name the parts as mergekit does.
 
     Attributes:
         models: whole models; or

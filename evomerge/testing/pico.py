@@ -49,7 +49,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 128,
     },
 }
-ENCODERS = {"bert", "distilbert", "electra", "modernbert", "roberta"}
+ENCODERS = {"albert", "bert", "distilbert", "electra", "modernbert", "roberta"}
 ENCODER_DECODERS = {"bart", "t5"}
 
 
@@ -75,7 +75,8 @@ def write_pico(
 
     disable_progress_bar()
     generator = torch.Generator().manual_seed(seed)
-    settings = AutoConfig.for_model(family, **{**FAMILIES.get(family, _LLAMA_LIKE), **config})
+    common = {} if "text_config" in config else FAMILIES.get(family, _LLAMA_LIKE)
+    settings = AutoConfig.for_model(family, **{**common, **config})
     kind = auto_class(family)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -97,7 +98,11 @@ def auto_class(family: str) -> Any:
 
     if family in ENCODERS:
         return transformers.AutoModelForMaskedLM
-    return transformers.AutoModelForSeq2SeqLM if family in ENCODER_DECODERS else transformers.AutoModelForCausalLM
+    if family in ENCODER_DECODERS:
+        return transformers.AutoModelForSeq2SeqLM
+    config = type(transformers.AutoConfig.for_model(family))
+    seeing = transformers.AutoModelForImageTextToText
+    return seeing if config in seeing._model_mapping else transformers.AutoModelForCausalLM
 
 
 def character_tokenizer() -> Any:

@@ -13,8 +13,8 @@ pytest.importorskip("mergekit", reason="mergekit is not installed; `make peers` 
 
 import evomerge
 from evomerge.checkpoint import Checkpoint
+from evomerge.testing.families import CONFIGS, ENCODER_CONFIGS, ENCODER_DECODER_CONFIGS
 from evomerge.testing.pico import FAMILIES, auto_class, write_pico
-from tests.engine.families import CONFIGS, ENCODER_CONFIGS, ENCODER_DECODER_CONFIGS
 
 EVERY: dict[str, dict[str, Any]] = {
     **{family: {} for family in FAMILIES},

@@ -38,7 +38,7 @@ def test_one_module_is_the_recipe_with_a_level_of_its_own() -> None:
     inner = {"slices": [{"sources": [{"model": "a/a", "layer_range": [0, 2]}]}], "parameters": {"weight": 0.25}}
     recipe = parse_recipe({"merge_method": "linear", "modules": {"default": inner}})
     assert recipe.slices[0].sources[0].layers == (0, 2)
-    assert recipe.module_parameters == {"weight": 0.25}
+    assert recipe.slices[0].module_parameters == {"weight": 0.25}
     assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
@@ -60,12 +60,26 @@ def test_a_modules_parameters_stand_between_slice_and_recipe(pico: dict[str, Pat
         torch.testing.assert_close(found[key], expected)
 
 
-@pytest.mark.parametrize("names", [("encoder", "decoder"), ("text_decoder",)])
-def test_parts_of_a_model_are_refused_in_one_sentence(names: tuple[str, ...]) -> None:
+def test_modules_that_make_no_sense_are_refused_in_one_sentence() -> None:
     inner = {"models": [{"model": "a/a", "parameters": {"weight": 1}}]}
-    found = problems({"merge_method": "linear", "modules": dict.fromkeys(names, inner)})
+    found = problems({"merge_method": "linear", "modules": {"default": inner, "vision_tower": inner}})
+    assert found == [
+        "r: modules: found default, vision_tower, expected default alone, as it is the whole model, or parts of it"
+    ]
+    sliced = {"slices": [{"sources": [{"model": "a/a", "layer_range": [0, 2], "parameters": {"weight": 1}}]}]}
+    found = problems({"merge_method": "linear", "modules": {"text_decoder": sliced, "vision_tower": sliced}})
     assert len(found) == 1
-    assert found[0].startswith(f"r: modules: found {', '.join(names)}, expected only default")
+    assert found[0].startswith("r: modules.vision_tower.slices: only text_decoder, the language model, can be cut")
+
+
+def test_each_module_has_its_own_models_and_parameters() -> None:
+    vision = {"models": [{"model": "a/a"}], "parameters": {"weight": 0.25}}
+    text = {"models": [{"model": "b/b", "parameters": {"weight": 1}}, {"model": "c/c", "parameters": {"weight": 2}}]}
+    recipe = parse_recipe({"merge_method": "linear", "modules": {"vision_tower": vision, "text_decoder": text}})
+    assert [*recipe.modules] == ["vision_tower", "text_decoder"]
+    assert recipe.modules["vision_tower"][0].module_parameters == {"weight": 0.25}
+    assert [str(ref) for ref in recipe.models] == ["a/a", "b/b", "c/c"]
+    assert parse_recipe(yaml.safe_load(recipe.to_yaml())) == recipe
 
 
 def test_problems_inside_a_module_say_where() -> None:

@@ -1,11 +1,11 @@
 """Which tensors on disk belong to which modules of a transformers model, and which modules are plain linear maps."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.checkpoint import Model
-from evomerge.engine import meta_model
+from evomerge.checkpoint import Model, ParameterMap, meta_model
 from evomerge.errors import InvalidInput, MergeFailed
 
 
@@ -43,9 +43,6 @@ class ModuleMap:
     names: frozenset[str]
 
 
-_RENAMED = {"embed_out.weight": "lm_head.weight"}  # tensors that transformers renames when it reads a file: GPT-NeoX
-
-
 def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
     """Assign tensors to modules by building the model's object without weights.
 
@@ -64,9 +61,11 @@ def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
     tied = _tied_head(skeleton, objects)
     found: dict[str, dict[str, str]] = {}
     unmatched = []
+    tensors = list(tensors)
+    full_names = _owners(skeleton, tensors)
     for name in tensors:
-        full = _resolve(name, objects, str(getattr(skeleton, "base_model_prefix", "")))
-        if full is None:
+        full = full_names.get(name)
+        if full is None or full.rpartition(".")[2] not in objects[full.rpartition(".")[0]]._parameters:
             unmatched.append(name)
             continue
         owner, _, parameter = full.rpartition(".")
@@ -85,13 +84,11 @@ def map_modules(model: Model, tensors: Iterable[str]) -> ModuleMap:
     return ModuleMap(modules=modules, unmatched=tuple(unmatched), names=frozenset(objects))
 
 
-def _resolve(name: str, objects: Mapping[str, Any], prefix: str) -> str | None:
-    """Return a tensor's name in the object, where it may have the family's prefix in front, or None."""
-    for full in (name, f"{prefix}.{name}", _RENAMED.get(name, name)):
-        owner, _, parameter = full.rpartition(".")
-        if owner in objects and parameter in objects[owner]._parameters:
-            return full
-    return None
+def _owners(skeleton: Any, tensors: Iterable[str]) -> dict[str, str]:
+    """Return tensor -> the parameter that holds it and nothing else; experts that are fused in memory are left out."""
+    names = ParameterMap(skeleton).names(tensors)
+    counts = Counter(names.values())
+    return {name: parameter for name, parameter in names.items() if counts[parameter] == 1}
 
 
 def _is_linear(module: Any) -> bool:

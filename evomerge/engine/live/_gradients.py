@@ -37,8 +37,9 @@ def collected_gradients(live: LiveModel, plan: Plan, directions: Sequence[Direct
     table: GradientTable = np.zeros((len(plan.tensors), len(directions)))
     rows: dict[str, list[int]] = {}
     for row, tensor in enumerate(plan.tensors):
-        if _depends(tensor, directions):
-            rows.setdefault(live.part(tensor.name).parameter, []).append(row)
+        part = live.part(tensor.name)
+        if part is not None and _depends(tensor, directions):
+            rows.setdefault(part.parameter, []).append(row)
     known = dict(live.model.named_parameters(remove_duplicate=False))
     wanted = {name: known[name] for name in rows if name in known}
     handles = []
@@ -74,7 +75,8 @@ def _hook(
         with torch.no_grad():
             for row, tensor in tensors:
                 part = live.part(tensor.name)
-                own = gradient if part.expert is None else part.view(gradient)
+                assert part is not None
+                own = part.view(gradient).contiguous()
                 table[row] += live.builder(parameter.device).derivatives(tensor, own, directions)
 
     return use

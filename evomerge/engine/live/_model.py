@@ -1,15 +1,14 @@
 """The live sink: a plan overwrites a resident transformers model in place."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from evomerge.checkpoint import Parents, Tokenizer
+from evomerge.checkpoint import ParameterPart, Parents, Tokenizer
 from evomerge.engine._build import Builder
-from evomerge.engine._parameter_map import ParameterPart
 from evomerge.engine._plan_records import Origin, Plan, TensorPlan
 from evomerge.engine._residency import (
     MemoryShare,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_SKELETONS = 32  # model objects kept: of more depths, or more orders of unlike layers, than searches visit often
+_ROW_MAJOR = torch.contiguous_format
 PREFETCH_BYTES = 256 << 20  # of coming tensors that are prepared while one is merged
 
 
@@ -87,7 +87,7 @@ class LiveModel:
         self._built: dict[tuple[str, torch.dtype], tuple[TensorPlan, int]] = {}  # plan and address, by tensor
         self._finite: set[Origin] = set()  # parents' tensors that were checked
         self._loaded_tokenizer: tuple[Tokenizer, str | None] | None = None  # and the recipe's chat template
-        self._parts: dict[str, ParameterPart] = {}
+        self._parts: Mapping[str, ParameterPart | None] = {}
         self._reversed = False
 
     def _builder(self, device: torch.device) -> Builder:
@@ -117,14 +117,16 @@ class LiveModel:
         with torch.inference_mode(False), torch.no_grad():
             for tensor in plan.tensors:
                 part = self._parts[tensor.name]
+                if part is None:
+                    continue
                 parameter = skeleton.parameters[part.parameter]
                 parameter.data = self._target(tensor, part, skeleton, tasks)
             self._build_all(tasks)
         self.model = skeleton.model
         self._take_tokenizer(plan)
 
-    def part(self, name: str) -> ParameterPart:
-        """Return which parameter of the model, or part of one, holds the tensor of this name."""
+    def part(self, name: str) -> ParameterPart | None:
+        """Return which parameter, or part of one, holds the tensor of this name; None = the model reads no such one."""
         return self._parts[name]
 
     def builder(self, device: torch.device) -> Builder:
@@ -132,20 +134,20 @@ class LiveModel:
         return self._builders[device]
 
     def tensor(self, name: str) -> torch.Tensor:
-        """Return the live tensor that a checkpoint file would hold under this name."""
+        """Return the live tensor that a checkpoint file would hold under this name; the model must read it."""
         part = self._parts[name]
-        whole: torch.Tensor = self.model.get_parameter_or_buffer(part.parameter).data
-        return whole if part.expert is None else part.view(whole)
+        assert part is not None
+        return part.view(self.model.get_parameter_or_buffer(part.parameter).data)
 
     def _target(
         self, plan: TensorPlan, part: ParameterPart, skeleton: Skeleton, tasks: list[_BuildTask]
     ) -> torch.Tensor:
         """Return a parameter's memory: a parent's or an own one; add to `tasks` what is to be written there."""
         device = skeleton.devices[part.parameter]
-        if plan.copied and part.expert is None and self._is_kept(plan.models[0], device):
+        if plan.copied and not part.steps and self._is_kept(plan.models[0], device):
             return self._copied(plan, device)
         whole = self._allocate(part.parameter, skeleton.shape(part.parameter), plan.dtype, device)
-        memory = whole if part.expert is None else part.view(whole)
+        memory = part.view(whole)
         if self._built.get((plan.name, plan.dtype)) != (plan, memory.data_ptr()):
             tasks.append(_BuildTask(plan, memory))
         return whole
@@ -177,10 +179,13 @@ class LiveModel:
 
     def _build(self, task: _BuildTask) -> bool:
         """Write a tensor; return whether that was done, or has to wait."""
+        memory = task.memory if task.memory.is_contiguous() else torch.empty_like(task.memory, memory_format=_ROW_MAJOR)
         try:
-            self._builders[task.memory.device].build(*task)
+            self._builders[task.memory.device].build(task.plan, memory)
         except StatisticsLocked:
             return False
+        if memory is not task.memory:  # a part of a parameter that the model holds transposed
+            task.memory.copy_(memory)
         return True
 
     def _prefetching(self, tasks: list[_BuildTask]) -> Iterator[_BuildTask]:

@@ -6,8 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from evomerge.checkpoint import TensorInfo, config_object
-from evomerge.engine._parameter_map import ParameterMap, ParameterPart, named_tensors
+from evomerge.checkpoint import ParameterMap, ParameterPart, config_object, generative_class, named_tensors
 from evomerge.engine._plan_records import Plan
 from evomerge.engine.live._placement import attach_hooks, spread
 from evomerge.errors import MergeFailed
@@ -45,62 +44,71 @@ class Skeleton:
             attach_hooks(self.model, self.devices, devices[0])
         self.parameters: Mapping[str, torch.Tensor] = named_tensors(self.model)
 
-    def locate(self, plan: Plan) -> dict[str, ParameterPart]:
-        """Return where each planned tensor goes.
+    def locate(self, plan: Plan) -> Mapping[str, ParameterPart | None]:
+        """Return where each planned tensor goes; None = the model reads no such tensor.
 
         Raises:
             MergeFailed: the model has no place for one, or a place of another shape, or one is left empty.
         """
-        found: dict[str, ParameterPart] = {}
-        for tensor in plan.tensors:
-            part = self._map.locate(tensor.name)
-            if part is None:
-                raise MergeFailed(
-                    f"{self._family} has no place for {tensor.name} in memory, so it cannot be scored; merging to a "
-                    "folder works"
-                )
-            self._check_shape(tensor.name, part, tensor.info)
-            found[tensor.name] = part
-        empty = self._map.unfilled(found.values())
-        if empty is not None:
-            raise MergeFailed(f"the parents hold no {empty}, which a {self._family} model needs")
-        return found
+        fit = self._map.fit({tensor.name: tensor.shape for tensor in plan.tensors})
+        if fit.unexpected is not None:
+            raise MergeFailed(
+                f"{self._family} has no place for {fit.unexpected} in memory, so it cannot be scored; merging to a "
+                "folder works"
+            )
+        if fit.unknown is not None:
+            raise MergeFailed(
+                f"transformers converts {fit.unknown} of a {self._family} as it is loaded, so it cannot be overwritten "
+                "in memory and scored; merging to a folder works"
+            )
+        if fit.mismatched is not None:
+            raise MergeFailed(fit.mismatched)
+        if fit.missing is not None:
+            raise MergeFailed(f"the parents hold no {fit.missing}, which a {self._family} model needs")
+        return fit.parts
 
     def shape(self, parameter: str) -> torch.Size:
         """Return the shape that a parameter has."""
         return self._map.shapes[parameter]
 
-    def _check_shape(self, name: str, part: ParameterPart, info: TensorInfo) -> None:
-        shape = self.shape(part.parameter)
-        if part.expert is not None:
-            if part.expert >= shape[0]:
-                raise MergeFailed(f"{name}: the config speaks of {shape[0]} experts")
-            shape = shape[1:] if part.half is None else torch.Size([shape[1] // 2, *shape[2:]])
-        if tuple(shape) != info.shape:
-            raise MergeFailed(f"{name} is {list(info.shape)}, but the config makes it {list(shape)}")
-
 
 def empty_model(config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
-    """Return the causal language model of a config; its parameters are on the meta device, its buffers are real.
+    """Return the language model of a config; its parameters are on the meta device, its buffers are real.
+
+    Of a vision-language config it is the whole model, which a text reaches only the language model of.
 
     Raises:
         MergeFailed: the config describes no causal language model.
     """
     from accelerate import init_empty_weights
-    from transformers import AutoModelForCausalLM
 
     described = config_object(config)
-    if type(described) not in AutoModelForCausalLM._model_mapping or getattr(described, "is_encoder_decoder", False):
+    kind = generative_class(config, described)
+    if kind is None:
         raise MergeFailed(
             f"a {config.get('model_type', 'model')} is no causal language model, so it cannot be scored; merging to a "
             "folder works"
         )
     with init_empty_weights(include_buffers=False):
-        model: nn.Module = AutoModelForCausalLM.from_config(described, dtype=dtype)
-    for module in model.modules():
-        if module._non_persistent_buffers_set:
-            model._init_weights(module)  # positions in full precision, as when a model is loaded from its files
+        model: nn.Module = kind._from_config(described, dtype=dtype)
+    _fill_buffers(model, model)
     return model
+
+
+def _fill_buffers(module: nn.Module, owner: Any) -> None:
+    """Compute the buffers that no file holds in full precision, as when a model is loaded from its files.
+
+    Args:
+        module: whose buffers, and those of its children.
+        owner: the innermost transformers model around it, which knows how.
+    """
+    from transformers import PreTrainedModel
+
+    owner = module if isinstance(module, PreTrainedModel) else owner
+    for child in module.children():
+        _fill_buffers(child, owner)
+    if module._non_persistent_buffers_set:
+        owner._init_weights(module)
 
 
 def _strip_parameters(model: nn.Module, devices: Mapping[int, torch.device], main: torch.device) -> None:

@@ -13,6 +13,8 @@ from evomerge.checkpoint import (
     is_tied_copy,
 )
 from evomerge.recipe import (
+    TEXT_MODULE,
+    WHOLE_MODEL,
     ModelRef,
     Recipe,
     Slice,
@@ -26,7 +28,7 @@ class OutputTensor:
 
     Attributes:
         name: in the result.
-        part: the slice that it belongs to.
+        part: the slice that it belongs to; None = none: the model that gives the config keeps its own.
         inputs: each source of the slice and what it calls this tensor.
         base: the base and what it calls this tensor, if the method has one.
         t: depth in the slice, 0 to 1.
@@ -34,7 +36,7 @@ class OutputTensor:
     """
 
     name: str
-    part: Slice
+    part: Slice | None
     inputs: tuple[tuple[Source, str], ...]
     base: tuple[ModelRef, str] | None
     t: float
@@ -57,9 +59,33 @@ class OutputOrder:
         self.tied = all(parents[ref].tied for ref in recipe.merged)
         self._has_base = methods.get(recipe.method).base != "input"
         self._config_source = parents[recipe.config_source]
-        self._ranges = [self._layer_ranges(part) for part in recipe.slices]
+        self._whole = WHOLE_MODEL in recipe.modules
+        self._stack = recipe.modules.get(WHOLE_MODEL) or recipe.modules.get(TEXT_MODULE) or ()
+        self._check_modules()
+        self._ranges = [self._layer_ranges(part) for part in self._stack]
         self._check_depth()
         self._check_gains()
+
+    def _check_modules(self) -> None:
+        """Note modules that a model has no part for, and layer ranges where it is not known what they are of."""
+        for name, slices in self.recipe.modules.items():
+            models = [self._config_source, *(model for part in slices for model in self._participants(part))]
+            for model in models if name != WHOLE_MODEL else ():
+                known = dict.fromkeys(model.part_of(tensor) for tensor in model.tensors)
+                if name not in known:
+                    self.problems.append(f"modules: {model.name} has no part {name}; it has {', '.join(known)}")
+        ranged = [source.model for part in self._stack for source in part.sources if source.layers is not None]
+        for model in {ref: self.parents[ref] for ref in ranged}.values():
+            if model.config.get("is_encoder_decoder"):
+                self.problems.append(
+                    f"{model.name} has an encoder and a decoder, so a layer_range is ambiguous; merge them whole, by "
+                    "models:"
+                )
+            elif model.parts is None and model.unknown_parts is not None:
+                self.problems.append(
+                    f"{model.name} has several parts, and which blocks a layer_range means is not known: "
+                    f"{model.unknown_parts}"
+                )
 
     def _layer_ranges(self, part: Slice) -> list[tuple[int, int]]:
         """Return the block range, (first, end), of each source of a slice."""
@@ -83,7 +109,7 @@ class OutputOrder:
         return ranges
 
     def _check_depth(self) -> None:
-        ranged = any(source.layers is not None for part in self.recipe.slices for source in part.sources)
+        ranged = any(source.layers is not None for part in self._stack for source in part.sources)
         if ranged and not self.problems and not any(True for _ in self.layers()):
             self.problems.append("slices: hold no layer at all; a model needs at least one")
 
@@ -103,47 +129,80 @@ class OutputOrder:
 
     def layers(self) -> Iterator[tuple[ModelRef, int]]:
         """Yield, for each block of the result, the first source's model and the block there that it stands for."""
-        for part, ranges in zip(self.recipe.slices, self._ranges, strict=True):
+        for part, ranges in zip(self._stack, self._ranges, strict=True):
             start, end = ranges[0]
             for index in range(start, end):
                 yield part.sources[0].model, index
+        if not self._stack:
+            for index in range(self._config_source.layout.num_layers):
+                yield self.recipe.config_source, index
 
     def tensors(self) -> Iterator[OutputTensor]:
-        """Yield the tensors before the blocks (from the first slice), of the blocks, and after them (from the last)."""
-        first, last = self.recipe.slices[0], self.recipe.slices[-1]
-        yield from self._non_block(first, "before")
+        """Yield the tensors before the blocks (from the first slice), of the blocks, and after them (from the last).
+
+        Of a model of several parts, those of the other parts come first.
+        """
+        if not self._whole:
+            yield from self._unnamed_parts()
+            for name in self.recipe.modules:
+                for part in self.recipe.modules[name] if name != TEXT_MODULE else ():
+                    yield from self._non_block(part, "before", name)
+                    yield from self._non_block(part, "after", name)
+        if not self._stack:
+            return
+        first, last = self._stack[0], self._stack[-1]
+        only = None if self._whole else TEXT_MODULE
+        yield from self._non_block(first, "before", only)
         layer = 0
-        for part, ranges in zip(self.recipe.slices, self._ranges, strict=True):
+        for part, ranges in zip(self._stack, self._ranges, strict=True):
             start, end = ranges[0]
             for offset in range(end - start):
                 t = 1.0 if end - start == 1 else offset / (end - start - 1)
                 yield from self._block(part, [begin + offset for begin, _ in ranges], layer, t)
                 layer += 1
-        yield from self._non_block(last, "after")
+        yield from self._non_block(last, "after", only)
 
-    def _non_block(self, part: Slice, where: Literal["before", "after"]) -> Iterator[OutputTensor]:
-        """Yield the tensors before or after all blocks."""
-        base = self._base(part)
-        for name in self._non_block_names(self._participants(part), where):
-            if self.tied and is_tied_copy(name):
+    def _unnamed_parts(self) -> Iterator[OutputTensor]:
+        """Yield the tensors of the parts that no module names, as the model that gives the config has them."""
+        source, ref = self._config_source, self.recipe.config_source
+        outline = source.outline
+        blocks = (source.layout.name(i, suffix) for i, names in outline.blocks.items() for suffix in names)
+        for name in (*outline.before, *blocks, *outline.after):
+            if source.part_of(name) in self.recipe.modules or (self.tied and is_tied_copy(name)):
                 continue
+            inputs = ((Source(model=ref), name),)
+            yield OutputTensor(name=name, part=None, inputs=inputs, base=None, t=0.0, gain=1.0)
+
+    def _non_block(self, part: Slice, where: Literal["before", "after"], only: str | None) -> Iterator[OutputTensor]:
+        """Yield the tensors before or after all blocks.
+
+        Args:
+            part: the slice that they belong to.
+            where: which.
+            only: the part of the model that they must belong to; None = any.
+        """
+        base = self._base(part)
+        for name, owner in self._non_block_names(self._participants(part), where).items():
+            if (self.tied and is_tied_copy(name)) or (only is not None and owner.part_of(name) != only):
+                continue
+            refs = [source.model for source in part.sources] + ([] if base is None else [base])
+            names = {ref: self.parents[ref].counterpart(name, owner) or name for ref in refs}
             yield OutputTensor(
-                name=self._config_source.local_name(name) or name,
+                name=self._config_source.counterpart(name, owner) or name,
                 part=part,
-                inputs=tuple((source, name) for source in part.sources),
-                base=None if base is None else (base, name),
+                inputs=tuple((source, names[source.model]) for source in part.sources),
+                base=None if base is None else (base, names[base]),
                 t=self._config_source.layout.depth(name),
                 gain=1.0,
             )
 
-    def _non_block_names(self, models: Sequence[Model], where: Literal["before", "after"]) -> list[str]:
-        """Return the names of the first model, then what others have beyond them under no other spelling."""
-        names: list[str] = []
+    def _non_block_names(self, models: Sequence[Model], where: Literal["before", "after"]) -> dict[str, Model]:
+        """Return the names of the first model, then what others have beyond them under no other spelling, by owner."""
+        names: dict[str, Model] = {}
         for model in models:
-            own = model.outline.before if where == "before" else model.outline.after
-            for name in own:
-                if name not in names and not any(model.local_name(known) == name for known in names):
-                    names.append(name)
+            for name in model.outline.before if where == "before" else model.outline.after:
+                if name not in names and not any(model.counterpart(known, names[known]) == name for known in names):
+                    names[name] = model
         return names
 
     def _block(self, part: Slice, indices: Sequence[int], layer: int, t: float) -> Iterator[OutputTensor]:

@@ -1,6 +1,6 @@
 """From a recipe and its opened parents to a plan. No tensor is read here."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,7 @@ import torch
 from evomerge.checkpoint import Model, Parents, merged_config, set_vocabulary, untie
 from evomerge.engine._plan_records import Plan, TensorPlan
 from evomerge.engine._tokenizer import Vocabulary, vocabulary
-from evomerge.engine.plan._config_checks import check_order
+from evomerge.engine.plan._config_checks import check_stack
 from evomerge.engine.plan._nested import PlannedModel
 from evomerge.engine.plan._output_order import OutputOrder
 from evomerge.engine.plan._tensor import TensorPlanner
@@ -31,7 +31,7 @@ def make_plan(recipe: Recipe, parents: Parents) -> Plan:
     for name, inner in recipe.merges.items():
         parents.name(name, inner.fingerprint, lambda name=name, inner=inner: _nested(name, inner, parents))  # type: ignore[misc]
     order = OutputOrder(recipe, parents)
-    _fail_on([*_ambiguous_ranges(recipe, parents), *order.problems])
+    _fail_on(order.problems)
     words = vocabulary(recipe, parents)
     planner = TensorPlanner(recipe, parents, words.alignment)
     tensors = tuple(plan for tensor in order.tensors() for plan in planner.plan(tensor))
@@ -39,22 +39,16 @@ def make_plan(recipe: Recipe, parents: Parents) -> Plan:
     if not tensors:
         raise MergeFailed("the recipe describes a model without tensors")
     dtype, layers = _main_dtype(tensors), tuple(order.layers())
+    config = _config(order, tensors, layers, dtype, words)
+    unchecked = _check_config(order, config, tensors, layers)
     return Plan(
         recipe=recipe,
         tensors=tensors,
         layers=layers,
         dtype=dtype,
-        config=_config(order, tensors, layers, dtype, words),
-        notes=(*without_effect(recipe, tensors), *words.notes, *planner.notes),
+        config=config,
+        notes=(*without_effect(recipe, tensors), *words.notes, *planner.notes, *unchecked),
     )
-
-
-def _ambiguous_ranges(recipe: Recipe, parents: Parents) -> Iterator[str]:
-    """Yield the problem of layer ranges in a model that has two stacks of blocks."""
-    source = parents[recipe.config_source]
-    ranged = any(entry.layers is not None for part in recipe.slices for entry in part.sources)
-    if ranged and source.config.get("is_encoder_decoder"):
-        yield f"{source.name} has an encoder and a decoder, so a layer_range is ambiguous; merge them whole, by models:"
 
 
 def _nested(name: str, recipe: Recipe, parents: Parents) -> Model:
@@ -95,5 +89,12 @@ def _config(
         set_vocabulary(config, words.alignment.size, words.source.config)
     elif words.source is not source:
         set_vocabulary(config, int(words.source.text_config.get("vocab_size", 0)), words.source.config)
-    check_order(config, [tensor.name for tensor in tensors], source, [index for _, index in layers])
     return config
+
+
+def _check_config(
+    order: OutputOrder, config: Mapping[str, Any], tensors: Sequence[TensorPlan], layers: Sequence[tuple[ModelRef, int]]
+) -> list[str]:
+    """Return notes on what could not be checked of a stack; see `check_stack`."""
+    note = check_stack(config, tensors, order.parents[order.recipe.config_source], [index for _, index in layers])
+    return [] if note is None else [note]

@@ -30,7 +30,7 @@ def settings_at(
     """
     shared: dict[str, Value] = {}
     per_input: list[dict[str, Value]] = [{} for _ in sources]
-    outer = [part.parameters, recipe.module_parameters, recipe.parameters]
+    outer = [part.parameters, part.module_parameters, recipe.parameters]
     for parameter in method.parameters:
         targets: list[tuple[dict[str, Value], Sequence[Mapping[str, Value]], str, str]] = (
             [(shared, outer, name, "")]

@@ -17,7 +17,7 @@ from evomerge.engine.plan._output_order import OutputTensor
 from evomerge.engine.plan._settings import settings_at
 from evomerge.errors import MergeFailed
 from evomerge.methods import BASE, Method, Settings
-from evomerge.recipe import ModelRef, Recipe, Source
+from evomerge.recipe import TEXT_MODULE, ModelRef, Recipe, Source
 
 
 class TensorPlanner:
@@ -44,6 +44,12 @@ class TensorPlanner:
 
     def plan(self, output: OutputTensor) -> Iterator[TensorPlan]:
         """Yield the plan of one tensor; nothing if it is dropped, or after noting a problem."""
+        if output.part is None:
+            origin = Origin(output.inputs[0][0].model, output.inputs[0][1])
+            info = self.parents[origin.model].tensors[origin.tensor]
+            kept = self.dtype if self.dtype and info.dtype.is_floating_point else info.dtype
+            yield self._copy(output.name, origin, info._replace(dtype=kept), 1.0)
+            return
         inputs = [(s, n) for s, n in output.inputs if output.base is None or s.model != output.base[0]]
         found = [self._find(source.model, name) for source, name in inputs]
         base = None if output.base is None else self._find(*output.base)
@@ -61,7 +67,7 @@ class TensorPlanner:
         rule = self.method.when_absent(None if output.base is None else base is not None, [*map(bool, found)])
         if holder is None or not is_optional(output.name) or rule.action == "refuse":
             whose = f", which {holder.model} has" if holder else ""
-            self.problems.append(f"{missing[0]} has no tensor {missing[1]}{whose}")
+            self.problems.append(f"{missing[0]} has no tensor {missing[1]}{whose}{self._advice(missing[0], holder)}")
         elif rule.action == "drop":
             self.notes.append(f"{output.name} is left out: too few of the models have it for {self.method.name}")
         elif rule.action == "copy":
@@ -72,6 +78,12 @@ class TensorPlanner:
         else:
             kept = [(pair, origin) for pair, origin in zip(inputs, found, strict=True) if origin]
             yield from self._merge(output, [pair for pair, _ in kept], [origin for _, origin in kept], base)
+
+    def _advice(self, missing: ModelRef, holder: Origin | None) -> str:
+        """Return what to do where a language model is merged with one that also sees, or ""."""
+        if holder is None or self.parents[missing].part_names >= self.parents[holder.model].part_names:
+            return ""
+        return f"; a model without these parts can be merged into {TEXT_MODULE} alone, by modules:"
 
     def _find(self, model: ModelRef, name: str) -> Origin | None:
         """Return a parent's tensor, which it may store under another name, or None."""
@@ -84,6 +96,8 @@ class TensorPlanner:
         self, output: OutputTensor, inputs: Sequence[tuple[Source, str]], models: Sequence[Origin], base: Origin | None
     ) -> Iterator[TensorPlan]:
         """Yield the plan of a tensor that all given inputs have."""
+        part = output.part
+        assert part is not None
         origins = [*([base] if base else []), *models]
         infos = [self.parents[origin.model].tensors[origin.tensor] for origin in origins]
         if not self._same_kind(output.name, origins, infos):
@@ -97,7 +111,7 @@ class TensorPlanner:
         if not self._same_shape(output.name, origins, infos):
             return
         try:
-            settings = settings_at(self.method, self.recipe, output.part, inputs, output.name, output.t)
+            settings = settings_at(self.method, self.recipe, part, inputs, output.name, output.t)
         except MergeFailed as error:
             self.problems.append(str(error))
             return

@@ -40,8 +40,8 @@ def without_effect(recipe: Recipe, tensors: Sequence[TensorPlan]) -> Iterator[st
 def _levels(recipe: Recipe) -> Iterator[Mapping[str, Setting]]:
     """Yield the parameters of every place of a recipe that can have some."""
     yield recipe.parameters
-    yield recipe.module_parameters
     for part in recipe.slices:
+        yield part.module_parameters
         yield part.parameters
         yield from (source.parameters for source in part.sources)
 
