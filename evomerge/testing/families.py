@@ -155,9 +155,9 @@ _QWEN_TOKENS = {"image_token_id": 60, "video_token_id": 61, "vision_start_token_
 _QWEN_NEXT = {**_LINEAR, "num_hidden_layers": 4, "rope_parameters": {**_SECTIONED, "partial_rotary_factor": 1.0}}
 
 
-def _qwen(tower: dict[str, Any] | None = None, **language: Any) -> dict[str, Any]:
-    text = {**_LANGUAGE, "rope_parameters": _SECTIONED, **language}
-    return {"text_config": text, "vision_config": {**_QWEN_TOWER, **(tower or {})}, **_QWEN_TOKENS}
+def _qwen(language: dict[str, Any] | None = None, **tower: Any) -> dict[str, Any]:
+    text = {**_LANGUAGE, "rope_parameters": _SECTIONED, **(language or {})}
+    return {"text_config": text, "vision_config": {**_QWEN_TOWER, **tower}, **_QWEN_TOKENS}
 
 
 def _wrapped(language: str, tower: str, **rest: Any) -> dict[str, Any]:
@@ -212,11 +212,11 @@ VISION_CONFIGS: dict[str, dict[str, Any]] = {
         "projection_dim": 32,
     },
     "qwen2_5_vl": _qwen(),
-    "qwen2_vl": _qwen({"hidden_size": 32}),
-    "qwen3_5": _qwen(**_QWEN_NEXT),
-    "qwen3_5_moe": _qwen(**_QWEN_NEXT, **_EXPERTS, shared_expert_intermediate_size=16),
+    "qwen2_vl": _qwen(hidden_size=32),
+    "qwen3_5": _qwen(_QWEN_NEXT),
+    "qwen3_5_moe": _qwen({**_QWEN_NEXT, **_EXPERTS, "shared_expert_intermediate_size": 16}),
     "qwen3_vl": _qwen(),
-    "qwen3_vl_moe": _qwen(**_EXPERTS, decoder_sparse_step=1),
+    "qwen3_vl_moe": _qwen({**_EXPERTS, "decoder_sparse_step": 1}),
     "smolvlm": {
         "text_config": {**_LANGUAGE, "model_type": "llama"},
         "vision_config": _TOWER,

@@ -45,10 +45,10 @@ class TensorPlanner:
     def plan(self, output: OutputTensor) -> Iterator[TensorPlan]:
         """Yield the plan of one tensor; nothing if it is dropped, or after noting a problem."""
         if output.part is None:
-            origin = Origin(output.inputs[0][0].model, output.inputs[0][1])
-            info = self.parents[origin.model].tensors[origin.tensor]
-            kept = self.dtype if self.dtype and info.dtype.is_floating_point else info.dtype
-            yield self._copy(output.name, origin, info._replace(dtype=kept), 1.0)
+            own = Origin(output.inputs[0][0].model, output.inputs[0][1])
+            info = self.parents[own.model].tensors[own.tensor]
+            dtype = self.dtype if self.dtype and info.dtype.is_floating_point else info.dtype
+            yield self._copy(output.name, own, info._replace(dtype=dtype), 1.0)
             return
         inputs = [(s, n) for s, n in output.inputs if output.base is None or s.model != output.base[0]]
         found = [self._find(source.model, name) for source, name in inputs]
