@@ -18,8 +18,8 @@ Pool = Literal["search", "select", "report"]
 POOLS: tuple[Pool, ...] = ("search", "select", "report")
 
 Kind = Literal["candidate", "parent", "simple", "mean", "control"]
-"""What a scored recipe is: proposed by the optimizer, a parent, a simple baseline, the distribution mean, or a user
-baseline (a recipe under `start:`)."""
+"""What a scored recipe is: proposed by the optimizer, a parent, a simple baseline, the distribution mean, or a control:
+a recipe under `start:`, or one of an equal-budget random search."""
 
 CandidateState = Literal["queued", "running", "scored", "infeasible", "degenerate", "failed", "lost"]
 """The state of a candidate: waiting, at a worker, done, or one of the kinds of failure."""
@@ -208,8 +208,8 @@ class Candidate:
         id: counts the candidates of a run, references included, from 0.
         name: for people: a reference's name, or one made of the number.
         kind: what it is.
-        generation: the optimizer's generation that proposed it; -1 for references (parents, simple baselines, the
-            user's recipes).
+        generation: the optimizer's generation that proposed it; its number in an equal-budget random search; -1 for
+            references (parents, simple baselines, the user's recipes).
         subset: number of the item subset it was scored on; -1: the whole search pool.
         point: of the space, or None for a reference.
         recipe: the document, plain data.
@@ -232,3 +232,8 @@ class Candidate:
     scores: Mapping[Pool, Scores] = field(default_factory=dict)
     seconds: float | None = None
     worker: str | None = None
+
+    @property
+    def from_control(self) -> bool:
+        """Whether an equal-budget random search proposed it; other controls are the user's own recipes."""
+        return self.kind == "control" and self.generation >= 0

@@ -130,7 +130,9 @@ def main() -> None:
         (name, seed) for name in given.landscapes for seed in range(given.runs or (100 if name == PLANTED else 200))
     ]
     with ProcessPoolExecutor(max_workers=given.jobs) as pool:
-        futures = [pool.submit(measure, *each) for each in sorted(set(wanted) - known, key=lambda each: each[1])]
+        futures = [
+            pool.submit(measure, name, seed) for name, seed in sorted(set(wanted) - known, key=lambda job: job[1])
+        ]
         for future in as_completed(futures):
             rows.append(future.result())
             if given.json:

@@ -22,6 +22,7 @@ def search(
     candidates: int | None = None,
     workers: int | None = None,
     seed: int | None = None,
+    control: str | None = None,
     methods: Sequence[Method] = (),
     optimizer: OptimizerSpec | None = None,
     space: Space | None = None,
@@ -38,6 +39,7 @@ def search(
         candidates: stop after so many; overrides the file.
         workers: worker processes, 0 = in this one; overrides the file.
         seed: of a new run; overrides the file.
+        control: "random" = also search at random with as many items: its best candidate is one more rival of the pick.
         methods: merge methods of the caller's, under whose names the space finds them.
         optimizer: replaces the file's. To resume, it must be given again.
         space: replaces the file's. To resume, an equal one must be given again.
@@ -62,6 +64,7 @@ def search(
         candidates=candidates,
         workers=workers,
         seed=seed,
+        control=control,
         methods=methods,
         optimizer=optimizer,
         space=space,

@@ -59,7 +59,12 @@ def _lines(out: Path, progress: Progress) -> list[str]:
     """Return a run's progress as a few lines of text."""
     if progress.phase == "preparing":
         return [f"run {out}: reading parents and preparing tasks"]
-    what = {"searching": "candidate", "selecting": "select pool", "reporting": "report pool"}[progress.phase]
+    what = {
+        "searching": "candidate",
+        "controlling": "random control",
+        "selecting": "select pool",
+        "reporting": "report pool",
+    }[progress.phase]
     of = f" of {progress.planned}" if progress.planned is not None else ""
     left = f", {format_duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
     seconds = format_duration(progress.seconds)

@@ -120,7 +120,12 @@ def _cost(cost: "Cost | None") -> str:
         f"about {cost.merging + cost.scoring:.2g} s a candidate: {cost.merging:.2g} s to merge (parents {cost.tier}), "
         f"{cost.scoring:.2g} s to score"
     )
-    parts = [(cost.references, "references"), (cost.search, "the budget's candidates"), (cost.proof, "the proof")]
+    parts = [
+        (cost.references, "references"),
+        (cost.search, "the budget's candidates"),
+        (cost.control, "the random control"),
+        (cost.proof, "the proof"),
+    ]
     listed = ", ".join(f"{format_duration(seconds)} for {what}" for seconds, what in parts if seconds is not None)
     total = "" if cost.total is None else f"about {format_duration(cost.total)} in all: "
     return f"{candidate}; {total}{listed}"

@@ -15,8 +15,15 @@ from evomerge.cli._output import print_table
 @click.option("--candidates", type=click.IntRange(min=1), help="Stop after so many; overrides the file.")
 @click.option("--workers", type=click.IntRange(min=0), help="Worker processes; 0 = in this one; overrides the file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of a new run; overrides the file.")
+@click.option("--control", type=click.Choice(["random"]), help="Also search at random with as many items: a rival.")
 def command(
-    search_file: Path, out: Path, hours: float | None, candidates: int | None, workers: int | None, seed: int | None
+    search_file: Path,
+    out: Path,
+    hours: float | None,
+    candidates: int | None,
+    workers: int | None,
+    seed: int | None,
+    control: str | None,
 ) -> None:
     """Run a search, or resume it when the run folder exists. Ctrl-C stops cleanly; the same command resumes.
 
@@ -31,7 +38,14 @@ def command(
 
     with live_view(out, sys.stderr) as observer:
         run = search(
-            search_file, out, hours=hours, candidates=candidates, workers=workers, seed=seed, observer=observer
+            search_file,
+            out,
+            hours=hours,
+            candidates=candidates,
+            workers=workers,
+            seed=seed,
+            control=control,
+            observer=observer,
         )
     if run.state != "done":
         click.echo(f"stopped; everything so far is in {out}. The same command resumes.", err=True)

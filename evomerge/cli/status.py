@@ -20,19 +20,13 @@ def command(run: Path, price: float | None, as_json: bool) -> None:
     Example:
       evomerge status runs/quickstart
     """
-    from evomerge.results import items_scored, status_lines
+    from evomerge.results import status_lines
     from evomerge.run import Run
 
     opened = Run(run)
     summary = opened.summary()
     if as_json:
-        about: dict[str, Any] = {
-            "verdict": opened.verdict,
-            "notes": opened.notes,
-            "items": items_scored(opened.candidates()),
-        }
-        if price is not None:
-            about["money"] = price * summary.seconds / 3600
+        about: dict[str, Any] = {"verdict": opened.verdict, "notes": opened.notes, **opened.cost(price)}
         print_json({"version": 1, "run": str(run), **summary._asdict(), **about})
         return
     for line in status_lines(opened, summary, price=price):

@@ -14,7 +14,7 @@ from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.evaluation._evaluator import BoundTasks, Evaluator, GoldTasks
 from evomerge.evaluation._prepared import Prepared
 from evomerge.evaluation._rng import isolated_randomness
-from evomerge.evaluation.score import check_logits, readable_tokens
+from evomerge.evaluation.score import check_logits, counted_tokens, readable_tokens
 from evomerge.records import ItemScores
 
 if TYPE_CHECKING:
@@ -24,7 +24,11 @@ _MAX_PROMPT_TOKENS = 32  # of the health check
 
 
 class Scorer:
-    """Prepared items bound to one model object."""
+    """Prepared items bound to one model object.
+
+    Attributes:
+        tokens: that went through the model in the last call of `score`, padding included.
+    """
 
     def __init__(
         self, prepared: Prepared, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, batch_size: int
@@ -34,6 +38,7 @@ class Scorer:
             raise InvalidInput(f"batch_size is {batch_size}, expected at least 1")
         self._tasks, self._batch_size = prepared.tasks, batch_size
         self._known = {name: frozenset(chain(*task.pools.values())) for name, task in prepared.tasks.items()}
+        self.tokens = 0
         self._model, tokenizer = model, copy.deepcopy(tokenizer)
         self._bound: list[tuple[Evaluator, tuple[str, ...], BoundTasks]] = []
         with isolated_randomness():
@@ -74,8 +79,12 @@ class Scorer:
             DegenerateModel: log-likelihoods or logits are not finite, or constant.
             EvomergeError: an objective or item is unknown, an evaluator fails, or a GPU's memory does not suffice.
         """
+        self.tokens = 0
         try:
-            return self._score(items, gold)
+            with counted_tokens(self._model) as counter:
+                scores = self._score(items, gold)
+            self.tokens = counter.tokens
+            return scores
         except torch.OutOfMemoryError as error:
             found = str(error).splitlines()[0]
         # The error is gone here, and with it the frames that held the activations; what is free can go back.

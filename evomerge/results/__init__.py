@@ -7,10 +7,10 @@ import `derived`, `api` or `cli`.
 from evomerge.results._contributions import contributions
 from evomerge.results._explain import explain_document
 from evomerge.results._export import FORMATS, export, provenance
-from evomerge.results._front import front_document, items_scored
+from evomerge.results._front import front_document
 from evomerge.results._headline import Headline, headline
 from evomerge.results._shares import Shares, shares_of
-from evomerge.results._tables import floor_lines, format_duration, printable, results_table, status_lines
+from evomerge.results._tables import cost_text, floor_lines, format_duration, printable, results_table, status_lines
 from evomerge.results.figures import Figure, run_figures, save_figures
 from evomerge.results.report import REPORT, report_page, summary_lines, write_report
 
@@ -21,13 +21,13 @@ __all__ = [
     "Headline",
     "Shares",
     "contributions",
+    "cost_text",
     "explain_document",
     "export",
     "floor_lines",
     "format_duration",
     "front_document",
     "headline",
-    "items_scored",
     "printable",
     "provenance",
     "report_page",

@@ -1,6 +1,5 @@
 """`front --json`: everything about a run's results as one JSON document (version 1, see docs/formats.md)."""
 
-from collections.abc import Iterable
 from typing import Any
 
 from evomerge.records import POOLS, Candidate, Objective, Pool
@@ -9,21 +8,22 @@ from evomerge.run import Run, displayed_score
 VERSION = 1
 
 
-def front_document(run: Run, *, everything: bool = False) -> dict[str, Any]:
+def front_document(run: Run, *, everything: bool = False, price: float | None = None) -> dict[str, Any]:
     """Return the front, the finalists and the references with the scores of all pools.
 
     Args:
         run: a run, finished or not.
         everything: list all candidates, unscored ones too.
+        price: of an hour of all the run's machines together, in any currency; None = money is not mentioned.
 
     Returns:
         Version 1 of the document in docs/formats.md; values are in each metric's own direction.
     """
     objectives = run.objectives
-    candidates = run.candidates()
     front = {candidate.id for candidate in run.front}
-    listed = [candidate for candidate in candidates if everything or _is_listed(candidate, front, run)]
-    items = items_scored(candidates)
+    listed = run.listed(everything=everything)
+    cost = run.cost(price)
+    items = cost["items"]
     pick = run.pick
     return {
         "version": VERSION,
@@ -34,20 +34,11 @@ def front_document(run: Run, *, everything: bool = False) -> dict[str, Any]:
         "items": items,
         "items_scored": sum(items.values()),
         "items_with_gradient": run.items_with_gradient,
+        "cost": {key: value for key, value in cost.items() if key != "items"},
         "candidates": [_row(candidate, objectives, candidate.id in front) for candidate in listed],
         "pick": None if pick is None else pick.id,
         "verdict": run.verdict,
     }
-
-
-def items_scored(candidates: Iterable[Candidate]) -> dict[Pool, int]:
-    """Return how many items were scored on each pool, those of repeated candidates included."""
-    known = list(candidates)
-    return {pool: sum(score.n for c in known for score in c.scores.get(pool, {}).values()) for pool in POOLS}
-
-
-def _is_listed(candidate: Candidate, front: set[int], run: Run) -> bool:
-    return candidate.kind != "candidate" or candidate.id in front or candidate.id in run.finalists
 
 
 def _row(candidate: Candidate, objectives: tuple[Objective, ...], on_front: bool) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from evomerge.records import POOLS, Candidate, Objective, Pool
-from evomerge.results._front import items_scored
 from evomerge.run import Run, Summary, displayed_score
 
 _HEADS: dict[Pool, str] = {"search": "search", "select": "select", "report": "report (unseen)"}
@@ -23,12 +22,7 @@ def results_table(run: Run, *, everything: bool = False) -> Table:
     """
     objectives = run.objectives
     pick, front = run.pick, {candidate.id for candidate in run.front}
-    finalists = set(run.finalists)
-    listed = [
-        candidate
-        for candidate in run.candidates()
-        if everything or candidate.kind != "candidate" or candidate.id in front or candidate.id in finalists
-    ]
+    listed = run.listed(everything=everything)
     pool = _latest_pool(listed)
     table = _empty_table(objectives, pool)
     for candidate in sorted(listed, key=lambda c: _order(run, c)):
@@ -57,10 +51,7 @@ def status_lines(run: Run, summary: Summary, *, price: float | None = None) -> l
         f"run {run.path}: {summary.state}; {working}",
         f"candidates {summary.finished}{of} finished, {spent} spent, front {summary.front}",
     ]
-    items = items_scored(run.candidates())
-    cost = ", ".join(f"{count:,} {pool} items" for pool, count in items.items())
-    money = "" if price is None else f", {price * summary.seconds / 3600:.2f} at {price:g} an hour"
-    lines.append(f"cost: {cost}, {spent}{money}")
+    lines.append(f"cost: {cost_text(run, price)}")
     if summary.best is not None:
         lines.append(
             f"best so far: candidate {summary.best[0]} with {summary.best[1]:.3f} (adjusted for item difficulty)"
@@ -74,6 +65,25 @@ def status_lines(run: Run, summary: Summary, *, price: float | None = None) -> l
         lines.append(str(run.verdict["text"]))
         lines += floor_lines(run.verdict)
     return lines
+
+
+def cost_text(run: Run, price: float | None = None) -> str:
+    """Return what a run has cost, as a list in words.
+
+    Args:
+        run: the run.
+        price: of an hour of all its machines together, in any currency; None = money is not mentioned.
+    """
+    cost = run.cost(price)
+    parts = [f"{count:,} {pool} items" for pool, count in cost["items"].items()]
+    if cost["tokens"]:
+        parts.append(f"{cost['tokens']:,} tokens")
+    if cost["worker_seconds"] is not None:
+        parts.append(f"{format_duration(cost['worker_seconds'])} of workers")
+    parts.append(format_duration(cost["seconds"]))
+    if price is not None:
+        parts.append(f"{cost['money']:.2f} at {price:g} an hour")
+    return ", ".join(parts)
 
 
 def floor_lines(verdict: Mapping[str, Any] | None) -> list[str]:

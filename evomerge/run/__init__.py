@@ -32,7 +32,7 @@ from evomerge.run._pace import JobPace, proof_seconds, search_end
 from evomerge.run._progress import Observer, Progress, SilentObserver
 from evomerge.run._proof import Proof
 from evomerge.run._ranking import Ranking, difficulty_offset, effects_of
-from evomerge.run._run import Run, Summary, utilization
+from evomerge.run._run import Run, Summary, items_scored, utilization
 from evomerge.run.analysis import (
     FRAMES,
     CoursePoint,
@@ -119,6 +119,7 @@ __all__ = [
     "hypervolume_course",
     "internal_value",
     "item_clusters",
+    "items_scored",
     "judge",
     "outcomes",
     "point_row",

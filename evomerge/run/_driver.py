@@ -21,14 +21,14 @@ from evomerge.run._identity import (
     refuse_another_search,
 )
 from evomerge.run._ledger import Ledger
-from evomerge.run._pace import search_end
+from evomerge.run._pace import control_end, search_end
 from evomerge.run._progress import Observer, Progress, SilentObserver
 from evomerge.run._proof import Proof
 from evomerge.run._run import Run
 from evomerge.run._stopping import stop_signals
 from evomerge.run.analysis import note_examples
 from evomerge.run.config import Extensions, Setup, check_search
-from evomerge.run.loop import SearchLoop
+from evomerge.run.loop import ControlSearch, SearchLoop
 from evomerge.run.trackers import CLOSE_SECONDS, RunEnded, RunStarted, Tracker, Trackers
 from evomerge.run.workers import Executor, InlineExecutor, WorkerSetup
 from evomerge.space import Space
@@ -42,6 +42,7 @@ def search(
     candidates: int | None = None,
     workers: int | None = None,
     seed: int | None = None,
+    control: str | None = None,
     methods: Sequence[Method] = (),
     optimizer: OptimizerSpec | None = None,
     space: Space | None = None,
@@ -55,10 +56,11 @@ def search(
     Args:
         source: a search file, or its content (a task's `scorer` may then be a function and its `items` a list).
         out: the run folder.
-        hours: overrides the file, as do the next three.
+        hours: overrides the file, as do the next four.
         candidates: to be scored, references not counted.
         workers: number of worker processes; 0 = in this one, without Ray.
         seed: of a new run.
+        control: "random" = a random search with as many items is one more rival of the pick.
         methods: merge methods of the caller's, under whose names recipes and spaces find them.
         optimizer: replaces the file's. To resume, it must be given again.
         space: replaces the file's. To resume, an equal one must be given again.
@@ -85,7 +87,8 @@ def search(
     )
     observer = observer or SilentObserver()
     observer.update(Progress(phase="preparing", done=0, planned=None, running=0, workers=0))
-    setup = check_search(source, extensions=extensions, hours=hours, candidates=candidates, workers=workers, seed=seed)
+    overrides = {"hours": hours, "candidates": candidates, "workers": workers, "seed": seed, "control": control}
+    setup = check_search(source, extensions=extensions, **overrides)
     folder = Path(out)
     _session(setup, folder, observer, executor)
     return Run(folder)
@@ -171,7 +174,10 @@ def _run(
         loop.restore()
         with _tracked(setup, ledger, loop):
             if ledger.meta("state") == "searching":
-                loop.run(partial(_search_end, setup, loop))
+                loop.run(partial(_end_by, search_end, setup, loop))
+                if setup.entry.control is not None and not stop():
+                    control = ControlSearch(loop, observer=observer, stop=stop)
+                    control.run(partial(_end_by, control_end, setup, loop))
             if not stop() and Proof(loop, observer=observer, stop=stop).run():
                 _note_examples(setup, ledger, observer)
     finally:
@@ -186,8 +192,8 @@ def _note_examples(setup: Setup, ledger: Ledger, observer: Observer) -> None:
         observer.say(f"the report will show no texts of items: {first_line(error)}")
 
 
-def _search_end(setup: Setup, loop: SearchLoop) -> float | None:
-    return search_end(setup, loop.state.pace, workers=loop.executor.workers, asked=len(loop.state.numbers))
+def _end_by(rule: Callable[..., float | None], setup: Setup, loop: SearchLoop) -> float | None:
+    return rule(setup, loop.state.pace, workers=loop.executor.workers, asked=len(loop.state.numbers))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from evomerge.stats import (
 
 REFERENCE_KINDS: tuple[Comparator, ...] = ("parent", "simple", "control")
 _WHAT: Mapping[Kind, str] = {"parent": "parent", "simple": "simple merge", "control": "start recipe"}
+_OF_CONTROL = "best of a random search with as many items"
 _EQUAL = 1e-9  # a value this little below its floor differs by rounding alone
 
 Items = Mapping[str, ItemScores]  # objective -> item scores
@@ -132,11 +133,12 @@ def judge(
 
 def what_of(candidate: Candidate) -> str:
     """Return what a candidate is, in words."""
-    return _WHAT.get(candidate.kind, "candidate")
+    return _OF_CONTROL if candidate.from_control else _WHAT.get(candidate.kind, "candidate")
 
 
 def _described(candidate: Candidate) -> str:
-    what = "your own start recipe" if candidate.kind == "control" else what_of(candidate)
+    own = candidate.kind == "control" and not candidate.from_control
+    what = "your own start recipe" if own else what_of(candidate)
     return f"{candidate.name} ({what}, candidate {candidate.id})"
 
 

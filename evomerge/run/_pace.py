@@ -70,8 +70,16 @@ def proof_seconds(setup: Setup, pace: JobPace, workers: int) -> float | None:
     return total
 
 
+def control_end(setup: Setup, pace: JobPace, *, workers: int, asked: int) -> float | None:
+    """Return the seconds of the run at which the control must end for the proof to fit; as `search_end` does."""
+    end = search_end(setup, pace, workers=workers, asked=asked)
+    return end if end is None or setup.entry.control is None else 2 * end
+
+
 def search_end(setup: Setup, pace: JobPace, *, workers: int, asked: int) -> float | None:
-    """Return the seconds of the run at which the search must end for the proof to fit, or None without hours.
+    """Return the seconds of the run at which the search must end for what follows to fit, or None without hours.
+
+    That is the proof, and before it the control, which is given as long as the search.
 
     Better known as time goes on. Until a few candidates are requested, only the hours themselves count: a search that
     ended without a candidate would have nothing to prove.
@@ -84,11 +92,12 @@ def search_end(setup: Setup, pace: JobPace, *, workers: int, asked: int) -> floa
     """
     if setup.entry.budget.hours is None:
         return None
+    searches = 1 if setup.entry.control is None else 2
     whole = setup.entry.budget.hours * 3600
     expected = proof_seconds(setup, pace, workers)
     if expected is None or asked < MIN_CANDIDATES:
-        return whole
+        return whole / searches
     reserve = RESERVE_FACTOR * expected
     if pace.warm_jobs < MIN_WARM_JOBS:
         reserve = min(reserve, MAX_COLD_SHARE * whole)
-    return max(0.0, whole - reserve)
+    return max(0.0, whole - reserve) / searches

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-Phase = Literal["preparing", "searching", "selecting", "reporting", "done"]
+Phase = Literal["preparing", "searching", "controlling", "selecting", "reporting", "done"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

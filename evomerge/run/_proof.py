@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from evomerge.errors import EvomergeError, NothingScored
@@ -16,10 +15,11 @@ from evomerge.run._objectives import fitness, scores_of, values_of
 from evomerge.run._progress import Observer, Phase, Progress
 from evomerge.run._ranking import Ranking, front_members
 from evomerge.run.config._setup import Setup
-from evomerge.run.loop import WAIT_SECONDS, SearchLoop
+from evomerge.run.loop import COST, WAIT_SECONDS, SearchLoop, finished_candidate
 from evomerge.run.workers import Executor, Job, Outcome
 
 MAX_REPORT_SESSIONS = 2  # in which the pick or a rival fails on the report pool, before the next one takes its place
+CONTROL_FINALISTS = "control_finalists"  # the ledger's fact: the best of the random control, as finalists are chosen
 FAILURES = "proof_failures"  # the ledger's fact: candidate -> pool -> {"sessions": how many, "reason": the last}
 
 
@@ -56,7 +56,11 @@ class Proof:
         """
         self._name_finalists()
         if self.ledger.meta("pick") is None:
-            finalists = [*self.ledger.meta("finalists"), *(reference.id for reference in self._references())]
+            finalists = [
+                *self.ledger.meta("finalists"),
+                *(reference.id for reference in self._references()),
+                *self.ledger.meta(CONTROL_FINALISTS, []),
+            ]
             if not self._score("selecting", "select", finalists):
                 return False
             self._choose()
@@ -74,7 +78,8 @@ class Proof:
 
     def _references(self) -> list[Candidate]:
         """Return the parents, simple merges and start recipes that could be scored."""
-        return [known for known in self.ledger.candidates(kinds=REFERENCE_KINDS) if known.state == "scored"]
+        references = self.ledger.candidates(kinds=REFERENCE_KINDS)
+        return [known for known in references if known.state == "scored" and not known.from_control]
 
     @property
     def _reports_all(self) -> bool:
@@ -95,8 +100,12 @@ class Proof:
         best = ranking.ranked(searched)
         front = ranking.ranked(ranking.front(searched))[:count]
         finalists = list(dict.fromkeys([*best[:count], *front]))
+        controls = [known.id for known in self.ledger.candidates(kinds=["control"]) if known.from_control]
         with self.ledger.transaction():
             finalists += self._add_means()
+            self.ledger.set_meta(CONTROL_FINALISTS, ranking.ranked(controls)[:count])
+            if self.setup.entry.control is not None and not ranking.ranked(controls):
+                self._note("no candidate of the random control could be scored, so the pick has no such rival")
             self.ledger.set_meta("adjusted", {str(c): values for c, values in ranking.values.items()})
             self.ledger.set_meta("finalists", finalists)
             self.ledger.set_meta("state", "proving")
@@ -185,10 +194,13 @@ class Proof:
                     seconds=outcome.seconds,
                     worker=outcome.worker,
                 )
+            self._loop.cost.add(job.pool, outcome)
+            self.ledger.set_meta(COST, self._loop.cost.plain())
             self.ledger.set_meta("seconds", self._loop.seconds)
         if outcome.failure is not None:
             self._observer.say(f"{candidate.name} could not be scored on the {job.pool} pool: {outcome.failure.reason}")
-        self._loop.trackers.candidate_scored(_result(candidate, job.pool, outcome), job.pool)
+        scores = None if outcome.items is None else scores_of(outcome.items)
+        self._loop.trackers.candidate_scored(finished_candidate(candidate, job.pool, outcome, scores), job.pool)
 
     def _failures(self, pool: Pool) -> dict[int, Mapping[str, Any]]:
         """Return candidate -> in how many sessions it failed on a pool ("sessions"), and the last "reason"."""
@@ -217,6 +229,9 @@ class Proof:
         values = {identity: values_of(candidate.scores["select"]) for identity, candidate in scored.items()}
         floors = floors_of(objectives, self.setup.relative_floors, parent_scores(scored.values(), "select"))
         kinds = {identity: candidate.kind for identity, candidate in scored.items() if identity not in left_out}
+        controls = {identity: values[identity] for identity in kinds if scored[identity].from_control}
+        control = choose_pick(objectives, controls, kinds, floors).pick if controls else None
+        kinds = {identity: kind for identity, kind in kinds.items() if identity not in controls or identity == control}
         if all(kind in REFERENCE_KINDS for kind in kinds.values()):
             pool = "report" if left_out else "select"
             raise NothingScored(f"{self.ledger.path.parent}: no finalist could be scored on the {pool} pool")
@@ -224,6 +239,8 @@ class Proof:
         rivals = [reference for reference in self._references() if reference.id not in left_out]
         if not self._reports_all:
             rivals = self._chosen([rival for rival in rivals if rival.id in scored], values)
+        if control is not None:  # the random search has one rival, as the search has one pick
+            rivals.append(scored[control])
         ranking = Ranking.of_values(objectives, values, floors)
         front = ranking.front(list(scored))
         with self.ledger.transaction():
@@ -280,10 +297,11 @@ class Proof:
         self._choose()
         for candidate in failed:
             said = f"could not be scored on the report pool ({failures[candidate.id]['reason']})"
-            if candidate.id != pick and self._reports_all:
+            if candidate.id != pick and self._reports_all and not candidate.from_control:
                 self._note(f"{candidate.name} ({what_of(candidate)}) {said} and was left out of the verdict")
                 continue
-            role = "pick" if candidate.id == pick else f"best {what_of(candidate)}"
+            best = what_of(candidate) if candidate.from_control else f"best {what_of(candidate)}"
+            role = "pick" if candidate.id == pick else best
             self._note(f"{candidate.name} was the {role} by its select scores, but {said}; the next one took its place")
 
     def _judge(self) -> None:
@@ -296,6 +314,7 @@ class Proof:
             for candidate in known.values()
             if candidate.kind in REFERENCE_KINDS
             and candidate.id not in rivals
+            and not candidate.from_control
             and (self._reports_all or candidate.state != "scored" or candidate.id in self._failures("report"))
         ]
         result = judge(
@@ -313,16 +332,3 @@ class Proof:
             self.ledger.set_meta("verdict", verdict_plain(result))
             self.ledger.set_meta("state", "done")
             self.ledger.set_meta("seconds", self._loop.seconds)
-
-
-def _result(candidate: Candidate, pool: Pool, outcome: Outcome) -> Candidate:
-    """Return a candidate with what one pool's job gave, as trackers are given it."""
-    scores = {} if outcome.items is None else {pool: scores_of(outcome.items)}
-    return replace(
-        candidate,
-        state=outcome.failure.kind if outcome.failure else "scored",
-        failure=outcome.failure,
-        seconds=outcome.seconds,
-        worker=outcome.worker,
-        scores={**candidate.scores, **scores},
-    )

@@ -1,12 +1,13 @@
 """Reading a run: what the ledger says, from any process, while the run goes on or years later."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from evomerge.errors import InvalidInput
 from evomerge.recipe import Recipe, parse_recipe
 from evomerge.records import (
+    POOLS,
     Candidate,
     ItemScores,
     Objective,
@@ -20,7 +21,7 @@ from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
 from evomerge.run._objectives import displayed_interval, fitness, values_of
 from evomerge.run._ranking import Ranking
-from evomerge.run.loop import utilization_share
+from evomerge.run.loop import COST, utilization_share
 from evomerge.stats import score_interval
 
 RunState = Literal["searching", "proving", "done"]
@@ -130,6 +131,30 @@ class Run:
             for score in candidate.scores.get("search", {}).values()
         )
 
+    def cost(self, price: float | None = None) -> dict[str, Any]:
+        """Return what the run has cost so far.
+
+        Args:
+            price: of an hour of all its machines together, in any currency.
+
+        Returns:
+            items: pool -> items scored, those of repeated candidates and of a random control included.
+            seconds: of all sessions.
+            worker_seconds: that workers spent on candidates; None for runs of older versions, like the next two.
+            tokens: that went through models, padding included; 0 where only Python functions scored.
+            by_phase: "search", "control", "select" or "report" -> candidates, items, tokens and worker seconds.
+            money: where a price is given.
+        """
+        phases = self.fact(COST)
+        found = {
+            "items": items_scored(self.candidates()),
+            "seconds": float(self.fact("seconds", 0.0)),
+            "worker_seconds": None if phases is None else sum(phase["seconds"] for phase in phases.values()),
+            "tokens": None if phases is None else sum(phase["tokens"] for phase in phases.values()),
+            "by_phase": phases,
+        }
+        return found if price is None else {**found, "money": price * found["seconds"] / 3600}
+
     def items(self, pool: Pool) -> dict[int, dict[str, ItemScores]]:
         """Return candidate -> objective -> item scores of one pool."""
         return self._ledger.items(pool)
@@ -184,8 +209,21 @@ class Run:
 
     @property
     def finalists(self) -> list[int]:
-        """Ids of the candidates that were re-scored on the select pool."""
-        return list(self._ledger.meta("finalists", []))
+        """Ids of the candidates that were re-scored on the select pool, those of a random control included."""
+        return [*self._ledger.meta("finalists", []), *self._ledger.meta("control_finalists", [])]
+
+    def listed(self, *, everything: bool = False) -> list[Candidate]:
+        """Return the front, the finalists and the references, by id.
+
+        Args:
+            everything: all candidates.
+        """
+        marked = {candidate.id for candidate in self.front}.union(self.finalists)
+        return [
+            candidate
+            for candidate in self.candidates()
+            if everything or candidate.id in marked or not (candidate.kind == "candidate" or candidate.from_control)
+        ]
 
     def ranking(self) -> Ranking:
         """Return search scores made comparable across subsets; whoever misses a floor ranks behind."""
@@ -232,6 +270,12 @@ class Run:
             best=(ranked[0], ranking.fitness(ranked[0])) if ranked else None,
             front=len(ranking.front(list(ranking.values))),
         )
+
+
+def items_scored(candidates: Iterable[Candidate]) -> dict[Pool, int]:
+    """Return how many items were scored on each pool, those of repeated candidates included."""
+    known = list(candidates)
+    return {pool: sum(score.n for c in known for score in c.scores.get(pool, {}).values()) for pool in POOLS}
 
 
 def utilization(run: Run) -> float | None:

@@ -261,6 +261,21 @@ def test_front_json_keeps_its_contract(finished_run: Path) -> None:
     assert sum(candidate["kind"] == "candidate" for candidate in everything) == 24
 
 
+def test_what_a_run_has_cost_is_said_in_items_tokens_seconds_and_money(finished_run: Path) -> None:
+    cost = json.loads(run("front", finished_run, "--json", "--price", "7200").output)["cost"]
+    status = json.loads(run("status", finished_run, "--json", "--price", "7200").output)
+    assert cost["money"] == pytest.approx(2 * cost["seconds"])
+    assert {key: status[key] for key in cost} == cost
+    phases = cost["by_phase"]
+    assert set(phases) == {"search", "select", "report"}
+    assert {pool: phase["items"] for pool, phase in phases.items()} == status["items"]
+    assert cost["worker_seconds"] == pytest.approx(sum(phase["seconds"] for phase in phases.values()))
+    assert cost["tokens"] == sum(phase["tokens"] for phase in phases.values())
+    text = run("status", finished_run, "--price", "7200").output
+    assert f"{cost['money']:.2f} at 7200 an hour" in text
+    assert f"{cost['money']:.2f} at 7200 an hour" in run("front", finished_run, "--price", "7200").output
+
+
 def test_front_and_status_tables_name_the_pick(finished_run: Path) -> None:
     assert "pick" in run("front", finished_run).output
     status = run("status", finished_run).output

@@ -57,6 +57,20 @@ def test_scoring_again_gives_the_same_bits_in_any_order(folder, model, tokenizer
     assert scorer.score({"mc": items["mc"]})["mc"] == first["mc"]  # whatever else is scored
 
 
+def test_the_tokens_that_go_through_the_model_are_counted(folder, model, tokenizer):
+    prepared, scorer = bound(folder, model, tokenizer, "mc", "gen")
+    items = {name: prepared.pools[name]["search"] for name in ("mc", "gen")}
+    seen = []
+    handle = model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["input_ids"].numel()), with_kwargs=True
+    )
+    scorer.score(items)
+    handle.remove()
+    assert scorer.tokens == sum(seen) > 0
+    scorer.score(items)
+    assert scorer.tokens == sum(seen), "the count is that of one call"
+
+
 def test_new_weights_are_seen_and_old_ones_forgotten(folder, model, tokenizer):
     prepared, scorer = bound(folder, model, tokenizer, "mc")
     items = {"mc": prepared.pools["mc"]["search"]}

@@ -163,7 +163,7 @@ def rows(run: Path, *tables: str) -> dict[str, list[tuple[Any, ...]]]:
             cursor = connection.execute(f"SELECT * FROM {table} ORDER BY rowid")
             kept = [i for i, column in enumerate(cursor.description) if column[0] != "seconds"]
             found[table] = [tuple(row[i] for i in kept) for row in cursor]
-        found["meta"] = sorted(row for row in found.get("meta", []) if row[0] not in ("seconds", "busy"))
+        found["meta"] = sorted(row for row in found.get("meta", []) if row[0] not in ("seconds", "busy", "cost"))
     connection.close()
     return found
 

@@ -1,5 +1,7 @@
 """Where a model takes its tokens. A model spread over several devices takes them where its embedding lies."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,6 +23,32 @@ def readable_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBas
     """Return the number of different tokens that a model can read."""
     embedding = _embedding(model)
     return len(tokenizer) if embedding is None else int(embedding.weight.shape[0])
+
+
+class TokenCounter:
+    """How many tokens went through a model.
+
+    Attributes:
+        tokens: padding included; 0 for a model without an embedding.
+    """
+
+    def __init__(self) -> None:
+        self.tokens = 0
+
+    def _add(self, embedding: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        self.tokens += output.shape[:-1].numel()
+
+
+@contextmanager
+def counted_tokens(model: "PreTrainedModel") -> Iterator[TokenCounter]:
+    """Count what goes through a model's embedding until the block is left."""
+    counter, embedding = TokenCounter(), _embedding(model)
+    handle = None if embedding is None else embedding.register_forward_hook(counter._add)
+    try:
+        yield counter
+    finally:
+        if handle is not None:
+            handle.remove()
 
 
 def _embedding(model: "PreTrainedModel") -> Any:

@@ -5,13 +5,22 @@ from collections.abc import Mapping
 import yaml
 
 from evomerge.records import POOLS, Candidate, Objective, Pool
-from evomerge.results._front import items_scored
 from evomerge.results._headline import headline
 from evomerge.results._shares import Shares
 from evomerge.results._tables import floor_lines, format_duration
 from evomerge.results.figures import Figure
 from evomerge.results.report._html import code, fact_list, figures, folded, paragraph, section, table
-from evomerge.run import Outcomes, RunFacts, course, displayed_score, displayed_value, outcomes, utilization, what_of
+from evomerge.run import (
+    Outcomes,
+    RunFacts,
+    course,
+    displayed_score,
+    displayed_value,
+    items_scored,
+    outcomes,
+    utilization,
+    what_of,
+)
 
 MAX_ROWS = 60  # of the table of candidates
 MAX_REASONS = 12  # of failures
@@ -225,14 +234,15 @@ def failures(facts: RunFacts) -> str:
 
 def cost(facts: RunFacts) -> str:
     """What the run has cost."""
-    items = items_scored(facts.candidates)
-    seconds = float(facts.run.fact("seconds", 0.0))
+    spent = facts.run.cost()
     timed = [c.seconds for c in facts.candidates if c.seconds]
     busy = utilization(facts.run)
     rows: list[tuple[str, object]] = [
-        ("time of the run", format_duration(seconds)),
-        *((f"{pool} items", f"{count:,}") for pool, count in items.items()),
+        ("time of the run", format_duration(spent["seconds"])),
+        *((f"{pool} items", f"{count:,}") for pool, count in spent["items"].items()),
         ("of them with a gradient", f"{facts.run.items_with_gradient:,}"),
+        ("tokens", f"{spent['tokens']:,}" if spent["tokens"] else "-"),
+        ("time of workers", "-" if spent["worker_seconds"] is None else format_duration(spent["worker_seconds"])),
         ("workers", len({c.worker for c in facts.candidates if c.worker and not c.worker.startswith("same as")})),
         ("seconds a candidate", f"{sum(timed) / len(timed):.3g}" if timed else "-"),
         ("workers busy", "-" if busy is None else f"{100 * busy:.0f}% of the search"),

@@ -1,9 +1,8 @@
 """The report in a few lines of a terminal."""
 
-from evomerge.results._front import items_scored
 from evomerge.results._headline import headline
 from evomerge.results._tables import floor_lines, format_duration, printable
-from evomerge.run import RunFacts, course, gene_importance, outcomes
+from evomerge.run import RunFacts, course, gene_importance, items_scored, outcomes
 
 BARS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 40

@@ -37,7 +37,7 @@ def course(facts: RunFacts) -> list[CoursePoint]:
     points: list[CoursePoint] = []
     items, seconds, best = 0, 0.0, None
     for candidate in facts.candidates:
-        if candidate.kind == "mean":
+        if candidate.kind == "mean" or candidate.from_control:
             continue  # scored after the search
         scored = sum(score.n for score in candidate.scores.get("search", {}).values())
         items += scored * (GRADIENT_COST if candidate.id in with_gradient else 1)

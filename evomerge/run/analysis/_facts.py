@@ -64,8 +64,8 @@ class RunFacts:
 
     @property
     def references(self) -> list[Candidate]:
-        """The parents, simple merges and start recipes, by id."""
-        return self.of_kind(*REFERENCE_KINDS)
+        """The parents, simple merges and start recipes, and what a random search has found, by id."""
+        return [known for known in self.of_kind(*REFERENCE_KINDS) if not known.from_control or "report" in known.scores]
 
     @property
     def searched(self) -> list[Candidate]:
@@ -75,14 +75,12 @@ class RunFacts:
     @cached_property
     def leading(self) -> list[Candidate]:
         """The pick, the front, finalists, means and references: the best on the last pool that they share first."""
-        finalists = set(self.run.finalists)
-        listed = [c for c in self.candidates if c.kind != "candidate" or c.id in self.front or c.id in finalists]
 
         def order(candidate: Candidate) -> tuple[float, ...]:
             means = [self.mean(candidate, pool) for pool in reversed(POOLS)]
             return (*(float("inf") if mean is None else -mean for mean in means), candidate.id)
 
-        return sorted(listed, key=order)
+        return sorted(self.run.listed(), key=order)
 
     def mean(self, candidate: Candidate, pool: Pool) -> float | None:
         """Return the weighted mean of the objectives on a pool, or None; on the search pool, of the raw scores."""

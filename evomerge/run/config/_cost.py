@@ -23,6 +23,7 @@ class Cost:
         scoring: seconds to score one candidate on a subset of the search items, on one worker.
         references: seconds of all workers for the references, on the whole search pool, before the search.
         search: the same for the budget's candidates; None without a budget of candidates.
+        control: the same for a random search with as many items, if one is wanted.
         proof: the same for finalists and references on the select and report items, after the search.
     """
 
@@ -31,12 +32,13 @@ class Cost:
     scoring: float
     references: float
     search: float | None
+    control: float | None
     proof: float
 
     @property
     def total(self) -> float | None:
         """Seconds of the whole run, or None without a budget of candidates."""
-        return None if self.search is None else self.references + self.search + self.proof
+        return None if self.search is None else self.references + self.search + (self.control or 0.0) + self.proof
 
 
 def cost_of(setup: Setup) -> Cost | None:
@@ -69,12 +71,14 @@ def _total(setup: Setup, tier: str, merging: float, scoring: float) -> Cost:
 
     selected, reported = setup.proof_jobs
     candidates = entry.budget.candidates
+    search = None if candidates is None else all_workers(candidates, subset)
     return Cost(
         tier=tier,
         merging=merging,
         scoring=scoring,
         references=all_workers(len(setup.references), entry.pools.search),
-        search=None if candidates is None else all_workers(candidates, subset),
+        search=search,
+        control=None if entry.control is None else search,
         proof=all_workers(selected, entry.pools.select) + all_workers(reported, entry.pools.report),
     )
 

@@ -229,6 +229,8 @@ class SearchEntry(StrictModel):
         budget: when the search ends.
         workers: who scores candidates.
         proof: who is re-scored on unseen items.
+        control: random = a random search of the same space with as many items follows, and its best candidate is one
+            more rival of the pick; None = there is none.
         trackers: what receives the run's events; `jsonl` is short for {name: jsonl}.
         allow_test_split: tasks whose test split may be divided among the pools.
         seed: the only source of randomness.
@@ -248,6 +250,7 @@ class SearchEntry(StrictModel):
     budget: BudgetEntry = Field(default_factory=BudgetEntry.default)
     workers: WorkersEntry = Field(default_factory=lambda: WorkersEntry())
     proof: ProofEntry = Field(default_factory=lambda: ProofEntry())
+    control: Literal["random"] | None = None
     trackers: list[Annotated[TrackerEntry, BeforeValidator(_read_named), WithJsonSchema(_NAMED)]] = Field(
         default_factory=list
     )
@@ -294,7 +297,7 @@ def with_overrides(data: Mapping[str, Any], **values: Any) -> dict[str, Any]:
 
     Args:
         data: what the file holds.
-        values: hours, candidates, workers (their count), seed; None = as the file says.
+        values: hours, candidates, workers (their count), seed, control; None = as the file says.
     """
     result = dict(data)
     for name in ("hours", "candidates"):
@@ -302,8 +305,9 @@ def with_overrides(data: Mapping[str, Any], **values: Any) -> dict[str, Any]:
             result["budget"] = {**_mapping(result.get("budget")), name: values[name]}
     if values.get("workers") is not None:
         result["workers"] = {**_mapping(result.get("workers")), "count": values["workers"]}
-    if values.get("seed") is not None:
-        result["seed"] = values["seed"]
+    for name in ("seed", "control"):
+        if values.get(name) is not None:
+            result[name] = values[name]
     return result
 
 

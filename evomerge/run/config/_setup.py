@@ -92,6 +92,12 @@ class Setup:
         return min(ADAPTIVE_ITEMS if self.adaptive_subsets else FIXED_ITEMS, self.entry.pools.search)
 
     @property
+    def control_items(self) -> int:
+        """Items per objective that a candidate of a random control is scored on."""
+        size = self.entry.subset.size
+        return FIXED_ITEMS if size == AUTO else int(size)
+
+    @property
     def reference_points(self) -> dict[str, Point]:
         """Name of a reference -> the point of the space that is the same merge, for those that the space contains."""
         base = None if self.base is None else self.base.name
@@ -114,7 +120,8 @@ class Setup:
         """How many candidates are scored on the select and on the report pool, at most."""
         proof, references = self.entry.proof, len(self.references)
         chosen = len({reference.kind for reference in self.references})
-        return 2 * proof.finalists + 2 + references, (references if proof.report == "all" else chosen) + 1
+        selected, reported = 2 * proof.finalists + 2 + references, (references if proof.report == "all" else chosen) + 1
+        return (selected, reported) if self.entry.control is None else (selected + proof.finalists, reported + 1)
 
     def recipe(self, document: Mapping[str, Any]) -> Recipe:
         """Parse a document whose parents are named as in the search file."""
@@ -133,6 +140,7 @@ class Setup:
             "start": [reference.document for reference in self.references if reference.kind == "control"],
             "batch_size": self.entry.workers.batch_size,
             "device": "cuda" if self.entry.workers.gpus else "cpu",
+            **({} if self.entry.control is None else {"control": self.entry.control}),
             **self.extensions.identity(),
         }
 

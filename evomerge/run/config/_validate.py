@@ -29,7 +29,7 @@ def check_search(
     Args:
         source: a search file, or its content; paths in that start at the working directory.
         extensions: objects of the caller's.
-        overrides: the caller's hours, candidates, workers and seed; None = as the file says.
+        overrides: the caller's hours, candidates, workers, seed and control; None = as the file says.
 
     Raises:
         InvalidInput: the file cannot be read, or an extension is not what it should be.

@@ -4,14 +4,16 @@ It knows optimizers, the ledger and the executor protocol. It must not import Ra
 proof or the driver.
 """
 
+from evomerge.run.loop._control_search import ControlSearch
 from evomerge.run.loop._loop import WAIT_SECONDS, WORKERS_PER_PREFETCH, SearchLoop
 from evomerge.run.loop._soft_scores import slopes_of, soft_value
-from evomerge.run.loop._state import GRADIENT_COST, MAX_LATEST, MAX_LEADING, SearchState
+from evomerge.run.loop._state import GRADIENT_COST, MAX_LATEST, MAX_LEADING, SearchState, finished_candidate
 from evomerge.run.loop._subset_sizes import SubsetSizes, agreement_of
 from evomerge.run.loop._subsets import REFERENCE_ITEMS, WHOLE_POOL, Subsets
-from evomerge.run.loop._utilization import UtilizationMeter, utilization_share
+from evomerge.run.loop._utilization import COST, CostMeter, UtilizationMeter, utilization_share
 
 __all__ = [
+    "COST",
     "GRADIENT_COST",
     "MAX_LATEST",
     "MAX_LEADING",
@@ -19,12 +21,15 @@ __all__ = [
     "WAIT_SECONDS",
     "WHOLE_POOL",
     "WORKERS_PER_PREFETCH",
+    "ControlSearch",
+    "CostMeter",
     "SearchLoop",
     "SearchState",
     "SubsetSizes",
     "Subsets",
     "UtilizationMeter",
     "agreement_of",
+    "finished_candidate",
     "slopes_of",
     "soft_value",
     "utilization_share",

@@ -18,10 +18,10 @@ from evomerge.run.config._setup import Setup
 from evomerge.run.loop._objective_values import ObjectiveValues
 from evomerge.run.loop._progress_reporter import ProgressReporter
 from evomerge.run.loop._run_optimizer import RunOptimizer
-from evomerge.run.loop._state import SearchState
+from evomerge.run.loop._state import SearchState, finished_candidate
 from evomerge.run.loop._subset_sizes import SubsetSizes
 from evomerge.run.loop._subsets import REFERENCE_SUBSET, WHOLE_POOL, Subsets
-from evomerge.run.loop._utilization import UtilizationMeter
+from evomerge.run.loop._utilization import COST, CostMeter, UtilizationMeter
 from evomerge.run.trackers import Trackers
 from evomerge.run.workers import Executor, Job, Outcome
 
@@ -61,6 +61,7 @@ class SearchLoop:
         executor: the workers.
         subsets: the items of each generation.
         state: what the search has so far.
+        cost: what has been spent.
         trackers: hear of every result, after the commit.
     """
 
@@ -98,6 +99,7 @@ class SearchLoop:
         self._before = float(ledger.meta("seconds", 0.0))
         self._queue: deque[Job] = deque()
         self._running: set[int] = set()
+        self.cost = CostMeter(ledger.meta(COST, {}))
         self._utilization = UtilizationMeter(ledger.meta("busy", {}))
         self.state = SearchState(setup)
         self._proposer = RunOptimizer(setup, ledger, observer)
@@ -330,6 +332,7 @@ class SearchLoop:
             finished = [self._write(self.state.known[job.candidate], outcome) for job, outcome in results]
             self.ledger.set_meta("seconds", self.seconds)
             self.ledger.set_meta("busy", self._utilization.plain())
+            self.ledger.set_meta(COST, self.cost.plain())
             if self._sizes is not None:
                 self.ledger.set_meta(SIZES, self._sizes.plain())
         for result in finished:
@@ -340,6 +343,7 @@ class SearchLoop:
     def _write(self, candidate: Candidate, outcome: Outcome) -> _Finished:
         """Write one result to the ledger. A repeat has no items of its own there: they are those of the original."""
         self._utilization.spent(outcome.seconds)
+        self.cost.add("search", outcome)
         scores = scores_of(outcome.items) if outcome.items is not None else None
         number = self.state.numbers.get(candidate.id)
         values = self._objective_values.of(candidate, scores, outcome.items if number is not None else None)
@@ -369,14 +373,7 @@ class SearchLoop:
         """Bring the state up to date; say what failed."""
         candidate, outcome, scores = result.candidate, result.outcome, result.scores
         self._running.discard(candidate.id)
-        finished = replace(
-            candidate,
-            state=outcome.failure.kind if outcome.failure else "scored",
-            failure=outcome.failure,
-            seconds=outcome.seconds,
-            worker=outcome.worker,
-            scores={"search": scores} if scores is not None else {},
-        )
+        finished = finished_candidate(candidate, "search", outcome, scores)
         self.state.finish(finished, outcome.items)
         self.trackers.candidate_scored(finished, "search")
         if scores is not None:

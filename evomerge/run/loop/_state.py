@@ -2,14 +2,16 @@
 
 import heapq
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from evomerge.errors import EvomergeError
-from evomerge.records import Candidate, Failure, ItemScores
+from evomerge.records import Candidate, Failure, ItemScores, Pool, Scores
 from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import fitness, values_of
 from evomerge.run._pace import JobPace
 from evomerge.run.config._setup import Setup
+from evomerge.run.workers import Outcome
 
 MAX_CONSECUTIVE_FAILURES = 30  # after so many the machine, not the candidates, must be at fault
 MAX_CONSECUTIVE_REPEATS = 500  # proposals that were scored before; after so many in a row the space is used up
@@ -17,6 +19,25 @@ REPEAT_GENERATIONS = 4  # at least so many generations of them: one generation m
 GRADIENT_COST = 3  # items that an item with a backward pass counts as: about three forward passes
 MAX_LEADING = 128  # candidates that may turn out to be the best once their scores are adjusted
 MAX_LATEST = 256  # candidates whose items tell how hard a new subset is; more would only take more time
+
+
+def finished_candidate(candidate: Candidate, pool: Pool, outcome: Outcome, scores: Scores | None) -> Candidate:
+    """Return a candidate with what a job gave.
+
+    Args:
+        candidate: that was scored.
+        pool: of the job.
+        outcome: what the worker answered.
+        scores: on the pool, beside those that the candidate had; None = it failed.
+    """
+    return replace(
+        candidate,
+        state=outcome.failure.kind if outcome.failure else "scored",
+        failure=outcome.failure,
+        seconds=outcome.seconds,
+        worker=outcome.worker,
+        scores=candidate.scores if scores is None else {**candidate.scores, pool: scores},
+    )
 
 
 class SearchState:
@@ -31,6 +52,7 @@ class SearchState:
         done: finished candidates, references not counted.
         scored: candidates and references with scores.
         items: items that were scored, repeats included; one with a backward pass counts as `GRADIENT_COST` items.
+        items_of_candidates: those of them that were no reference's.
         busy: seconds that workers spent on scored ones.
         pace: how long jobs take.
         with_gradient: candidates that were scored with a backward pass.
@@ -46,7 +68,7 @@ class SearchState:
         self.table: dict[int, Mapping[str, ItemScores]] = {}
         self.floors = floors_of(setup.objectives, setup.relative_floors, {})
         self.failures: dict[str, int] = {}
-        self.done = self.scored = self.items = self.repeats = 0
+        self.done = self.scored = self.items = self.items_of_candidates = self.repeats = 0
         self.busy = 0.0
         self.pace = JobPace()
         self._leading: list[tuple[float, int]] = []  # heap of (fitness, -candidate)
@@ -72,6 +94,8 @@ class SearchState:
         self.numbers = {step.candidate: step.number for step in steps if step.kind == "ask"}
         self.with_gradient = {step.candidate for step in steps if step.kind == "gradient"}
         for candidate in ledger.each_candidate():
+            if candidate.from_control:
+                continue
             self.known[candidate.id] = candidate
             if candidate.state != "running":
                 scored = "search" in candidate.scores
@@ -105,6 +129,7 @@ class SearchState:
             count = sum(len(scores.ids) for scores in items.values())
             count *= GRADIENT_COST if candidate.id in self.with_gradient else 1
             self.items += count
+            self.items_of_candidates += count if candidate.id in self.numbers else 0
             self.busy += candidate.seconds or 0.0
             self.pace.add(candidate.worker or "", count, candidate.seconds or 0.0)
         if candidate.id in self.numbers:

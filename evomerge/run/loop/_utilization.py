@@ -1,6 +1,38 @@
-"""How busy a search keeps its workers."""
+"""How busy a search keeps its workers, and what a run has spent."""
 
 from collections.abc import Mapping
+from typing import Any, Literal
+
+from evomerge.records import Pool
+from evomerge.run.workers import Outcome
+
+COST = "cost"  # the ledger's fact: what `CostMeter.plain` returns
+
+
+class CostMeter:
+    """Sums up what workers have done for each pool, and apart from that for a random control."""
+
+    def __init__(self, before: Mapping[str, Mapping[str, Any]]):
+        """Go on from earlier sessions.
+
+        Args:
+            before: what `plain` returned at their end; empty for a new run.
+        """
+        self._sums = {pool: dict(spent) for pool, spent in before.items()}
+
+    def add(self, pool: Pool | Literal["control"], outcome: Outcome) -> None:
+        """Count a job; one that repeats another cost nothing."""
+        if not outcome.attempts:
+            return
+        spent = self._sums.setdefault(pool, {"candidates": 0, "items": 0, "tokens": 0, "seconds": 0.0})
+        spent["candidates"] += 1
+        spent["items"] += sum(len(found.ids) for found in (outcome.items or {}).values())
+        spent["tokens"] += outcome.tokens
+        spent["seconds"] += outcome.seconds
+
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """Return, by pool or for the "control", jobs ("candidates"), items, tokens and seconds of workers."""
+        return self._sums
 
 
 class UtilizationMeter:

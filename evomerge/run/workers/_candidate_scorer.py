@@ -108,7 +108,15 @@ class CandidateScorer:
             items, gradient, note = self._with_gradient(job, plan, scorer)
         _check_means(items)
         seconds = time.perf_counter() - started
-        return Outcome(items=items, failure=None, seconds=seconds, worker=self.name, gradient=gradient, note=note)
+        return Outcome(
+            items=items,
+            failure=None,
+            seconds=seconds,
+            worker=self.name,
+            gradient=gradient,
+            note=note,
+            tokens=scorer.tokens,
+        )
 
     def _with_gradient(
         self, job: Job, plan: Plan, scorer: "Scorer"

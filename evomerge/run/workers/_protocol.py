@@ -45,6 +45,7 @@ class Outcome:
         attempts: how often it was tried, this one included; 0 = taken over from a candidate that it repeats.
         gradient: (planned tensors, directions) if it was wanted and the tasks have right answers; else None.
         note: why there is no gradient although it was wanted, or "".
+        tokens: that went through the model, padding included; 0 where nothing was scored or nobody counts.
     """
 
     items: Mapping[str, ItemScores] | None
@@ -54,6 +55,7 @@ class Outcome:
     attempts: int = 1
     gradient: GradientTable | None = None
     note: str = ""
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
