@@ -8,7 +8,7 @@ data, refused in one sentence where it makes no sense, and never run.
 from evomerge.checkpoint._adapter import AdaptedModel, Adapter
 from evomerge.checkpoint._async_writer import STAGE_BYTES, STAGE_COUNT, SYNC_BYTES, AsyncWriter
 from evomerge.checkpoint._atomic_folder import atomic_folder, refuse_existing
-from evomerge.checkpoint._card import CardParent, card_parents, derived_card, model_card
+from evomerge.checkpoint._card import CardParent, CardResult, card_parents, derived_card, model_card
 from evomerge.checkpoint._config import merged_config, set_vocabulary, untie
 from evomerge.checkpoint._folder import Checkpoint
 from evomerge.checkpoint._hub import Upload, plan_upload, push
@@ -57,6 +57,7 @@ __all__ = [
     "Adapter",
     "AsyncWriter",
     "CardParent",
+    "CardResult",
     "Checkpoint",
     "CheckpointWriter",
     "Layout",

@@ -1,7 +1,7 @@
 """What the engine needs of a model, wherever its tensors come from: a folder, an adapter, a merge not yet built."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 
 from evomerge.checkpoint._layout import Layout, module_names
 from evomerge.checkpoint._names import (
@@ -27,7 +28,7 @@ from evomerge.records import ParentSummary
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")  # of a config: the number of blocks
 HIDDEN_SIZE_KEYS = ("hidden_size", "n_embd", "d_model", "dim")  # of a config
 
-_LICENSE_CARD_BYTES = 1 << 20  # read of a model card, whose header comes first
+_CARD_CHARACTERS = 1 << 20  # read of a model card, whose header comes first
 
 
 class TensorInfo(NamedTuple):
@@ -298,24 +299,61 @@ class Model(ABC):
             attention=attention,
             mlp=mlp,
             digest=self.digest if digest else "",
-            license=_license_of(self.folder),
+            license=card_facts(self.folder).license,
             commit=self.commit,
         )
 
 
-def _license_of(folder: Path) -> str | None:
-    """Return the license that the model card's header names, or None."""
+class CardFacts(NamedTuple):
+    """What a model's own card states in its header.
+
+    Attributes:
+        license: its identifier, or None.
+        languages: codes of the languages that it is for.
+        datasets: hub ids of what it was trained on.
+    """
+
+    license: str | None = None
+    languages: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
+
+
+def card_facts(folder: Path) -> CardFacts:
+    """Return what the header of a model's card states; a card without one, or a broken one, states nothing.
+
+    Args:
+        folder: of the model.
+    """
     card = folder / "README.md"
     if not card.is_file():
-        return None
+        return CardFacts()
     with card.open(encoding="utf-8", errors="replace") as file:
-        lines = file.read(_LICENSE_CARD_BYTES).splitlines()
-    if not lines or lines[0].strip() != "---":
-        return None
-    for line in lines[1:]:
-        if line.strip() == "---":
-            return None
-        key, _, value = line.partition(":")
-        if key.strip() == "license":
-            return value.strip().strip("\"'") or None
-    return None
+        lines = file.read(_CARD_CHARACTERS).splitlines()
+    ends = [number for number, line in enumerate(lines) if line.strip() == "---"][:2]
+    if len(ends) < 2 or ends[0] != 0:
+        return CardFacts()
+    try:
+        header = yaml.safe_load("\n".join(_entries(lines[1 : ends[1]], ("license", "language", "datasets"))))
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return CardFacts()
+    if not isinstance(header, dict):
+        return CardFacts()
+    stated = _texts(header.get("license"))
+    return CardFacts(stated[0] if stated else None, _texts(header.get("language")), _texts(header.get("datasets")))
+
+
+def _entries(lines: Sequence[str], keys: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of some top-level keys: a header can hold thousands of evaluation results besides."""
+    wanted = False
+    for line in lines:
+        if line[:1].strip() and line[0] not in "-#":
+            wanted = line.partition(":")[0].strip() in keys
+        if wanted:
+            yield line
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """Return a text, or the texts of a list; YAML reads the language code `no` as false."""
+    listed = value if isinstance(value, list) else [value]
+    texts = ["no" if text is False else text for text in listed]
+    return tuple(text.strip() for text in texts if isinstance(text, str) and text.strip())

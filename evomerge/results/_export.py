@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.checkpoint import Parents, card_parents, is_block_output, model_card, refuse_existing
+from evomerge.checkpoint import CardResult, Parents, card_parents, is_block_output, model_card, refuse_existing
 from evomerge.engine import FolderTexts, ProgressCallback, make_plan, write_folder
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.recipe import Recipe, has_gains, to_mergekit
@@ -79,10 +79,17 @@ def _write_model(
     _refuse_changed(run, {parent.name: parent.digest for parent in described})
     title = run.path.resolve().name
     text = recipe.with_commits(parents.commits).to_yaml(out)
-    card = model_card(title, described, text, search_sections(run, candidate))
+    card = model_card(title, described, text, search_sections(run, candidate), _results(run, candidate))
     record = provenance(run, candidate) | {"parents": [parent._asdict() for parent in described]}
     about = FolderTexts(card=card, extra=texts, record=record)
     write_folder(make_plan(recipe, parents), parents, out, texts=about, progress=progress)
+
+
+def _results(run: Run, candidate: Candidate) -> list[CardResult]:
+    """Return a candidate's scores on the report pool, which no choice depended on."""
+    scores = candidate.scores.get("report", {})
+    values = [(objective, displayed_score(objective, scores[objective.name])) for objective in run.objectives if scores]
+    return [CardResult(objective.name, objective.metric, score["value"], score["n"]) for objective, score in values]
 
 
 def _refuse_changed(run: Run, digests: dict[str, str]) -> None:

@@ -22,6 +22,8 @@ def test_hf_export_holds_everything(finished_run: Path, tmp_path: Path, pico: di
     front_matter = yaml.safe_load(card.split("---")[1])
     assert front_matter["tags"] == ["merge", "evomerge"]
     assert front_matter["library_name"] == "transformers"
+    (result,) = front_matter["model-index"][0]["results"]
+    assert (result["dataset"]["type"], result["dataset"]["name"]) == ("share", "share, 40 held-out items")
     parents = [line for line in card.splitlines() if line.startswith("| `")]
     assert len(parents) == 3
     assert "held out, scored once" in card
