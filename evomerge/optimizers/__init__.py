@@ -14,11 +14,6 @@ generations that may overlap. Resuming is replaying: see `Optimizer`. The contra
 `evomerge.testing.optimizers.OptimizerContract`; every optimizer here passes it.
 """
 
-from evomerge.optimizers._domain import Vector, VectorCodec, center, point_from_unit
-from evomerge.optimizers._generational import EvolutionStrategy, GenerationalOptimizer
-from evomerge.optimizers._pareto import dominates, front, hypervolume
-from evomerge.optimizers._pending import PendingProposals
-from evomerge.optimizers._protocol import GradientOptimizer, Optimizer, Proposal
 from evomerge.optimizers._registry import (
     OPTIMIZERS,
     create,
@@ -28,7 +23,24 @@ from evomerge.optimizers._registry import (
     resolve_auto,
     validate_options,
 )
-from evomerge.optimizers._spec import CreateOptimizer, OptimizerSpec, OptionSpec
+from evomerge.optimizers.core import (
+    CreateOptimizer,
+    EvolutionStrategy,
+    GenerationalOptimizer,
+    GradientOptimizer,
+    Optimizer,
+    OptimizerSpec,
+    OptionSpec,
+    PendingProposals,
+    Proposal,
+    Vector,
+    VectorCodec,
+    center,
+    dominates,
+    front,
+    hypervolume,
+    point_from_unit,
+)
 
 __all__ = [
     "OPTIMIZERS",

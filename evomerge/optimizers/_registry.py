@@ -5,9 +5,7 @@ from typing import Any
 
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.optimizers import catcma, cma, cmaes_lra, grid, guided, optuna, quasi_random, random
-from evomerge.optimizers._domain import varied
-from evomerge.optimizers._protocol import Optimizer
-from evomerge.optimizers._spec import OptimizerSpec
+from evomerge.optimizers.core import Optimizer, OptimizerSpec, varied
 from evomerge.plugins import load_plugin, plugin_names
 from evomerge.records import Domain, Point
 

@@ -19,9 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evomerge.optimizers._domain import Vector, VectorCodec, center
-from evomerge.optimizers._generational import GenerationalOptimizer
-from evomerge.optimizers._spec import POPSIZE, SIGMA0, OptimizerSpec, OptionSpec
+from evomerge.optimizers.core import (
+    POPSIZE,
+    SIGMA0,
+    GenerationalOptimizer,
+    OptimizerSpec,
+    OptionSpec,
+    Vector,
+    VectorCodec,
+    center,
+)
 from evomerge.records import Domain, Point
 
 if TYPE_CHECKING:

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evomerge.optimizers._domain import Vector, VectorCodec, center
-from evomerge.optimizers._generational import GenerationalOptimizer
-from evomerge.optimizers._spec import POPSIZE, SIGMA0, OptimizerSpec
+from evomerge.optimizers.core import POPSIZE, SIGMA0, GenerationalOptimizer, OptimizerSpec, Vector, VectorCodec, center
 from evomerge.records import Domain, Point
 
 if TYPE_CHECKING:

@@ -10,9 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from evomerge.optimizers._domain import Vector
-from evomerge.optimizers._pending import MemorylessOptimizer
-from evomerge.optimizers._spec import GENERATION_SIZE, OptimizerSpec, OptionSpec
+from evomerge.optimizers.core import GENERATION_SIZE, MemorylessOptimizer, OptimizerSpec, OptionSpec, Vector
 from evomerge.records import Domain, Point
 
 

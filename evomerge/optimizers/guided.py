@@ -22,12 +22,18 @@ from typing import Any
 import numpy as np
 
 from evomerge.errors import InvalidInput
-from evomerge.optimizers._domain import Vector, VectorCodec, center
-from evomerge.optimizers._generational import GenerationalOptimizer
-from evomerge.optimizers._pending import PendingProposals
-from evomerge.optimizers._protocol import Proposal
-from evomerge.optimizers._spec import POPSIZE, OptimizerSpec, OptionSpec
 from evomerge.optimizers.cma import CMA, PycmaStrategy
+from evomerge.optimizers.core import (
+    POPSIZE,
+    GenerationalOptimizer,
+    OptimizerSpec,
+    OptionSpec,
+    PendingProposals,
+    Proposal,
+    Vector,
+    VectorCodec,
+    center,
+)
 from evomerge.records import Domain, Point
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.99, 1e-12  # Adam; beta_2 forgets within the hundred steps that an ascent has

@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evomerge.optimizers._pending import PendingProposals
-from evomerge.optimizers._protocol import Proposal
-from evomerge.optimizers._spec import GENERATION_SIZE, OptimizerSpec, OptionSpec
+from evomerge.optimizers.core import GENERATION_SIZE, OptimizerSpec, OptionSpec, PendingProposals, Proposal
 from evomerge.records import Domain, Point
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from evomerge.optimizers._pending import MemorylessOptimizer
-from evomerge.optimizers._spec import GENERATION_SIZE, OptimizerSpec
+from evomerge.optimizers.core import GENERATION_SIZE, MemorylessOptimizer, OptimizerSpec
 from evomerge.records import Domain, Point
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from evomerge.errors import InvalidInput, did_you_mean
-from evomerge.optimizers._domain import varied
-from evomerge.optimizers._protocol import Optimizer
+from evomerge.optimizers.core._domain import varied
+from evomerge.optimizers.core._protocol import Optimizer
 from evomerge.records import Domain, Point
 
 _NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from evomerge.errors import InvalidInput
-from evomerge.optimizers._domain import Vector, point_from_unit
-from evomerge.optimizers._protocol import Proposal
+from evomerge.optimizers.core._domain import Vector, point_from_unit
+from evomerge.optimizers.core._protocol import Proposal
 from evomerge.records import Domain, Point
 
 

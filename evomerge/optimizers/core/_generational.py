@@ -12,9 +12,9 @@ cma on a 12-dimensional sphere, 600 candidates, log10 of the mean's error: drawn
 from collections.abc import Sequence
 from typing import Protocol
 
-from evomerge.optimizers._domain import Vector
-from evomerge.optimizers._pending import PendingProposals
-from evomerge.optimizers._protocol import Proposal
+from evomerge.optimizers.core._domain import Vector
+from evomerge.optimizers.core._pending import PendingProposals
+from evomerge.optimizers.core._protocol import Proposal
 from evomerge.records import Domain, Point
 
 
