@@ -58,7 +58,7 @@ def make_large_run(folder: Path, candidates: int, *, seed: int = 0, failures: in
                 point=Point(reals=tuple(point)),
                 number=number,
             )
-            if number % max(1, candidates // max(1, failures)) == 7 and failures:
+            if failures and number % (step := max(1, candidates // failures)) == min(7, step - 1):
                 failure = Failure(kind="degenerate", reason="logits are not finite in layer 3", detail="Traceback ...")
                 ledger.finish(i, failure=failure, attempts=1, seconds=0.4, worker="worker 0")
                 continue

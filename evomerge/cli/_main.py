@@ -18,6 +18,7 @@ VERBS = {
     "check": "validate a recipe or a search file without running it",
     "search": "find the best merge, or resume the search",
     "status": "where a run stands",
+    "watch": "follow a run until it is done",
     "front": "a run's front, finalists and references with their scores",
     "report": "one HTML page about a run, and its figures as files",
     "explain": "one candidate: recipe, shares by layer, scores",

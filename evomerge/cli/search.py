@@ -16,6 +16,7 @@ from evomerge.cli._output import print_table
 @click.option("--workers", type=click.IntRange(min=0), help="Worker processes; 0 = in this one; overrides the file.")
 @click.option("--seed", type=click.IntRange(min=0), help="Of a new run; overrides the file.")
 @click.option("--control", type=click.Choice(["random"]), help="Also search at random with as many items: a rival.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as lines of JSON: progress, message, ended.")
 def command(
     search_file: Path,
     out: Path,
@@ -24,6 +25,7 @@ def command(
     workers: int | None,
     seed: int | None,
     control: str | None,
+    as_json: bool,
 ) -> None:
     """Run a search, or resume it when the run folder exists. Ctrl-C stops cleanly; the same command resumes.
 
@@ -32,11 +34,11 @@ def command(
       evomerge search experiments/quickstart/search.yaml --out runs/quickstart
     """
     from evomerge.api.search import search
-    from evomerge.cli._live_view import live_view
+    from evomerge.cli._live_view import JsonEvents, live_view
     from evomerge.cli._main import INTERRUPTED
-    from evomerge.results import floor_lines, results_table
+    from evomerge.results import REPORT, floor_lines, results_table
 
-    with live_view(out, sys.stderr) as observer:
+    with live_view(out, sys.stderr, as_json=as_json) as observer:
         run = search(
             search_file,
             out,
@@ -47,6 +49,9 @@ def command(
             control=control,
             observer=observer,
         )
+    if isinstance(observer, JsonEvents):
+        observer.event("ended", run=str(out), state=run.state, pick=run.fact("pick"), verdict=run.verdict)
+        raise SystemExit(0 if run.state == "done" else INTERRUPTED)
     if run.state != "done":
         click.echo(f"stopped; everything so far is in {out}. The same command resumes.", err=True)
         raise SystemExit(INTERRUPTED)
@@ -60,4 +65,5 @@ def command(
         )
     if verdict is not None:
         click.echo("\n".join([verdict["text"], *floor_lines(verdict)]))
+    click.echo(f"report: {out / REPORT}", err=True)
     click.echo(f"next: evomerge export {out} MODEL_FOLDER", err=True)

@@ -53,9 +53,9 @@ def status_lines(run: Run, summary: Summary, *, price: float | None = None) -> l
     ]
     lines.append(f"cost: {cost_text(run, price)}")
     if summary.best is not None:
-        lines.append(
-            f"best so far: candidate {summary.best[0]} with {summary.best[1]:.3f} (adjusted for item difficulty)"
-        )
+        low, high = summary.best_interval or (summary.best[1], summary.best[1])
+        interval = f"(95% {low:.3f} to {high:.3f}; adjusted for item difficulty)"
+        lines.append(f"best so far: candidate {summary.best[0]} with {summary.best[1]:.3f} {interval}")
     if summary.busy is not None:
         lines.append(f"workers were busy with candidates {100 * summary.busy:.0f}% of the search's time")
     if summary.failures:

@@ -51,6 +51,7 @@ from evomerge.run.analysis import (
     hypervolume_course,
     outcomes,
     point_row,
+    progress_of,
     short_names,
 )
 from evomerge.run.config import (
@@ -123,6 +124,7 @@ __all__ = [
     "judge",
     "outcomes",
     "point_row",
+    "progress_of",
     "proof_seconds",
     "resource_needs",
     "scale_factor",

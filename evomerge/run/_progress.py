@@ -18,10 +18,13 @@ class Progress:
         running: candidates being scored.
         workers: that are up.
         best: (candidate, fitness adjusted for item difficulty) of the best searched one, or None.
+        best_interval: 95% interval of that fitness, or None.
+        references: how many references are scored, and how many there are; (0, 0): not known.
         front: size of the Pareto front as far as it is known.
         failures: kind -> number of candidates.
         seconds: of the run, earlier sessions included.
         seconds_left: until the end of the phase; None = not known yet.
+        run_seconds_left: until the verdict; None = not known yet.
         last: the latest event, as a sentence.
     """
 
@@ -31,10 +34,13 @@ class Progress:
     running: int
     workers: int
     best: tuple[int, float] | None = None
+    best_interval: tuple[float, float] | None = None
+    references: tuple[int, int] = (0, 0)
     front: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     seconds_left: float | None = None
+    run_seconds_left: float | None = None
     last: str = ""
 
 

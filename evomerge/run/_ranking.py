@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from evomerge.optimizers import front
 from evomerge.records import ItemScores, Objective
-from evomerge.run._objectives import fitness, vector
+from evomerge.run._objectives import fitness, scale_factor, vector
 from evomerge.run.trackers import FrontMember
-from evomerge.stats import ItemEffects, item_effects
+from evomerge.stats import ItemEffects, item_effects, score_interval
 
 ScoreTable = Mapping[int, Mapping[str, ItemScores]]  # candidate -> objective -> item scores
 
@@ -96,6 +96,35 @@ class Ranking:
         known = [c for c in candidates if c in self.values]
         indices = front([vector(self._objectives, self.values[c], self._floors) for c in known])
         return [known[i] for i in indices]
+
+
+def fitness_interval(
+    objectives: Sequence[Objective], items: Mapping[str, ItemScores], center: float
+) -> tuple[float, float]:
+    """Return the 95% interval of a weighted mean of objectives, from the intervals of each.
+
+    The distances of the ends are combined as independent ones are (square-and-add, Zou & Donner 2008,
+    https://doi.org/10.1002/sim.3095), so that 0/1 items keep Wilson's intervals, which are never empty.
+
+    Args:
+        objectives: all objectives.
+        items: objective -> item scores of one candidate.
+        center: the fitness that the distances are taken from, such as an adjusted one. Where all values are from 0 to
+            1, so are the ends.
+    """
+    total = sum(objective.weight for objective in objectives)
+    below = above = 0.0
+    bounded = True
+    for objective in objectives:
+        own = items[objective.name]
+        found = score_interval(own.values, own.weights)
+        share = objective.weight / total * scale_factor(objective)
+        below += (share * (found.value - found.low)) ** 2
+        above += (share * (found.high - found.value)) ** 2
+        bounded &= objective.scale is None and min(own.values) >= 0.0 and max(own.values) <= 1.0
+    distance = max(below, above) ** 0.5  # an adjusted center may lie away from a bound that the raw one has reached
+    low, high = center - distance, center + distance
+    return (max(low, min(0.0, center)), min(high, max(1.0, center))) if bounded else (low, high)
 
 
 def front_members(ranking: Ranking, front: Sequence[int]) -> tuple[FrontMember, ...]:

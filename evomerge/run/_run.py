@@ -20,7 +20,7 @@ from evomerge.run._judgement import item_clusters
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
 from evomerge.run._objectives import displayed_interval, fitness, values_of
-from evomerge.run._ranking import Ranking
+from evomerge.run._ranking import Ranking, fitness_interval
 from evomerge.run.loop import COST, utilization_share
 from evomerge.stats import score_interval
 
@@ -40,6 +40,7 @@ class Summary(NamedTuple):
         seconds: of all sessions.
         busy: see `utilization`.
         best: (candidate, adjusted fitness) of the best searched one, or None.
+        best_interval: 95% interval of that fitness, or None.
         front: size of the Pareto front.
     """
 
@@ -52,6 +53,7 @@ class Summary(NamedTuple):
     seconds: float
     busy: float | None
     best: tuple[int, float] | None
+    best_interval: tuple[float, float] | None
     front: int
 
 
@@ -71,6 +73,11 @@ class Run:
         """Whether the run is still searching, in its proof, or done."""
         state: RunState = self._ledger.meta("state")
         return state
+
+    @property
+    def owner(self) -> str | None:
+        """Who works on the run now, "process N on HOST", or None."""
+        return owner_of(self.path)
 
     def fact(self, key: str, default: Any = None) -> Any:
         """Return a recorded fact, such as "notes", "versions", "version_changes", "models" or "verdict"."""
@@ -258,6 +265,8 @@ class Run:
                 failures[candidate.failure.kind] = failures.get(candidate.failure.kind, 0) + 1
         ranking = self._ranking(candidates)
         ranked = ranking.ranked([candidate.id for candidate in searched])
+        best = (ranked[0], ranking.fitness(ranked[0])) if ranked else None
+        items = {} if best is None else self._ledger.items_of(best[0], "search")
         return Summary(
             state=self.state,
             owner=owner_of(self.path),
@@ -267,7 +276,8 @@ class Run:
             failures=failures,
             seconds=float(self._ledger.meta("seconds", 0.0)),
             busy=utilization(self),
-            best=(ranked[0], ranking.fitness(ranked[0])) if ranked else None,
+            best=best,
+            best_interval=None if best is None else fitness_interval(self.objectives, items, best[1]),
             front=len(ranking.front(list(ranking.values))),
         )
 

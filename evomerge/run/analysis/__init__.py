@@ -21,6 +21,7 @@ from evomerge.run.analysis._genes import (
     point_row,
 )
 from evomerge.run.analysis._outcomes import ItemOutcomes, Outcomes, outcomes
+from evomerge.run.analysis._progress_of import progress_of
 
 __all__ = [
     "FRAMES",
@@ -42,5 +43,6 @@ __all__ = [
     "note_examples",
     "outcomes",
     "point_row",
+    "progress_of",
     "short_names",
 ]

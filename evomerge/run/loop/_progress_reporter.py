@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from evomerge.run._pace import proof_seconds
 from evomerge.run._progress import Observer, Progress
-from evomerge.run._ranking import Ranking, front_members
+from evomerge.run._ranking import Ranking, fitness_interval, front_members
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop._state import SearchState
 from evomerge.run.trackers import Trackers
@@ -19,11 +20,13 @@ class Leaders(NamedTuple):
 
     Attributes:
         best: (candidate, adjusted fitness) of the best searched one, or None.
+        interval: 95% interval of that fitness, or None.
         front: size of the front among the leading.
         until: the clock's seconds at which they are looked up again.
     """
 
     best: tuple[int, float] | None
+    interval: tuple[float, float] | None
     front: int
     until: float
 
@@ -40,7 +43,7 @@ class ProgressReporter:
         self._setup, self._observer, self._clock = setup, observer, clock
         self._trackers, self._front = trackers, frozenset[int]()
         self._started = clock()
-        self._leaders = Leaders(None, 0, float("-inf"))
+        self._leaders = Leaders(None, None, 0, float("-inf"))
         self.already = 0
         self.last = ""
 
@@ -58,6 +61,8 @@ class ProgressReporter:
         if now >= self._leaders.until:
             self._leaders = self._find_leaders(state, now)
         budget = self._setup.entry.budget.candidates
+        left = self._left(state.done, budget, None if end is None else max(0.0, end - seconds))
+        proof = None if left is None else proof_seconds(self._setup, state.pace, workers)
         self._observer.update(
             Progress(
                 phase="searching",
@@ -66,10 +71,13 @@ class ProgressReporter:
                 running=running,
                 workers=workers,
                 best=self._leaders.best,
+                best_interval=self._leaders.interval,
+                references=state.references,
                 front=self._leaders.front,
                 failures=state.failures,
                 seconds=seconds,
-                seconds_left=self._left(state.done, budget, None if end is None else max(0.0, end - seconds)),
+                seconds_left=left,
+                run_seconds_left=None if left is None or proof is None else left + proof,
                 last=self.last,
             )
         )
@@ -83,7 +91,8 @@ class ProgressReporter:
             self._front = frozenset(front)
             self._trackers.front_changed(front_members(ranking, front), "search")
         share = REFRESH_SHARE if best else FIRST_SHARE
-        return Leaders(best, len(front), now + (self._clock() - now) / share)
+        interval = fitness_interval(self._setup.objectives, state.table[best[0]], best[1]) if best else None
+        return Leaders(best, interval, len(front), now + (self._clock() - now) / share)
 
     def _left(self, done: int, budget: int | None, until_end: float | None) -> float | None:
         """Return the expected seconds until the search ends (the proof comes after)."""

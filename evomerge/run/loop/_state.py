@@ -88,6 +88,12 @@ class SearchState:
         references = (identity for identity in self.table if identity not in self.numbers)
         return {identity: self.table[identity] for identity in (*references, *candidates)}
 
+    @property
+    def references(self) -> tuple[int, int]:
+        """How many references are finished, and how many there are."""
+        states = [known.state for identity, known in self.known.items() if identity not in self.numbers]
+        return sum(state != "running" for state in states), len(states)
+
     def read(self, ledger: Ledger) -> None:
         """Take over what a ledger contains."""
         steps = ledger.steps()
