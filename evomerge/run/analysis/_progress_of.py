@@ -17,7 +17,7 @@ def progress_of(run: Run) -> Progress:
     """
     summary = run.summary()
     candidates = run.candidates()
-    references = [c for c in candidates if c.kind in REFERENCE_KINDS]
+    references = [c for c in candidates if c.kind in REFERENCE_KINDS and not c.from_control]
     scored = sum(c.state != "running" for c in references)
     phase: Phase = "done" if summary.state == "done" else "searching"
     done, planned = summary.finished, summary.budget.get("candidates")
