@@ -79,8 +79,22 @@ class DegenerateModel(EvomergeError):
     exit_code = 2
 
 
-class SelfCheckFailed(EvomergeError):
-    """A tensor in memory is not what a merge to disk gives: no score of this machine can be trusted."""
+class CannotGoOn(EvomergeError):
+    """What is wrong is no candidate's fault, and would spoil every further score: it ends a run, which can resume."""
+
+
+class SelfCheckFailed(CannotGoOn):
+    """A live model is not what its export gives, in weights or in answers: no score of this machine can be trusted."""
+
+
+class ParentChanged(CannotGoOn):
+    """A parent's file changed, shrank or vanished while it was in use."""
+
+    exit_code = 2
+
+
+class ModelChanged(EvomergeError):
+    """A scorer changed the weights or modules of the model that it was given."""
 
 
 def first_line(error: BaseException) -> str:

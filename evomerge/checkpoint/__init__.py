@@ -6,10 +6,11 @@ data, refused in one sentence where it makes no sense, and never run.
 """
 
 from evomerge.checkpoint._adapter import AdaptedModel, Adapter
-from evomerge.checkpoint._async_writer import STAGE_BYTES, STAGE_COUNT, SYNC_BYTES, AsyncWriter
 from evomerge.checkpoint._atomic_folder import atomic_folder, refuse_existing
 from evomerge.checkpoint._card import CardParent, CardResult, card_parents, derived_card, model_card
-from evomerge.checkpoint._config import merged_config, set_vocabulary, untie
+from evomerge.checkpoint._companions import companion_notes, copy_companions, model_files
+from evomerge.checkpoint._config import generation_settings, merged_config, set_vocabulary, untie
+from evomerge.checkpoint._file_state import FileStamps
 from evomerge.checkpoint._folder import Checkpoint
 from evomerge.checkpoint._hub import Upload, plan_upload, push
 from evomerge.checkpoint._json import write_json
@@ -26,13 +27,20 @@ from evomerge.checkpoint._model import Model, Outline, StoredTensor, TensorInfo
 from evomerge.checkpoint._names import is_optional, is_tied_copy, is_vocabulary
 from evomerge.checkpoint._recorded import RecordedModel, model_outlines, recorded_models
 from evomerge.checkpoint._resolve import (
-    MODEL_FILES,
     Parents,
     ResolvedModel,
     open_model,
     resolve_model,
 )
-from evomerge.checkpoint._writer import SHARD_BYTES, CheckpointWriter, SafetensorsWriter
+from evomerge.checkpoint._writer import (
+    SHARD_BYTES,
+    STAGE_BYTES,
+    STAGE_COUNT,
+    SYNC_BYTES,
+    AsyncWriter,
+    CheckpointWriter,
+    SafetensorsWriter,
+)
 from evomerge.checkpoint.family import (
     ParameterMap,
     ParameterPart,
@@ -45,7 +53,6 @@ from evomerge.checkpoint.family import (
 from evomerge.checkpoint.tokenizer import NewToken, Tokenizer, chat_template, write_chat_template
 
 __all__ = [
-    "MODEL_FILES",
     "NORMED_OUTPUTS",
     "PLAIN_OUTPUT_FAMILIES",
     "SHARD_BYTES",
@@ -60,6 +67,7 @@ __all__ = [
     "CardResult",
     "Checkpoint",
     "CheckpointWriter",
+    "FileStamps",
     "Layout",
     "Model",
     "NewToken",
@@ -78,8 +86,11 @@ __all__ = [
     "atomic_folder",
     "card_parents",
     "chat_template",
+    "companion_notes",
     "config_object",
+    "copy_companions",
     "derived_card",
+    "generation_settings",
     "generative_class",
     "is_block_output",
     "is_optional",
@@ -88,6 +99,7 @@ __all__ = [
     "merged_config",
     "meta_model",
     "model_card",
+    "model_files",
     "model_outlines",
     "module_names",
     "named_tensors",

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from evomerge.checkpoint._file_state import FileStamps
 from evomerge.checkpoint._folder import Checkpoint, open_safetensors, tensor_info
 from evomerge.checkpoint._json import read_json_object
 from evomerge.checkpoint._model import Model, StoredTensor, TensorInfo
@@ -69,6 +70,7 @@ class Adapter:
         config: content of adapter_config.json.
         modules: names of the modules whose weights get a delta.
         replaced: name of a weight -> stored name of what replaces it.
+        stamps: of the weight file.
     """
 
     def __init__(self, folder: Path, name: str, commit: str | None = None):
@@ -85,6 +87,7 @@ class Adapter:
         """
         self.folder, self.name, self.commit = folder, name, commit
         self.config = _read_config(folder, name)
+        self.stamps = FileStamps([folder / WEIGHTS])
         self._file = _open_weights(folder, name)
         self._pairs: dict[str, _Pair] = {}
         self.replaced: dict[str, str] = {}
@@ -245,6 +248,7 @@ class AdaptedModel(Model):
         """
         self.inner, self.adapter, self.name = inner, adapter, name
         self.folder, self.config, self.commit = inner.folder, dict(inner.config), inner.commit
+        self.stamps = inner.stamps.joined_with(adapter.stamps)
         self._stored_of: dict[str, tuple[StoredTensor, ...]] = {}
         self._deltas = {self._own_name(f"{module}.weight", module): module for module in adapter.modules}
         self._replaced = {self._replaced_name(target): target for target in adapter.replaced}

@@ -1,14 +1,20 @@
 """The config of a merged model, taken from its config source and made true for its blocks."""
 
+import json
+import shutil
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
 from evomerge.checkpoint._model import DEPTH_KEYS, Model
 from evomerge.checkpoint.family import config_object
-from evomerge.errors import MergeFailed
+from evomerge.errors import InvalidInput, MergeFailed, first_line
+
+GENERATION_CONFIG = "generation_config.json"
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # Lists of the numbers of some blocks, not one entry a block.
@@ -106,6 +112,34 @@ def _implied_lists(model: Model) -> dict[str, list[Any]]:
     except MergeFailed:
         return {}
     return {key: described[key] for key in _RULE_KEYS if isinstance(described.get(key), list)}
+
+
+def generation_settings(config: Mapping[str, Any], folder: Path) -> Any:
+    """Return transformers' object for how a model generates: what `from_pretrained` reads beside this config.
+
+    Args:
+        config: content of config.json, which older models keep these settings in.
+        folder: which holds generation_config.json, or does not.
+
+    Raises:
+        InvalidInput: the settings make no sense to transformers.
+    """
+    from transformers import GenerationConfig
+
+    file = folder / GENERATION_CONFIG
+    with TemporaryDirectory(prefix="evomerge-config-") as scratch:
+        (Path(scratch) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        if file.exists():
+            shutil.copyfile(file, Path(scratch) / GENERATION_CONFIG)
+        try:
+            try:
+                return GenerationConfig.from_pretrained(scratch)
+            except OSError:  # no such file, or no JSON: transformers goes on with what the config says
+                return GenerationConfig.from_pretrained(
+                    scratch, config_file_name="config.json", _from_model_config=True
+                )
+        except Exception as error:  # whatever a value of the wrong kind leads to
+            raise InvalidInput(f"{file}: transformers cannot read these settings ({first_line(error)})") from None
 
 
 def set_vocabulary(config: dict[str, Any], rows: int, source: Mapping[str, Any]) -> None:

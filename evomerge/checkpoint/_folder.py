@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from evomerge.checkpoint._config import EXTRA_KEY
-from evomerge.checkpoint._incomplete_download import unwritten_matrix
+from evomerge.checkpoint._file_state import FileStamps, unwritten_matrix
 from evomerge.checkpoint._json import read_json_object
 from evomerge.checkpoint._layout import MAX_BLOCKS
 from evomerge.checkpoint._model import DEPTH_KEYS, HIDDEN_SIZE_KEYS, Model, StoredTensor, TensorInfo
@@ -65,6 +65,7 @@ class Checkpoint(Model):
         self.config = _read_config(folder, name)
         index = _read_index(folder, name)
         files = [SINGLE] if index is None else sorted(set(index.values()))
+        self.stamps = FileStamps(folder / file for file in files)
         self._files = {file: open_safetensors(folder / file, name) for file in files}
         self._file_of: dict[str, str] = {}
         self._stored: dict[str, tuple[StoredTensor]] = {}
@@ -230,14 +231,14 @@ def _read_index(folder: Path, name: str) -> dict[str, str] | None:
     if not index:
         raise InvalidInput(f"{path}: weight_map lists no tensor; download {name} again")
     for tensor, file in index.items():
-        if not _is_file_name(file):
+        if not is_file_name(file):
             raise RefusedForSafety(f"{path}: names the file {file[:80]!r}, expected a .safetensors file beside it")
         if not (folder / file).exists():
             raise InvalidInput(f"{path}: lists {tensor} in {file}, which is missing; download {name} again")
     return index
 
 
-def _is_file_name(file: str) -> bool:
+def is_file_name(file: str) -> bool:
     """Tell whether an index's file can only be a .safetensors file beside it."""
     plain = Path(file).name == file and not set(file) & {"\\", "\0"} and len(file.encode()) <= _MAX_FILE_NAME_BYTES
     return plain and file.endswith(".safetensors")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import yaml
 
+from evomerge.checkpoint._file_state import FileStamps
 from evomerge.checkpoint._layout import Layout, module_names
 from evomerge.checkpoint._names import (
     TIED_FAMILIES,
@@ -88,6 +89,7 @@ class Model(ABC):
         config: content of config.json.
         commit: of the Hugging Face Hub, if it came from there.
         unknown_parts: why `parts` is None for a model of several parts; None = it is not.
+        stamps: of the files that the tensors are read from.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Model(ABC):
     config: dict[str, Any]
     commit: str | None = None
     unknown_parts: str | None = None
+    stamps: FileStamps = FileStamps(())
 
     @property
     @abstractmethod
@@ -138,6 +141,24 @@ class Model(ABC):
     @abstractmethod
     def _digest(self) -> str:
         """Compute `digest`."""
+
+    def check_unchanged(self) -> None:
+        """Make sure that the files are what they were when they were opened.
+
+        Raises:
+            ParentChanged: a file changed, shrank or vanished. One that was written again with the same content did not
+                change, where the digest is known.
+        """
+        problem = self.stamps.problem()
+        if problem is None:
+            return
+        try:
+            same = "digest" in self.__dict__ and self._digest() == self.digest
+        except OSError:
+            same = False
+        if not same:
+            raise problem
+        self.stamps.renew()
 
     def is_computed(self, name: str) -> bool:
         """Tell whether `assemble` computes a tensor each time, so that a caller who needs it again should keep it."""
@@ -271,11 +292,11 @@ class Model(ABC):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype that most of the weights have."""
+        """The dtype that most of the weights have; of whole numbers only where there is nothing else."""
         sizes: dict[torch.dtype, int] = {}
         for info in self.tensors.values():
             sizes[info.dtype] = sizes.get(info.dtype, 0) + info.size_bytes
-        return max(sizes, key=lambda dtype: sizes[dtype])
+        return max(sizes, key=lambda dtype: (dtype.is_floating_point, sizes[dtype]))
 
     def summary(self, *, digest: bool = True) -> ParentSummary:
         """Return what packages without file access may know of the model.

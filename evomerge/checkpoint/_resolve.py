@@ -1,18 +1,16 @@
 """From the name of a model, as the user wrote it, to an opened model on this machine."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from evomerge.checkpoint._adapter import AdaptedModel, Adapter
+from evomerge.checkpoint._companions import COMMIT, download
+from evomerge.checkpoint._file_state import FileStamps
 from evomerge.checkpoint._folder import Checkpoint
 from evomerge.checkpoint._model import Model
 from evomerge.errors import InvalidInput, MergeFailed, first_line
 from evomerge.recipe import ModelRef, looks_local
-
-# Everything a model needs; never pickles, never code.
-MODEL_FILES = ("*.json", "*.safetensors", "tokenizer.model", "*.txt", "*.jinja", "README.md")
 
 
 class ResolvedModel(NamedTuple):
@@ -109,15 +107,12 @@ def _candidates(path: str, root: Path | None) -> Iterable[Path]:
 
 def _download(ref: ModelRef, pinned: str | None) -> ResolvedModel:
     """Fetch a snapshot; its folder is named by the commit that the revision stood for at that moment."""
-    from huggingface_hub import snapshot_download
-
     try:
-        path = snapshot_download(ref.path, revision=pinned or ref.revision, allow_patterns=list(MODEL_FILES))
+        folder = download(ref.path, pinned or ref.revision)
     except Exception as error:  # the hub's errors come from several libraries; all mean "not available"
         reason = first_line(error)
         raise InvalidInput(f"{ref}: neither a folder here nor available from the Hugging Face Hub ({reason})") from None
-    name = Path(path).name
-    return ResolvedModel(Path(path), name if re.fullmatch(r"[0-9a-f]{40}", name) else pinned)
+    return ResolvedModel(folder, folder.name if COMMIT.fullmatch(folder.name) else pinned)
 
 
 class Parents:
@@ -169,6 +164,31 @@ class Parents:
         parents._opened = dict(models)
         parents._models = dict(models)
         return parents
+
+    @property
+    def stamps(self) -> dict[str, FileStamps]:
+        """Name of a model -> the stamps of its files."""
+        return {str(ref): model.stamps for ref, model in self._opened.items()}
+
+    def expect(self, stamps: Mapping[str, FileStamps]) -> None:
+        """Take others' stamps of the same files, so that `check_unchanged` finds what changed since they opened them.
+
+        Args:
+            stamps: see `stamps`; those of files in other places mean nothing.
+        """
+        for ref, model in self._opened.items():
+            known = stamps.get(str(ref))
+            if known is not None and known.paths == model.stamps.paths:
+                model.stamps = known
+
+    def check_unchanged(self) -> None:
+        """Make sure that every file is what it was when it was opened.
+
+        Raises:
+            ParentChanged: see `Model.check_unchanged`.
+        """
+        for model in self._opened.values():
+            model.check_unchanged()
 
     def reopened(self) -> "Parents":
         """Return the same models, opened anew, without anything that was computed about them."""

@@ -6,7 +6,7 @@ Must not import `space`, `evaluation`, `run` or `derived`.
 """
 
 from evomerge.engine._build import Builder
-from evomerge.engine._checkpoint_sink import FolderTexts, ProgressCallback, write_folder
+from evomerge.engine._checkpoint_sink import FolderTexts, ProgressCallback, write_companions, write_folder
 from evomerge.engine._estimate import Estimate, estimate
 from evomerge.engine._plan_records import Origin, Plan, Rows, TensorPlan
 from evomerge.engine._relatedness import Relatedness, relatedness
@@ -61,6 +61,7 @@ __all__ = [
     "self_check",
     "tier_of",
     "vocabulary_notes",
+    "write_companions",
     "write_folder",
     "write_statistics",
 ]

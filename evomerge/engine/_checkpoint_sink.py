@@ -11,6 +11,7 @@ from evomerge.checkpoint import (
     SHARD_BYTES,
     CheckpointWriter,
     Parents,
+    copy_companions,
     write_chat_template,
     write_json,
 )
@@ -82,19 +83,36 @@ def write_folder(
         InvalidInput: `out` exists, or there is no such device here.
         DegenerateModel: a tensor is not finite; nothing is left behind.
         MergeFailed: a method has no result for its settings; nothing is left behind.
+        ParentChanged: a parent's file changed meanwhile; nothing is left behind.
     """
     builder = Builder(parents, keep_statistics=False, device=device_of(device), block=block)
-    tokenizer = output_tokenizer(plan.recipe, parents)
-    template = template_of(plan.recipe, parents)
     with CheckpointWriter(out, {tensor.name: tensor.info for tensor in plan.tensors}, shard_bytes, overwrite) as writer:
         _write_tensors(plan, builder, writer, progress)
-        write_json(writer.folder / "config.json", plan.config)
-        tokenizer.write(writer.folder)
-        if template is not None:
-            write_chat_template(template, writer.folder)
+        parents.check_unchanged()
+        write_companions(plan, parents, writer.folder)
         pinned = plan.recipe.with_commits(parents.commits)
         (writer.folder / "recipe.yaml").write_text(pinned.to_yaml(out), encoding="utf-8")
         (texts or FolderTexts()).write(writer.folder, {"recipe": plan.recipe.fingerprint})
+
+
+def write_companions(plan: Plan, parents: Parents, folder: Path) -> None:
+    """Write what makes weights a model: config, tokenizer, generation settings, chat template, processors.
+
+    Args:
+        plan: of the merge.
+        parents: the plan's opened models.
+        folder: an existing one.
+
+    Raises:
+        InvalidInput: a parent's chat template or tokenizer config cannot be read.
+        MergeFailed: a tokenizer cannot be read.
+    """
+    write_json(folder / "config.json", plan.config)
+    output_tokenizer(plan.recipe, parents).write(folder)
+    copy_companions(parents[plan.recipe.config_source], folder)
+    template = template_of(plan.recipe, parents)
+    if template is not None:
+        write_chat_template(template, folder)
 
 
 def _write_tensors(plan: Plan, builder: Builder, writer: CheckpointWriter, progress: ProgressCallback | None) -> None:
@@ -103,6 +121,7 @@ def _write_tensors(plan: Plan, builder: Builder, writer: CheckpointWriter, progr
     memory = torch.empty(largest, dtype=torch.uint8, device=builder.device)
     done, total = 0, plan.size_bytes
     for tensor in plan.tensors:
+        builder.parents.check_unchanged()  # reading behind the end of a file that became shorter ends the process
         target = memory[: tensor.info.size_bytes].view(tensor.dtype).view(tensor.shape)
         builder.build(tensor, target)
         builder.finish()

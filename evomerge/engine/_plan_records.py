@@ -90,7 +90,7 @@ class Plan:
         recipe: what was planned.
         tensors: in the order in which they are written.
         layers: for each block of the result, the model and the block there that it stands for (of its first source).
-        dtype: that of most of the result's bytes.
+        dtype: of the result's weights, but for those that the family keeps in float32.
         config: the result's config.json.
         notes: what the user should know, such as settings without effect.
     """

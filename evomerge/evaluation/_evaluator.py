@@ -153,10 +153,13 @@ class Evaluator(ABC):
     Attributes:
         name: what a search file calls it (`evaluator: NAME`).
         description: one line for lists of evaluators.
+        only_reads: whether no code of a user's gets the model. Otherwise its weights, which may be a parent's own, are
+            compared before and after each call (two passes over them).
     """
 
     name: str
     description: str = ""
+    only_reads: bool = False
 
     @abstractmethod
     def prepare(self, options: Mapping[str, Any], context: PrepareContext) -> PreparedTask:
@@ -267,10 +270,12 @@ class SeparateTasks:
         """
         import torch
 
+        from evomerge.evaluation._model_guard import settings_restored
+
         found = {}
         for name, ids in items.items():
             try:
-                with torch.no_grad(), isolated_randomness():
+                with torch.no_grad(), isolated_randomness(), settings_restored(self._model):
                     scores = self._evaluator.score(
                         self._tasks[name], sorted(ids), self._model, self._tokenizer, batch_size=self._batch_size
                     )

@@ -3,8 +3,8 @@
 import copy
 import gc
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ import torch
 
 from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.evaluation._evaluator import BoundTasks, Evaluator, GoldTasks
+from evomerge.evaluation._model_guard import settings_restored, weights_guarded
 from evomerge.evaluation._prepared import Prepared
 from evomerge.evaluation._rng import isolated_randomness
 from evomerge.evaluation.score import check_logits, counted_tokens, readable_tokens
@@ -65,7 +66,7 @@ class Scorer:
         """Score items with the weights as they are now.
 
         The same items give the same bits, whatever their order and whatever else is scored. Global random numbers and
-        the model's training mode are left as they were.
+        the model's settings (training mode, config, how it generates) are left as they were.
 
         Args:
             items: objective -> distinct item numbers, not empty, of any of its pools.
@@ -77,6 +78,7 @@ class Scorer:
 
         Raises:
             DegenerateModel: log-likelihoods or logits are not finite, or constant.
+            ModelChanged: an evaluator changed the weights or modules; the model must not be used again.
             EvomergeError: an objective or item is unknown, an evaluator fails, or a GPU's memory does not suffice.
         """
         self.tokens = 0
@@ -102,7 +104,7 @@ class Scorer:
             wanted = {name: items[name] for name in names if name in items}
             if not wanted:
                 continue
-            with isolated_randomness(), _same_modes(self._model):
+            with isolated_randomness(), settings_restored(self._model), self._guard(evaluator):
                 if gold is None:
                     scores = bound.score(wanted)
                 else:
@@ -110,6 +112,12 @@ class Scorer:
                     scores = bound.score(wanted, gold)
             found |= {name: _in_order(name, evaluator.name, ids, scores.get(name)) for name, ids in wanted.items()}
         return {name: found[name] for name in items}
+
+    def _guard(self, evaluator: Evaluator) -> AbstractContextManager[None]:
+        """Return the context in which an evaluator's own code may run."""
+        return (
+            nullcontext() if evaluator.only_reads else weights_guarded(self._model, f"the evaluator {evaluator.name}")
+        )
 
     def _check_numbers(self, name: str, ids: Sequence[int]) -> None:
         """Raise EvomergeError for an objective or an item that does not exist, and for an item given twice."""
@@ -119,17 +127,6 @@ class Scorer:
         if unknown or not ids or len(set(ids)) < len(ids):
             what = f"unknown: {sorted(unknown)[:5]}" if unknown else "none given" if not ids else "one is given twice"
             raise EvomergeError(f"{name}: bad item numbers ({what})")
-
-
-@contextmanager
-def _same_modes(model: "PreTrainedModel") -> Iterator[None]:
-    """Put every module back into evaluation or training mode, as it was: a scorer may forget to."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _in_order(name: str, evaluator: str, ids: Sequence[int], scores: ItemScores | None) -> ItemScores:

@@ -26,6 +26,7 @@ class LmEvalTask(Evaluator):
 
     name = "lm_eval_task"
     description = "an lm-eval task, group or tag"
+    only_reads = True  # a task's code gets documents and answers
 
     def prepare(self, options: Mapping[str, Any], context: PrepareContext) -> PreparedTask:
         """Load a task or group, divide its documents into pools and build their prompts.

@@ -124,6 +124,7 @@ def create_executor(setup: Setup, say: Callable[[str], None] = lambda line: None
         device="cuda" if workers.gpus else "cpu",
         commits=setup.parents.commits,
         digests={str(ref): setup.parents[ref].digest for ref in setup.refs},
+        stamps=setup.parents.stamps,
         places=setup.parents.folders,
         share=MemoryShare(device=min(1.0, workers.gpus or 1.0), host=1 / max(1, workers.count)),
         methods=registered(),

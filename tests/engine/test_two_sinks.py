@@ -159,7 +159,7 @@ def test_model_objects_of_few_configs_are_kept(
     pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A search over stacks makes a model object for each depth; it must not keep those of a whole run."""
-    monkeypatch.setattr("evomerge.engine.live._model.MAX_SKELETONS", 2)
+    monkeypatch.setattr("evomerge.engine.live._model.MAX_KEPT", 2)
     one = str(pico["one"])
 
     def stack(depth: int) -> dict:

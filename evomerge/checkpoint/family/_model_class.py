@@ -72,11 +72,12 @@ def generative_class(config: Mapping[str, Any], described: Any) -> Any:
     return next((kind for kind in found if kind.__name__ == stated), found[0] if found else None)
 
 
-def meta_model(config: Mapping[str, Any]) -> nn.Module:
+def meta_model(config: Mapping[str, Any], dtype: torch.dtype | None = None) -> nn.Module:
     """Return the model of a config and its `architectures` on the meta device: modules and shapes without memory.
 
     Args:
         config: the content of config.json.
+        dtype: of the weights that declare none; None = torch's default.
 
     Raises:
         MergeFailed: transformers cannot build it.
@@ -88,7 +89,7 @@ def meta_model(config: Mapping[str, Any]) -> nn.Module:
         raise MergeFailed(f"transformers has no class for a {family}")
     try:
         with torch.device("meta"):
-            model: nn.Module = known(described)
+            model: nn.Module = known(described) if dtype is None else known._from_config(described, dtype=dtype)
     except Exception as error:  # each family's class raises what it likes
         raise MergeFailed(f"transformers cannot build a {known.__name__} ({first_line(error)})") from None
     return model

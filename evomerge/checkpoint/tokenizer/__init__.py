@@ -5,7 +5,7 @@ which model is not decided here.
 """
 
 from evomerge.checkpoint.tokenizer._chat_template import TEMPLATES, chat_template, write_chat_template
-from evomerge.checkpoint.tokenizer._tokenizer import Tokenizer
+from evomerge.checkpoint.tokenizer._tokenizer import TOKENIZER_PATTERNS, Tokenizer
 from evomerge.checkpoint.tokenizer._union import NewToken
 
-__all__ = ["TEMPLATES", "NewToken", "Tokenizer", "chat_template", "write_chat_template"]
+__all__ = ["TEMPLATES", "TOKENIZER_PATTERNS", "NewToken", "Tokenizer", "chat_template", "write_chat_template"]

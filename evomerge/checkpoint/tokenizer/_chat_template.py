@@ -1,5 +1,6 @@
 """Chat templates that a recipe can name: the published formats, as short Jinja texts of our own."""
 
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,18 +73,26 @@ def chat_template(requested: str, tokenizers: Sequence[Tokenizer]) -> str | None
 
 
 def _own_template(tokenizer: Tokenizer) -> str | None:
-    file, config = tokenizer.folder / "chat_template.jinja", tokenizer.folder / "tokenizer_config.json"
+    """Return the default chat template of a folder, wherever it is kept: in newer folders in a file of its own."""
+    file = tokenizer.folder / "chat_template.jinja"
     if file.exists():
         try:
             return file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InvalidInput(f"{file}: cannot be read as text ({error})") from None
-    template = read_json_object(config).get("chat_template") if config.exists() else None
-    return template if isinstance(template, str) else None
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        path = tokenizer.folder / name
+        template = read_json_object(path).get("chat_template") if path.exists() else None
+        if isinstance(template, list):  # of named templates
+            named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
+            template = named.get("default")
+        if isinstance(template, str):
+            return template
+    return None
 
 
 def write_chat_template(text: str, out: Path) -> None:
-    """Give the tokenizer in a folder a chat template.
+    """Give the tokenizer in a folder a chat template, the only one.
 
     Args:
         text: the Jinja text.
@@ -93,8 +102,10 @@ def write_chat_template(text: str, out: Path) -> None:
         InvalidInput: its tokenizer_config.json cannot be read.
     """
     (out / "chat_template.jinja").write_text(text, encoding="utf-8")
-    config = out / "tokenizer_config.json"
-    if config.exists():
-        settings = read_json_object(config)
-        if settings.pop("chat_template", None) is not None:  # two templates would compete
-            write_json(config, settings)
+    (out / "chat_template.json").unlink(missing_ok=True)
+    shutil.rmtree(out / "additional_chat_templates", ignore_errors=True)
+    for name in ("tokenizer_config.json", "processor_config.json"):
+        if (out / name).exists():
+            settings = read_json_object(out / name)
+            if settings.pop("chat_template", None) is not None:  # two templates would compete
+                write_json(out / name, settings)

@@ -21,9 +21,25 @@ from evomerge.checkpoint.tokenizer._union import (
 )
 from evomerge.errors import MergeFailed, first_line
 
-_SELF_CONTAINED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
+_CHAT_TEMPLATES = ("chat_template.jinja", "chat_template.json", "additional_chat_templates/*.jinja")
+_SELF_CONTAINED = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", *_CHAT_TEMPLATES)
+# Vocabularies of SentencePiece (tokenizer.model, spiece.model, tokenizer.model.v3), tiktoken and tekken, and of classes
+# that are written in Python.
+_VOCABULARIES = (
+    *(
+        "*.model",
+        "*.model.v[0-9]*",
+        "*.spm",
+        "*.tiktoken",
+        "tekken.json",
+        "added_tokens.json",
+        "vocab.json",
+        "vocab.txt",
+    ),
+    *("merges.txt", "vocab.bpe", "encoder.json", "bpe.codes", "dict.txt", "normalizer.json", "emoji.json"),
+)
+TOKENIZER_PATTERNS = (*_SELF_CONTAINED, *_VOCABULARIES)
 MAX_TOKEN_ID = 2**31 - 1
-TOKENIZER_FILES = (*_SELF_CONTAINED, "tokenizer.model", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt")
 
 
 @dataclass(frozen=True)
@@ -124,13 +140,15 @@ class Tokenizer:
             MergeFailed: there are no tokenizer files, or they make no sense.
             InvalidInput: its tokenizer_config.json cannot be read.
         """
-        for file in (*TOKENIZER_FILES, "generation_config.json"):
-            if (self.folder / file).exists():
-                shutil.copyfile(self.folder / file, out / file)
+        patterns = _SELF_CONTAINED if self.added else TOKENIZER_PATTERNS  # other vocabularies lack the new tokens
+        for pattern in (*patterns, "generation_config.json"):
+            for file in sorted(self.folder.glob(pattern)):
+                target = out / file.relative_to(self.folder)
+                if file.is_file():
+                    target.parent.mkdir(exist_ok=True)
+                    shutil.copyfile(file, target)
         if not self.added:
             return
-        for file in set(TOKENIZER_FILES) - set(_SELF_CONTAINED):
-            (out / file).unlink(missing_ok=True)  # they lack the new tokens
         content = extended(self._content, self.vocabulary, self.added, self.merges)
         (out / "tokenizer.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         _extend_config(out / "tokenizer_config.json", self.vocabulary, self.added)

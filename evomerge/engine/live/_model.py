@@ -1,13 +1,14 @@
 """The live sink: a plan overwrites a resident transformers model in place."""
 
+import copy
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import torch
 
-from evomerge.checkpoint import ParameterPart, Parents, Tokenizer
+from evomerge.checkpoint import ParameterPart, Parents, Tokenizer, generation_settings
 from evomerge.engine._build import Builder
 from evomerge.engine._plan_records import Origin, Plan, TensorPlan
 from evomerge.engine._residency import (
@@ -23,9 +24,13 @@ from evomerge.engine.live._skeleton import Skeleton
 from evomerge.methods import StatisticsLocked
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-MAX_SKELETONS = 32  # model objects kept: of more depths, or more orders of unlike layers, than searches visit often
+Key = TypeVar("Key", bound=Hashable)
+Made = TypeVar("Made")
+
+# Model objects kept, of more depths, or more orders of unlike layers, than searches visit often; and tokenizers.
+MAX_KEPT = 32
 _ROW_MAJOR = torch.contiguous_format
 PREFETCH_BYTES = 256 << 20  # of coming tensors that are prepared while one is merged
 
@@ -50,7 +55,7 @@ class LiveModel:
         tier: where the parents' weights are.
         model: the transformers model of the last plan, None before the first; another object where the config
             changes, such as its depth.
-        tokenizer: the tokenizer of the last plan; the same object for as long as its files are the same.
+        tokenizer: the tokenizer of the last plan; the same object whenever its files are the same.
     """
 
     def __init__(
@@ -86,7 +91,8 @@ class LiveModel:
         self._memory: dict[tuple[str, torch.dtype], torch.Tensor] = {}  # by parameter
         self._built: dict[tuple[str, torch.dtype], tuple[TensorPlan, int]] = {}  # plan and address, by tensor
         self._finite: set[Origin] = set()  # parents' tensors that were checked
-        self._loaded_tokenizer: tuple[Tokenizer, str | None] | None = None  # and the recipe's chat template
+        self._tokenizers: dict[tuple[Tokenizer, str | None], PreTrainedTokenizerBase] = {}  # and by chat template
+        self._settings: dict[tuple[str, Path], GenerationConfig] = {}  # by config and the folder of the tokenizer
         self._parts: Mapping[str, ParameterPart | None] = {}
         self._reversed = False
 
@@ -219,17 +225,35 @@ class LiveModel:
     def _skeleton(self, plan: Plan) -> Skeleton:
         """Return a model object of the plan's config; those of the last configs are kept."""
         key = json.dumps([plan.config, str(plan.dtype)], sort_keys=True)
-        skeleton = self._skeletons.pop(key, None) or Skeleton(plan, self.devices)
-        self._skeletons[key] = skeleton  # at the end: the latest
-        if len(self._skeletons) > MAX_SKELETONS:
-            del self._skeletons[next(iter(self._skeletons))]
-        return skeleton
+        return _latest(self._skeletons, key, lambda: Skeleton(plan, self.devices))
 
     def _take_tokenizer(self, plan: Plan) -> None:
-        files = vocabulary(plan.recipe, self.parents).tokenizer
-        if self._loaded_tokenizer != (files, plan.recipe.chat_template):
-            self.tokenizer = files.load()
-            template = template_of(plan.recipe, self.parents)
+        """Load the tokenizer of a plan and how its model generates; those of the last plans are kept."""
+        files, template = vocabulary(plan.recipe, self.parents).tokenizer, template_of(plan.recipe, self.parents)
+
+        def load() -> "PreTrainedTokenizerBase":
+            tokenizer: PreTrainedTokenizerBase = files.load()
             if template is not None:
-                self.tokenizer.chat_template = template
-            self._loaded_tokenizer = (files, plan.recipe.chat_template)
+                tokenizer.chat_template = template
+            return tokenizer
+
+        self.tokenizer = _latest(self._tokenizers, (files, template), load)
+        key = (json.dumps(plan.config, sort_keys=True), files.folder)
+        settings = _latest(self._settings, key, lambda: generation_settings(plan.config, files.folder))
+        if self.model.can_generate():
+            self.model.generation_config = copy.deepcopy(settings)  # a scorer may change what it is given
+
+
+def _latest(kept: dict[Key, Made], key: Key, make: Callable[[], Made]) -> Made:
+    """Return what is kept under a key, made if it is not there; the last MAX_KEPT that were used stay.
+
+    Args:
+        kept: changed in place; the latest is at the end.
+        key: of what is wanted.
+        make: makes it.
+    """
+    found = kept.pop(key) if key in kept else make()
+    kept[key] = found
+    if len(kept) > MAX_KEPT:
+        del kept[next(iter(kept))]
+    return found

@@ -1,11 +1,11 @@
 """From a recipe and its opened parents to a plan. No tensor is read here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from evomerge.checkpoint import Model, Parents, merged_config, set_vocabulary, untie
+from evomerge.checkpoint import Model, Parents, companion_notes, merged_config, set_vocabulary, untie
 from evomerge.engine._plan_records import Plan, TensorPlan
 from evomerge.engine._tokenizer import Vocabulary, vocabulary
 from evomerge.engine.plan._config_checks import check_stack
@@ -38,7 +38,7 @@ def make_plan(recipe: Recipe, parents: Parents) -> Plan:
     _fail_on([*order.problems, *planner.problems])
     if not tensors:
         raise MergeFailed("the recipe describes a model without tensors")
-    dtype, layers = _main_dtype(tensors), tuple(order.layers())
+    dtype, layers = planner.dtypes.main, tuple(order.layers())
     config = _config(order, tensors, layers, dtype, words)
     unchecked = _check_config(order, config, tensors, layers)
     return Plan(
@@ -47,8 +47,27 @@ def make_plan(recipe: Recipe, parents: Parents) -> Plan:
         layers=layers,
         dtype=dtype,
         config=config,
-        notes=(*without_effect(recipe, tensors), *words.notes, *planner.notes, *unchecked),
+        notes=(
+            *without_effect(recipe, tensors),
+            *words.notes,
+            *planner.notes,
+            *unchecked,
+            *_dtype_notes(planner),
+            *companion_notes(parents[recipe.config_source]),
+        ),
     )
+
+
+def _dtype_notes(planner: TensorPlanner) -> Iterator[str]:
+    """Yield a line for each dtype of the parents that the result rounds although the recipe states no dtype."""
+    if planner.recipe.dtype or planner.recipe.out_dtype:
+        return
+    for dtype, names in planner.narrowed.items():
+        stored, main = (str(kind).removeprefix("torch.") for kind in (dtype, planner.dtypes.main))
+        yield (
+            f"{len(names)} tensors that a model stores in {stored} ({min(names)}, ...) become {main}, as when "
+            f"transformers loads that model; set dtype: {stored} to keep all their digits"
+        )
 
 
 def _nested(name: str, recipe: Recipe, parents: Parents) -> Model:
@@ -62,14 +81,6 @@ def _nested(name: str, recipe: Recipe, parents: Parents) -> Model:
 def _fail_on(problems: Sequence[str]) -> None:
     if problems:
         raise MergeFailed(first_few(problems))
-
-
-def _main_dtype(tensors: Sequence[TensorPlan]) -> torch.dtype:
-    """Return the dtype that holds the most bytes; of equals, the first."""
-    sizes: dict[torch.dtype, int] = {}
-    for tensor in tensors:
-        sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.info.size_bytes
-    return max(sizes, key=lambda dtype: sizes[dtype])
 
 
 def _config(

@@ -13,6 +13,7 @@ from evomerge.checkpoint import (
 )
 from evomerge.engine._alignment import Alignment
 from evomerge.engine._plan_records import Origin, Rows, TensorPlan
+from evomerge.engine.plan._dtypes import ResultDtypes
 from evomerge.engine.plan._output_order import OutputTensor
 from evomerge.engine.plan._settings import settings_at
 from evomerge.errors import MergeFailed
@@ -30,7 +31,8 @@ class TensorPlanner:
         method: the recipe's.
         problems: why tensors cannot be planned.
         notes: what the user should know.
-        dtype: of the result; None = what the inputs of each tensor promote to.
+        dtypes: of the result.
+        narrowed: dtype of stored tensors -> names of the result's tensors that hold fewer digits than they do.
     """
 
     def __init__(self, recipe: Recipe, parents: Parents, alignment: Alignment | None):
@@ -39,16 +41,15 @@ class TensorPlanner:
         self._found: dict[tuple[ModelRef, str], Origin | None] = parents.memo.setdefault("origins", {})
         self.problems: list[str] = []
         self.notes: list[str] = []
-        dtype = recipe.out_dtype or recipe.dtype
-        self.dtype: torch.dtype | None = getattr(torch, dtype) if dtype else None
+        self.narrowed: dict[torch.dtype, set[str]] = {}
+        self.dtypes = ResultDtypes(recipe, parents)
 
     def plan(self, output: OutputTensor) -> Iterator[TensorPlan]:
         """Yield the plan of one tensor; nothing if it is dropped, or after noting a problem."""
         if output.part is None:
             own = Origin(output.inputs[0][0].model, output.inputs[0][1])
             info = self.parents[own.model].tensors[own.tensor]
-            dtype = self.dtype if self.dtype and info.dtype.is_floating_point else info.dtype
-            yield self._copy(output.name, own, info._replace(dtype=dtype), 1.0)
+            yield self._copy(output.name, own, self._as_result(output.name, info), 1.0)
             return
         inputs = [(s, n) for s, n in output.inputs if output.base is None or s.model != output.base[0]]
         found = [self._find(source.model, name) for source, name in inputs]
@@ -57,7 +58,7 @@ class TensorPlanner:
         present = [*([base] if output.base else []), *found]
         if base is not None and not inputs:  # a recipe of the base alone, such as a base with an adapter
             info = self.parents[base.model].tensors[base.tensor]
-            yield self._copy(output.name, base, info._replace(dtype=self.dtype or info.dtype), output.gain)
+            yield self._copy(output.name, base, self._as_result(output.name, info), output.gain)
             return
         if None not in present:
             yield from self._merge(output, inputs, [origin for origin in found if origin], base)
@@ -74,10 +75,24 @@ class TensorPlanner:
             origin = base if rule.position == BASE else found[rule.position]
             assert origin is not None
             info = self.parents[origin.model].tensors[origin.tensor]
-            yield self._copy(output.name, origin, info._replace(dtype=self.dtype or info.dtype), output.gain)
+            yield self._copy(output.name, origin, self._as_result(output.name, info), output.gain)
         else:
             kept = [(pair, origin) for pair, origin in zip(inputs, found, strict=True) if origin]
             yield from self._merge(output, [pair for pair, _ in kept], [origin for _, origin in kept], base)
+
+    def _as_result(self, name: str, info: TensorInfo) -> TensorInfo:
+        """Return a parent's tensor in the result's dtype, and note where that holds fewer digits.
+
+        Args:
+            name: in the result.
+            info: of the parent's tensor; whole numbers stay what they are.
+        """
+        if not info.dtype.is_floating_point:
+            return info
+        dtype = self.dtypes.of(name)
+        if torch.promote_types(info.dtype, dtype) != dtype:
+            self.narrowed.setdefault(info.dtype, set()).add(name)
+        return info._replace(dtype=dtype)
 
     def _advice(self, missing: ModelRef, holder: Origin | None) -> str:
         """Return what to do where a language model is merged with one that also sees, or ""."""
@@ -115,7 +130,8 @@ class TensorPlanner:
         except MergeFailed as error:
             self.problems.append(str(error))
             return
-        dtype = self.dtype or _promoted(infos)
+        infos = [self._as_result(output.name, info) for info in infos]
+        dtype = infos[0].dtype
         copied = self._copied(settings, models, dtype, rows) if output.gain == 1 else None
         if copied is not None and copied != models[0]:
             yield self._copy(output.name, copied, TensorInfo(dtype, infos[0].shape), 1.0)
@@ -200,14 +216,6 @@ class TensorPlanner:
             )
             return False
         return True
-
-
-def _promoted(infos: Sequence[TensorInfo]) -> torch.dtype:
-    """Return the smallest dtype that holds the values of all."""
-    dtype = infos[0].dtype
-    for info in infos[1:]:
-        dtype = torch.promote_types(dtype, info.dtype)
-    return dtype
 
 
 def _shape(info: TensorInfo) -> str:

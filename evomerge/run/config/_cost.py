@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evomerge.engine import LiveModel, Plan, estimate, make_plan
-from evomerge.errors import EvomergeError
 from evomerge.run.config._setup import Setup
 
 TIMED_ROWS = 1024  # of the product that is timed: about the tokens of a batch
@@ -102,7 +101,7 @@ def _measured(setup: Setup, plan: Plan, items: Mapping[str, Sequence[int]], devi
         scorer.score(items)
         started = time.perf_counter()
         scorer.score(items)
-    except EvomergeError:  # the space's start need be no good model
+    except Exception:  # the space's start need be no good model, and transformers raises what it likes
         return None
     return time.perf_counter() - started
 

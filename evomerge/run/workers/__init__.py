@@ -4,6 +4,7 @@ A worker makes a live model of a recipe and scores it; it knows neither optimize
 the loop. Workers on Ray are in `evomerge.run.workers.ray`.
 """
 
+from evomerge.run.workers._answer_check import answer_check
 from evomerge.run.workers._candidate_scorer import CandidateScorer
 from evomerge.run.workers._inline import InlineExecutor
 from evomerge.run.workers._protocol import Executor, Job, Outcome, WorkerSetup
@@ -15,4 +16,5 @@ __all__ = [
     "Job",
     "Outcome",
     "WorkerSetup",
+    "answer_check",
 ]

@@ -20,15 +20,17 @@ from evomerge.engine import (
     self_check,
 )
 from evomerge.errors import (
+    CannotGoOn,
     DegenerateModel,
     EvomergeError,
     InvalidInput,
     MergeFailed,
-    SelfCheckFailed,
+    ModelChanged,
 )
 from evomerge.recipe import parse_recipe
 from evomerge.records import Failure, FailureKind, ItemScores
 from evomerge.run._objectives import scores_of
+from evomerge.run.workers._answer_check import MAX_PROMPTS, answer_check, is_one_parent
 from evomerge.run.workers._protocol import Job, Outcome, WorkerSetup
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
 # hold what forward passes of two or three shapes of batches need; a miss costs a quarter of a millisecond.
 _CACHED_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
 
-MAX_CACHED_SCORERS = 32  # one for each model object: depths change the object
+CHECKED_TEXT = "The first of these two is 10, and the second"  # where a task has no prompt of its own
+MAX_CACHED_SCORERS = 32  # for each model object, which depths change, with each tokenizer
 
 
 class CandidateScorer:
@@ -60,11 +63,17 @@ class CandidateScorer:
         self.setup, self.name = setup, name
         for method in setup.methods:  # before anything is parsed
             methods.register(method)
+        self._live = self._opened()
+        self._checked = self._answers_checked = False
+        self._scorers: dict[tuple[int, int, int], tuple[Scorer, object]] = {}
+
+    def _opened(self) -> LiveModel:
+        """Return a live model over newly opened parents."""
+        setup = self.setup
         parents = Parents(setup.parents, setup.root, setup.commits, setup.digests, setup.places)
+        parents.expect(setup.stamps)
         cache = cache_folder() / "statistics" if setup.digests else None
-        self._live = LiveModel(parents, device=setup.device, cache=cache, share=setup.share)
-        self._checked = False
-        self._scorers: dict[tuple[int, int], Scorer] = {}
+        return LiveModel(parents, device=setup.device, cache=cache, share=setup.share)
 
     def ready(self) -> None:
         """Return when the libraries that the first candidate needs are loaded."""
@@ -78,13 +87,20 @@ class CandidateScorer:
             batch_size: sequences in one forward pass; None = as set up.
 
         Raises:
-            SelfCheckFailed: this machine makes wrong models. That is no candidate's fault, and ends the run.
+            CannotGoOn: this machine makes wrong models, or a parent's file changed. That is no candidate's fault, and
+                ends the run.
         """
         started = time.perf_counter()
         try:
             return self._scored(job, batch_size or self.setup.batch_size, started)
-        except SelfCheckFailed:
+        except CannotGoOn:
             raise
+        except ModelChanged as error:
+            failure = _failure("failed", error)
+            self._scorers.clear()
+            del self._live  # what was changed may be a parent's own weights, in all that was made of its file
+            gc.collect()
+            self._live = self._opened()
         except DegenerateModel as error:
             failure = _failure("degenerate", error)
         except (MergeFailed, InvalidInput) as error:
@@ -96,9 +112,10 @@ class CandidateScorer:
         return Outcome(items=None, failure=failure, seconds=time.perf_counter() - started, worker=self.name)
 
     def _scored(self, job: Job, batch_size: int, started: float) -> Outcome:
+        self._live.parents.check_unchanged()
         plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
         self._live.apply(plan)
-        self._checked = self._checked or self_check(self._live, plan, self.name)
+        self._check(plan)
         scorer, gradient, note = self._scorer(batch_size), None, ""
         if not job.gradient:
             items = scorer.score(job.items)
@@ -106,6 +123,7 @@ class CandidateScorer:
             items, note = scorer.score(job.items), "not every task has right answers whose likelihood can be followed"
         else:
             items, gradient, note = self._with_gradient(job, plan, scorer)
+        self._live.parents.check_unchanged()  # or these scores may be another model's
         _check_means(items)
         seconds = time.perf_counter() - started
         return Outcome(
@@ -117,6 +135,20 @@ class CandidateScorer:
             note=note,
             tokens=scorer.tokens,
         )
+
+    def _check(self, plan: Plan) -> None:
+        """Make sure, the first time, that what is scored is what would be exported, in weights and in answers.
+
+        Raises:
+            SelfCheckFailed: it is not.
+        """
+        self._checked = self._checked or self_check(self._live, plan, self.name)
+        if self._answers_checked or is_one_parent(plan):
+            return
+        prepared = self.setup.prepared
+        texts = dict.fromkeys(task.prompt or CHECKED_TEXT for task in prepared.tasks.values())
+        answer_check(self._live, plan, list(texts)[:MAX_PROMPTS], self.setup.share)
+        self._answers_checked = True
 
     def _with_gradient(
         self, job: Job, plan: Plan, scorer: "Scorer"
@@ -132,15 +164,16 @@ class CandidateScorer:
         return scorer.score(job.items), None, "the backward pass takes more memory than there is"
 
     def _scorer(self, batch_size: int) -> "Scorer":
-        """Return the scorer of the live model object; those of the last objects are kept."""
-        key = (id(self._live.model), batch_size)  # a scorer holds its model, whose id is therefore no other object's
-        scorer = self._scorers.pop(key, None)
-        if scorer is None:
-            scorer = self.setup.prepared.scorer(self._live.model, self._live.tokenizer, batch_size=batch_size)
-        self._scorers[key] = scorer  # at the end: the latest
+        """Return the scorer of the live model object and its tokenizer; those of the last ones are kept."""
+        model, tokenizer = self._live.model, self._live.tokenizer
+        key = (id(model), id(tokenizer), batch_size)  # both are kept with the scorer, so no other object has their ids
+        found = self._scorers.pop(key, None)
+        if found is None:
+            found = self.setup.prepared.scorer(model, tokenizer, batch_size=batch_size), (model, tokenizer)
+        self._scorers[key] = found  # at the end: the latest
         if len(self._scorers) > MAX_CACHED_SCORERS:
             del self._scorers[next(iter(self._scorers))]
-        return scorer
+        return found[0]
 
 
 def _check_means(items: Mapping[str, ItemScores]) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from evomerge.checkpoint import FileStamps
 from evomerge.engine import GradientTable, MemoryShare
 from evomerge.evaluation import Prepared
 from evomerge.methods import Direction, Method
@@ -71,6 +72,7 @@ class WorkerSetup:
         device: "cpu" or "cuda".
         commits: parent -> commit of the hub that its name stands for, so that every worker opens the same.
         digests: parent -> digest, with which workers keep statistics on disk; without, they keep none.
+        stamps: parent -> how its files were when its digest was computed.
         share: of a machine's memory that one worker may take.
         places: name of a parent or adapter -> its folder.
         methods: of the caller's own, which every worker registers first.
@@ -84,6 +86,7 @@ class WorkerSetup:
     device: str
     commits: Mapping[str, str] = field(default_factory=dict)
     digests: Mapping[str, str] = field(default_factory=dict)
+    stamps: Mapping[str, FileStamps] = field(default_factory=dict)
     share: MemoryShare = field(default_factory=MemoryShare)
     places: Mapping[str, Path] = field(default_factory=dict)
     methods: tuple[Method, ...] = ()

@@ -97,7 +97,7 @@ def test_a_folder_that_is_another_one_here_is_not_taken(wire: Wire, tmp_path: Pa
     elif change == "name":
         (own / "tokenizer.json").rename(own / "tokenizers.json")
     else:
-        (own / "extra.json").write_text("{}")
+        (own / "added_tokens.json").write_text("{}")
     assert staged(wire.content, tmp_path / "cache", wire.fetch) == tmp_path / "cache" / wire.content.digest
 
 

@@ -120,7 +120,7 @@ class RayExecutor:
             timeout: seconds to wait for the next event.
 
         Raises:
-            SelfCheckFailed: of a worker.
+            CannotGoOn: of a worker.
             EvomergeError: no worker can start, or they die one after another.
         """
         self._stop_hanging()

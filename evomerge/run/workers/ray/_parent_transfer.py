@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from filelock import FileLock
 
-from evomerge.checkpoint import MODEL_FILES
+from evomerge.checkpoint import model_files
 from evomerge.errors import EvomergeError, InvalidInput
 
 PIECE_BYTES = 64 << 20  # of a file that are under way at once
@@ -55,16 +55,12 @@ class Content(NamedTuple):
 
 def content_of(folder: Path) -> Content:
     """Read a model folder: every byte of what a model consists of."""
-    return Content(str(folder), {name: _file(folder / name) for name in _names(folder)})
+    return Content(str(folder), {name: _file(folder / name) for name in model_files(folder)})
 
 
 def size_of(places: Mapping[str, Path]) -> int:
     """Return the bytes of what models consist of."""
-    return sum((folder / name).stat().st_size for folder in places.values() for name in _names(folder))
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted({path.name for pattern in MODEL_FILES for path in folder.glob(pattern) if path.is_file()})
+    return sum((folder / name).stat().st_size for folder in places.values() for name in model_files(folder))
 
 
 class ParentServer:
@@ -153,7 +149,7 @@ def _is_same(folder: Path, content: Content, cache: Path) -> bool:
 def _looks(folder: Path, content: Content) -> dict[str, Any] | None:
     """Return name -> size, time and inode of each file, or None if a name or a size is not the content's."""
     found = {}
-    for name in _names(folder):
+    for name in model_files(folder):
         status = (folder / name).stat()
         found[name] = [status.st_size, status.st_mtime_ns, status.st_ino]
     sizes = {name: look[0] for name, look in found.items()}

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from evomerge.errors import EvomergeError, SelfCheckFailed, first_line
+from evomerge.errors import CannotGoOn, EvomergeError, first_line
 from evomerge.evaluation import WORKER_ENVIRONMENT
 from evomerge.run.workers import Job, Outcome, WorkerSetup
 from evomerge.run.workers.ray._cluster import resources_sentence
@@ -97,7 +97,7 @@ class WorkerPool:
             timeout: seconds to wait.
 
         Raises:
-            SelfCheckFailed: of a worker.
+            CannotGoOn: of a worker.
             EvomergeError: no worker can start.
         """
         self._look_after()
@@ -160,8 +160,9 @@ class WorkerPool:
         """Return what a worker answered, or why it did not."""
         try:
             return self._ray.get(reference)
-        except SelfCheckFailed as error:
-            raise SelfCheckFailed(str(_cause(error))) from error
+        except CannotGoOn as error:
+            cause = _cause(error)
+            raise (type(cause) if isinstance(cause, CannotGoOn) else CannotGoOn)(str(cause)) from error
         except (self._ray.exceptions.RayError, EvomergeError) as error:
             return error
 
