@@ -23,11 +23,13 @@ def results_table(run: Run, *, everything: bool = False) -> Table:
     objectives = run.objectives
     pick, front = run.pick, {candidate.id for candidate in run.front}
     listed = run.listed(everything=everything)
+    claimed = {member["id"] for member in (run.verdict or {}).get("front", []) if member["claimed"]}
     pool = _latest_pool(listed)
     table = _empty_table(objectives, pool)
     for candidate in sorted(listed, key=lambda c: _order(run, c)):
         marks = ["pick"] if pick is not None and candidate.id == pick.id else []
         marks += ["front"] if candidate.id in front else []
+        marks += ["gain"] if candidate.id in claimed else []
         name = printable(candidate.name) + (f"  [{', '.join(marks)}]" if marks else "")
         cells = [_score(candidate, pool, objective) for objective in objectives]
         means = [_mean(run, candidate, other) for other in POOLS]

@@ -85,8 +85,9 @@ def refuse_another_search(ledger: Ledger, setup: Setup) -> None:
         InvalidFile: with each difference.
     """
     old, new = ledger.meta("identity"), plain_data(setup.identity())
-    if "report" not in setup.entry.proof.model_fields_set:  # its default was another once
-        new["proof"]["report"] = old["proof"]["report"]
+    for name in {"report", "front"}.difference(setup.entry.proof.model_fields_set):  # their defaults were others once
+        new["proof"].pop(name)
+        new["proof"] |= {key: value for key, value in old["proof"].items() if key == name}
     changes = list(_differences(old, new))
     if changes:
         explained = "differs from what this run was started with; use another --out, or change it back"

@@ -221,6 +221,18 @@ def verdict_plain(result: Verdict) -> dict[str, Any]:
         if c.mcnemar is not None:
             row["mcnemar"] = {"wins": c.mcnemar.wins, "losses": c.mcnemar.losses, "p_value": c.mcnemar.p_value}
         comparisons.append(row)
+    front = [
+        {
+            "id": claim.id,
+            "name": claim.name,
+            "gain": claim.gain,
+            "interval": None if claim.low is None else [claim.low, claim.high],
+            "p_value": claim.p_value,
+            "adjusted_p_value": claim.adjusted,
+            "claimed": claim.claimed,
+        }
+        for claim in result.front
+    ]
     return {
         "gain": result.gain,
         "interval": None if result.low is None else [result.low, result.high],
@@ -237,4 +249,5 @@ def verdict_plain(result: Verdict) -> dict[str, Any]:
             }
             for floor in result.floors
         ],
+        **({"front": front} if front else {}),
     }

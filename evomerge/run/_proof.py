@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from evomerge.errors import EvomergeError, NothingScored
@@ -13,13 +13,15 @@ from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, judge, verdict
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import fitness, scores_of, values_of
 from evomerge.run._progress import Observer, Phase, Progress
-from evomerge.run._ranking import Ranking, front_members
+from evomerge.run._ranking import ADJUSTED, Ranking, front_members
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop import COST, WAIT_SECONDS, SearchLoop, finished_candidate
 from evomerge.run.workers import Executor, Job, Outcome
+from evomerge.stats import with_front
 
 MAX_REPORT_SESSIONS = 2  # in which the pick or a rival fails on the report pool, before the next one takes its place
 CONTROL_FINALISTS = "control_finalists"  # the ledger's fact: the best of the random control, as finalists are chosen
+MEMBERS = "front_members"  # the ledger's fact: the front's other members that are judged beside the pick
 FAILURES = "proof_failures"  # the ledger's fact: candidate -> pool -> {"sessions": how many, "reason": the last}
 
 
@@ -65,7 +67,8 @@ class Proof:
                 return False
             self._choose()
         while True:
-            required = [self.ledger.meta("pick"), *(rival["id"] for rival in self.ledger.meta("comparators"))]
+            rivals = [rival["id"] for rival in self.ledger.meta("comparators")]
+            required = [self.ledger.meta("pick"), *rivals, *self.ledger.meta(MEMBERS, [])]
             required = list(dict.fromkeys(required))
             if not self._score("reporting", "report", required):
                 return False
@@ -106,7 +109,7 @@ class Proof:
             self.ledger.set_meta(CONTROL_FINALISTS, ranking.ranked(controls)[:count])
             if self.setup.entry.control is not None and not ranking.ranked(controls):
                 self._note("no candidate of the random control could be scored, so the pick has no such rival")
-            self.ledger.set_meta("adjusted", {str(c): values for c, values in ranking.values.items()})
+            self.ledger.set_meta(ADJUSTED, {str(c): values for c, values in ranking.values.items()})
             self.ledger.set_meta("finalists", finalists)
             self.ledger.set_meta("state", "proving")
 
@@ -250,7 +253,19 @@ class Proof:
             self.ledger.set_meta("pick_meets_floors", choice.meets_floors)
             self.ledger.set_meta("comparators", [{"id": rival.id, "kind": rival.kind} for rival in rivals])
             self.ledger.set_meta("front", front)
+            self.ledger.set_meta(MEMBERS, self._members(ranking.ranked(front), choice.pick, left_out))
         self._loop.trackers.front_changed(front_members(ranking, front), "select")
+
+    def _members(self, front: Sequence[int], pick: int, left_out: Collection[int]) -> list[int]:
+        """Return the front's other members that are judged beside the pick: found by the search, the best first.
+
+        Only a search for a whole front has any.
+        """
+        if not self.ledger.meta("identity")["proof"].get("front"):
+            return []
+        found = {candidate.id for candidate in self.ledger.candidates(kinds=["candidate", "mean"])}
+        members = [identity for identity in front if identity in found and identity not in {pick, *left_out}]
+        return members[: self.setup.entry.proof.finalists]
 
     def _chosen(self, rivals: Sequence[Candidate], values: Mapping[int, Mapping[str, float]]) -> list[Candidate]:
         """Return the best reference of each kind by its select scores, and the parents that floors are relative to."""
@@ -297,7 +312,8 @@ class Proof:
         self._choose()
         for candidate in failed:
             said = f"could not be scored on the report pool ({failures[candidate.id]['reason']})"
-            if candidate.id != pick and self._reports_all and not candidate.from_control:
+            alone = candidate.kind not in REFERENCE_KINDS or (self._reports_all and not candidate.from_control)
+            if candidate.id != pick and alone:
                 self._note(f"{candidate.name} ({what_of(candidate)}) {said} and was left out of the verdict")
                 continue
             best = what_of(candidate) if candidate.from_control else f"best {what_of(candidate)}"
@@ -317,17 +333,22 @@ class Proof:
             and not candidate.from_control
             and (self._reports_all or candidate.state != "scored" or candidate.id in self._failures("report"))
         ]
-        result = judge(
-            self.setup.objectives,
-            items,
-            known,
-            self.ledger.meta("pick"),
-            rivals,
-            seed=self.setup.entry.seed,
-            relative_floors=self.setup.relative_floors,
-            clusters=self.setup.prepared.clusters,
-            left_out=not_compared,
-        )
+        judged = {
+            identity: judge(
+                self.setup.objectives,
+                items,
+                known,
+                identity,
+                rivals,
+                seed=self.setup.entry.seed,
+                relative_floors=self.setup.relative_floors,
+                clusters=self.setup.prepared.clusters,
+                left_out=not_compared,
+            )
+            for identity in (self.ledger.meta("pick"), *self.ledger.meta(MEMBERS, []))
+        }
+        pick, *members = judged
+        result = with_front(judged[pick], {member: (known[member].name, judged[member]) for member in members})
         with self.ledger.transaction():
             self.ledger.set_meta("verdict", verdict_plain(result))
             self.ledger.set_meta("state", "done")

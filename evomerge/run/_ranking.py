@@ -9,6 +9,7 @@ from evomerge.run._objectives import fitness, scale_factor, vector
 from evomerge.run.trackers import FrontMember
 from evomerge.stats import ItemEffects, item_effects, score_interval
 
+ADJUSTED = "adjusted"  # the ledger's fact, once the search has ended: candidate -> objective -> adjusted value
 ScoreTable = Mapping[int, Mapping[str, ItemScores]]  # candidate -> objective -> item scores
 
 

@@ -20,7 +20,7 @@ from evomerge.run._judgement import item_clusters
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
 from evomerge.run._objectives import displayed_interval, fitness, values_of
-from evomerge.run._ranking import Ranking, fitness_interval
+from evomerge.run._ranking import ADJUSTED, Ranking, fitness_interval
 from evomerge.run.loop import COST, utilization_share
 from evomerge.stats import score_interval
 
@@ -248,6 +248,10 @@ class Run:
     def _ranking(self, candidates: Sequence[Candidate]) -> Ranking:
         floors = self._floors(candidates, "search")
         with reading(self._ledger.path):
+            adjusted = self._ledger.meta(ADJUSTED)
+            if adjusted:  # since the search has ended: item effects need not be fitted again
+                values = {int(candidate): found for candidate, found in adjusted.items()}
+                return Ranking.of_values(self.objectives, values, floors)
             return Ranking(self.objectives, self._ledger.items("search", soft=False), floors)
 
     def mean_score(self, candidate: Candidate, pool: Pool) -> float | None:

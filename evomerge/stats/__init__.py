@@ -13,14 +13,17 @@ from evomerge.stats._verdict import (
     Comparator,
     Comparison,
     FloorCheck,
+    FrontClaim,
     Verdict,
     verdict,
+    with_front,
 )
 
 __all__ = [
     "Comparator",
     "Comparison",
     "FloorCheck",
+    "FrontClaim",
     "Interval",
     "ItemEffects",
     "McNemar",
@@ -34,4 +37,5 @@ __all__ = [
     "score_interval",
     "verdict",
     "wilson_interval",
+    "with_front",
 ]

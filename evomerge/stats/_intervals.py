@@ -41,12 +41,14 @@ class Interval:
         low: lower end, at most `gain`.
         high: upper end, at least `gain`.
         level: nominal coverage.
+        p_value: one-sided, of a gain above 0: the share of resamples without one, at least 1 / (resamples + 1).
     """
 
     gain: float
     low: float
     high: float
     level: float = 0.95
+    p_value: float = 1.0
 
 
 def paired_interval(
@@ -104,7 +106,8 @@ def paired_interval(
             differences, item_weights, resamples, np.random.Generator(np.random.PCG64(stream_of[name]))
         )
     low, high = (float(end) for end in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
-    return Interval(gain=gain, low=min(low, gain), high=max(high, gain), level=level)
+    p_value = (1 + int((draws <= 0).sum())) / (1 + resamples)
+    return Interval(gain=gain, low=min(low, gain), high=max(high, gain), level=level, p_value=p_value)
 
 
 def _joined(

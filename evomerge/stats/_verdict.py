@@ -1,12 +1,12 @@
 """Whether a gain may be claimed, and in which words."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from evomerge.errors import InvalidInput
 from evomerge.stats._intervals import Interval
-from evomerge.stats._significance import McNemar
+from evomerge.stats._significance import McNemar, holm
 
 Comparator = Literal["parent", "simple", "control"]
 """What the pick is compared with: a parent, a simple merge, or a control such as a recipe of the user's own."""
@@ -74,6 +74,31 @@ class FloorCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FrontClaim:
+    """Another member of the front than the pick, against every reference.
+
+    Attributes:
+        id: of the candidate.
+        name: of the candidate.
+        gain: of its hardest comparison; None without any.
+        low: lower end of its interval, or None.
+        high: upper end of its interval, or None.
+        p_value: one-sided, the largest over the references.
+        adjusted: the same after Holm's correction for the number of members, and no smaller than that of the pick.
+        claimed: whether a gain is claimed.
+    """
+
+    id: int
+    name: str
+    gain: float | None
+    low: float | None
+    high: float | None
+    p_value: float
+    adjusted: float
+    claimed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """Whether a gain may be claimed.
 
@@ -85,6 +110,7 @@ class Verdict:
         text: a few sentences for a card or a terminal.
         comparisons: all of them, as given.
         floors: all of them, as given.
+        front: the front's other members, where they were judged.
     """
 
     gain: float | None
@@ -94,6 +120,59 @@ class Verdict:
     text: str
     comparisons: tuple[Comparison, ...]
     floors: tuple[FloorCheck, ...]
+    front: tuple[FrontClaim, ...] = ()
+
+    @property
+    def p_value(self) -> float:
+        """One-sided, of a gain over every reference: the largest of the comparisons', 1 without any."""
+        return max((comparison.interval.p_value for comparison in self.comparisons), default=1.0)
+
+
+def with_front(pick: Verdict, members: Mapping[int, tuple[str, Verdict]]) -> Verdict:
+    """Return the pick's verdict with claims of the front's other members.
+
+    A member's claim is over every reference, so its p value is the largest of its comparisons'. The pick is tested
+    first, at the full level, because it was chosen before the report items were looked at; only if its gain is claimed
+    are the others tested, with Holm's correction for their number. So the chance of any false claim stays at that of
+    one (serial gatekeeping, Dmitrienko & Tamhane 2007, https://doi.org/10.1002/pst.291).
+
+    Args:
+        pick: its verdict.
+        members: candidate -> its name, and its verdict as if it were the pick.
+    """
+    if not members:
+        return pick
+    level = next((comparison.interval.level for comparison in pick.comparisons), 0.95)
+    adjusted = holm({identity: judged.p_value for identity, (_, judged) in members.items()})
+    front = []
+    for identity, (name, judged) in members.items():
+        p_value = max(adjusted[identity], pick.p_value)
+        front.append(
+            FrontClaim(
+                id=identity,
+                name=name,
+                gain=judged.gain,
+                low=judged.low,
+                high=judged.high,
+                p_value=judged.p_value,
+                adjusted=p_value,
+                claimed=pick.claimed and judged.claimed and p_value <= (1 - level) / 2,
+            )
+        )
+    return replace(pick, front=tuple(front), text=f"{pick.text} {_front_sentence(pick, front)}")
+
+
+def _front_sentence(pick: Verdict, front: Sequence[FrontClaim]) -> str:
+    """Return the sentence about the front's other members."""
+    others = "1 other member" if len(front) == 1 else f"{len(front)} other members"
+    if not pick.claimed:
+        return f"No gain is claimed of the front's {others} either, as they are tested after the pick."
+    claimed = [claim for claim in front if claim.claimed]
+    if not claimed:
+        return f"Of the front's {others} no gain over every reference is claimed (Holm's correction)."
+    named = ", ".join(f"{claim.name} (p {claim.adjusted:.2g})" for claim in claimed[:_MAX_NAMES])
+    more = f" and {len(claimed) - _MAX_NAMES} more" if len(claimed) > _MAX_NAMES else ""
+    return f"Of the front's {others} {len(claimed)} also gain over every reference: {named}{more}; Holm's correction."
 
 
 def verdict(

@@ -179,6 +179,43 @@ def test_the_verdict(run_search) -> None:
     assert verdict["claimed"], "this toy is easy: sixty candidates are enough"
 
 
+def test_a_search_for_a_front_judges_its_other_members(run_search) -> None:
+    run = run_search(tasks=TWO, optimizer={"name": "nsga2", "popsize": 8}, budget={"candidates": 24})
+    assert run.pick is not None
+    assert run.verdict is not None
+    members = run.verdict["front"]
+    searched = {c.id for c in run.front if c.kind in ("candidate", "mean")} - {run.pick.id}
+    assert {member["id"] for member in members} == searched
+    assert members, "two tasks that want different merges have a front"
+    for member in members:
+        assert "report" in run.candidate(member["id"]).scores
+        assert member["adjusted_p_value"] >= member["p_value"]
+        assert run.verdict["claimed"] or not member["claimed"]
+    assert "front's" in run.verdict["text"]
+
+
+def test_a_search_for_one_mean_judges_its_pick_alone_unless_asked_otherwise(run_search) -> None:
+    plain = run_search(tasks=TWO, budget={"candidates": 10})
+    assert plain.verdict is not None
+    assert "front" not in plain.verdict
+    asked = run_search(out="asked", tasks=TWO, budget={"candidates": 10}, proof={"front": True, "finalists": 2})
+    assert len(asked.fact("front_members")) <= 2
+
+
+def test_item_effects_are_fitted_once_and_kept(run_search, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_search(budget={"candidates": 10})
+    stored = run.fact("adjusted")
+    fitted = Ranking(run.objectives, run.items("search"), {}).values
+    assert {int(candidate): found for candidate, found in stored.items()} == fitted
+
+    def again(*args: Any) -> None:
+        raise AssertionError("item effects were fitted again")
+
+    monkeypatch.setattr("evomerge.run._ranking.item_effects", again)
+    assert run.ranking().values == fitted
+    assert run.summary().best is not None
+
+
 def test_items_that_belong_together_widen_the_intervals(pico: dict[str, Path], tmp_path: Path) -> None:
     """The same search twice; in the second, items of like difficulty are named as clusters of ten."""
     found = {}

@@ -1,5 +1,6 @@
 """When a gain may be claimed, and what is said otherwise."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from evomerge.stats import (
     FloorCheck,
     Interval,
     McNemar,
+    Verdict,
     verdict,
+    with_front,
 )
 
 WHAT: dict[Comparator, str] = {"parent": "parent", "simple": "simple merge", "control": "start recipe"}
@@ -105,3 +108,43 @@ def test_mixed_levels_are_refused() -> None:
     other = Comparison(id=2, kind="simple", name="two", what="simple merge", interval=interval)
     with pytest.raises(ValueError, match="levels"):
         verdict([comparison(1, "parent", 0.05, 0.02, 0.08), other])
+
+
+def judged(p_value: float, low: float = 0.01) -> Verdict:
+    """A verdict whose hardest comparison has a p value."""
+    made = [comparison(1, "parent", 0.08, 0.05, 0.11), comparison(4, "simple", 0.04, low, 0.07)]
+    return verdict(
+        [replace(c, interval=replace(c.interval, p_value=p)) for c, p in zip(made, (0.0001, p_value), strict=True)]
+    )
+
+
+def test_other_front_members_are_corrected_for_their_number() -> None:
+    members = {7: ("a", judged(0.004)), 8: ("b", judged(0.012)), 9: ("c", judged(0.02))}
+    result = with_front(judged(0.001), members)
+    assert [claim.adjusted for claim in result.front] == pytest.approx([0.012, 0.024, 0.024])
+    assert [claim.claimed for claim in result.front] == [True, True, True]
+    worse = with_front(judged(0.001), {**members, 10: ("d", judged(0.02))})
+    assert [claim.adjusted for claim in worse.front] == pytest.approx([0.016, 0.036, 0.04, 0.04])
+    assert [claim.claimed for claim in worse.front] == [True, False, False, False]
+    assert "Of the front's 4 other members 1 also gain over every reference: a (p 0.016)" in worse.text
+    assert worse.text.startswith(judged(0.001).text)
+    assert (worse.gain, worse.claimed) == (0.04, True)
+
+
+def test_no_other_front_member_gains_where_the_pick_does_not() -> None:
+    pick = judged(0.2, low=-0.01)
+    result = with_front(pick, {7: ("a", judged(0.0001))})
+    assert not result.claimed
+    assert not result.front[0].claimed
+    assert result.front[0].adjusted == 0.2
+    assert "No gain is claimed of the front's 1 other member either" in result.text
+
+
+def test_a_front_member_that_misses_a_floor_or_loses_claims_nothing() -> None:
+    result = with_front(judged(0.001), {7: ("a", judged(0.001, low=-0.01))})
+    assert not result.front[0].claimed
+    assert "no gain over every reference is claimed" in result.text
+
+
+def test_a_front_of_one_changes_nothing() -> None:
+    assert with_front(judged(0.001), {}) == judged(0.001)

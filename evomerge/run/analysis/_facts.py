@@ -31,11 +31,7 @@ class RunFacts:
     @cached_property
     def ranking(self) -> Ranking:
         """Search scores made comparable across subsets: as the proof used them, or as they are now."""
-        stored = self.run.fact("adjusted")
-        if not stored:
-            return self.run.ranking()
-        values = {int(identity): found for identity, found in stored.items()}
-        return Ranking.of_values(self.objectives, values, self.run.floors("search"))
+        return self.run.ranking()
 
     @cached_property
     def front(self) -> frozenset[int]:

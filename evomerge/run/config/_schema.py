@@ -180,10 +180,13 @@ class ProofEntry(StrictModel):
         report: which references the pick is compared with on the report pool. "all" = every parent, simple merge and
             start recipe; "chosen" = the one of each of the three with the highest select score, which is cheaper but
             claims gains that are not there more often.
+        front: whether the front's other members, as many as `finalists`, are scored on the report pool and judged, too,
+            with Holm's correction for their number; auto = where the optimizer searches for a whole front.
     """
 
     finalists: int = Field(8, ge=1)
     report: Literal["chosen", "all"] = "all"
+    front: bool | Literal["auto"] = "auto"
 
 
 class TrackerEntry(BaseModel):

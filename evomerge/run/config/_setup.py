@@ -116,11 +116,18 @@ class Setup:
         return (*([entry.base] if entry.base else []), *entry.models)
 
     @property
+    def judges_front(self) -> bool:
+        """Whether the front's other members are judged beside the pick."""
+        wanted, several = self.entry.proof.front, len(self.objectives) > 1
+        return several and not optimizers.get(self.optimizer).scalar if wanted == AUTO else bool(wanted)
+
+    @property
     def proof_jobs(self) -> tuple[int, int]:
         """How many candidates are scored on the select and on the report pool, at most."""
         proof, references = self.entry.proof, len(self.references)
         chosen = len({reference.kind for reference in self.references})
         selected, reported = 2 * proof.finalists + 2 + references, (references if proof.report == "all" else chosen) + 1
+        reported += proof.finalists if self.judges_front else 0
         return (selected, reported) if self.entry.control is None else (selected + proof.finalists, reported + 1)
 
     def recipe(self, document: Mapping[str, Any]) -> Recipe:
@@ -129,8 +136,10 @@ class Setup:
 
     def identity(self) -> dict[str, Any]:
         """Return what a score depends on: a run may be resumed only while all of it stays the same."""
+        found = self.entry.model_dump(mode="json", include=_SCORE_KEYS)
         return {
-            **self.entry.model_dump(mode="json", include=_SCORE_KEYS),
+            **found,
+            "proof": {**found["proof"], "front": self.judges_front},
             "parents": {str(ref): self.parents[ref].digest for ref in self.refs},
             "space": self.space_data,
             "tasks": {name: dict(facts) for name, facts in self.prepared.facts.items()},
