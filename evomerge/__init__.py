@@ -16,20 +16,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from evomerge.api.evaluate import evaluate
     from evomerge.api.export import export
+    from evomerge.api.init import init
     from evomerge.api.lora import extract_lora
     from evomerge.api.merge import merge
     from evomerge.api.moe import moe
     from evomerge.api.report import report
     from evomerge.api.search import search
     from evomerge.api.soup import soup
-    from evomerge.run import Run
+    from evomerge.results import Run
 
 # Public name -> the module that defines it, imported when the name is first used.
 _MODULES = {
-    "Run": "evomerge.run",
+    "Run": "evomerge.results",
     "evaluate": "evomerge.api.evaluate",
     "export": "evomerge.api.export",
     "extract_lora": "evomerge.api.lora",
+    "init": "evomerge.api.init",
     "merge": "evomerge.api.merge",
     "moe": "evomerge.api.moe",
     "report": "evomerge.api.report",
@@ -37,7 +39,7 @@ _MODULES = {
     "soup": "evomerge.api.soup",
 }
 
-__all__ = ["Run", "evaluate", "export", "extract_lora", "merge", "moe", "report", "search", "soup"]
+__all__ = ["Run", "evaluate", "export", "extract_lora", "init", "merge", "moe", "report", "search", "soup"]
 
 
 def __getattr__(name: str) -> Any:

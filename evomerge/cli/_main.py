@@ -16,10 +16,13 @@ INTERRUPTED = 130
 VERBS = {
     "merge": "build a checkpoint folder from a recipe",
     "check": "validate a recipe or a search file without running it",
+    "init": "write a search file to start from",
     "search": "find the best merge, or resume the search",
     "status": "where a run stands",
     "watch": "follow a run until it is done",
     "front": "a run's front, finalists and references with their scores",
+    "runs": "list the runs in a folder",
+    "compare": "two runs beside each other",
     "report": "one HTML page about a run, and its figures as files",
     "explain": "one candidate: recipe, shares by layer, scores",
     "export": "write a candidate as a model, a recipe or a mergekit file",

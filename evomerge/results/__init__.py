@@ -9,17 +9,24 @@ from evomerge.results._explain import explain_document
 from evomerge.results._export import FORMATS, export, provenance
 from evomerge.results._front import front_document
 from evomerge.results._headline import Headline, headline
+from evomerge.results._listing import comparison_document, comparison_table, run_rows, runs_in, runs_table
+from evomerge.results._notebook import NotebookPresenter
 from evomerge.results._shares import Shares, shares_of
 from evomerge.results._tables import cost_text, floor_lines, format_duration, printable, results_table, status_lines
 from evomerge.results.figures import Figure, run_figures, save_figures
 from evomerge.results.report import REPORT, report_page, summary_lines, write_report
+from evomerge.run import Run
 
 __all__ = [
     "FORMATS",
     "REPORT",
     "Figure",
     "Headline",
+    "NotebookPresenter",
+    "Run",
     "Shares",
+    "comparison_document",
+    "comparison_table",
     "contributions",
     "cost_text",
     "explain_document",
@@ -33,9 +40,14 @@ __all__ = [
     "report_page",
     "results_table",
     "run_figures",
+    "run_rows",
+    "runs_in",
+    "runs_table",
     "save_figures",
     "shares_of",
     "status_lines",
     "summary_lines",
     "write_report",
 ]
+
+Run.presenter = NotebookPresenter()

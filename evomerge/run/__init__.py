@@ -32,7 +32,7 @@ from evomerge.run._pace import JobPace, proof_seconds, search_end
 from evomerge.run._progress import Observer, Progress, SilentObserver
 from evomerge.run._proof import Proof
 from evomerge.run._ranking import Ranking, difficulty_offset, effects_of
-from evomerge.run._run import Run, Summary, items_scored, utilization
+from evomerge.run._run import Presenter, Run, Summary, items_scored, utilization
 from evomerge.run.analysis import (
     FRAMES,
     CoursePoint,
@@ -59,11 +59,13 @@ from evomerge.run.config import (
     Extensions,
     ResourceNeeds,
     SearchEntry,
+    SearchOutline,
     Setup,
     check_search,
     cost_of,
     resource_needs,
     search_schema,
+    search_template,
 )
 from evomerge.run.trackers import Tracker
 from evomerge.run.workers import CandidateScorer, Executor, Job, Outcome, WorkerSetup
@@ -86,6 +88,7 @@ __all__ = [
     "Observer",
     "Outcome",
     "Outcomes",
+    "Presenter",
     "Progress",
     "Proof",
     "Ranking",
@@ -94,6 +97,7 @@ __all__ = [
     "RunComparison",
     "RunFacts",
     "SearchEntry",
+    "SearchOutline",
     "Setup",
     "SilentObserver",
     "Summary",
@@ -133,6 +137,7 @@ __all__ = [
     "search",
     "search_end",
     "search_schema",
+    "search_template",
     "short_names",
     "shortfall",
     "utilization",

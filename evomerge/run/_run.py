@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from evomerge.errors import InvalidInput
 from evomerge.recipe import Recipe, parse_recipe
@@ -23,6 +23,9 @@ from evomerge.run._objectives import displayed_interval, fitness, values_of
 from evomerge.run._ranking import ADJUSTED, Ranking, fitness_interval
 from evomerge.run.loop import COST, utilization_share
 from evomerge.stats import score_interval
+
+if TYPE_CHECKING:
+    import pandas
 
 RunState = Literal["searching", "proving", "done"]
 
@@ -57,12 +60,30 @@ class Summary(NamedTuple):
     front: int
 
 
+class Presenter(Protocol):
+    """How runs look; `evomerge.results` brings one, as this package must not know."""
+
+    def html(self, run: "Run") -> str:
+        """Return what a notebook shows of a run."""
+        ...
+
+    def figures(self, run: "Run") -> Mapping[str, Any]:
+        """Return the figures of a run by name."""
+        ...
+
+
 class Run:
-    """A run folder, read only.
+    """A run folder, read only. A notebook shows its verdict, front and scores.
+
+    Attributes:
+        path: the run folder.
+        presenter: how runs look; set when `evomerge.results` is imported, as `import evomerge` does for `evomerge.Run`.
 
     Raises:
         InvalidInput: the folder holds no ledger, or a damaged or newer one.
     """
+
+    presenter: ClassVar[Presenter | None] = None
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
@@ -258,6 +279,37 @@ class Run:
         """Return the weighted mean of the objectives on one pool, or None if it was not scored there."""
         scores = candidate.scores.get(pool)
         return None if scores is None else fitness(self.objectives, values_of(scores), {})
+
+    def frame(self, what: str = "candidates") -> "pandas.DataFrame":
+        """Return a part of the run as a pandas frame.
+
+        Args:
+            what: "candidates" (a row for everything that was tried: scores in the metrics' own units, then the genes),
+                "front" (those rows of the front) or "items" (a row for each candidate, pool, objective and item).
+
+        Raises:
+            InvalidInput: there is no such frame, or pandas is not installed.
+        """
+        from evomerge.run.analysis import RunFacts, frame
+
+        return frame(RunFacts(self), what)
+
+    def figures(self) -> Mapping[str, Any]:
+        """Return the figures of the report by name; a notebook draws each, and `.svg()` is its file.
+
+        Raises:
+            InvalidInput: `evomerge.results` was not imported.
+        """
+        if self.presenter is None:
+            raise InvalidInput("a run has figures once evomerge.results is imported; open it with evomerge.Run")
+        return self.presenter.figures(self)
+
+    def _repr_html_(self) -> str | None:
+        return None if self.presenter is None else self.presenter.html(self)
+
+    def __repr__(self) -> str:
+        pick = self._ledger.meta("pick")
+        return f"Run({str(self.path)!r}, {self.state}{'' if pick is None else f', pick {pick}'})"
 
     def summary(self) -> Summary:
         """Return where the run stands."""

@@ -67,6 +67,7 @@ def calls(pico: dict[str, Path], tasks: Path, finished_run: Path) -> dict[str, C
         "evaluate": lambda out: evomerge.evaluate(one, ["pairs"], **scored)["pairs"],
         "export": lambda out: evomerge.export(str(finished_run), str(out / "export"), formats=["recipe"]),
         "extract_lora": lambda out: evomerge.extract_lora(one, base, str(out / "lora"), rank=2),
+        "init": lambda out: evomerge.init(out / "s.yaml", [one, two], ["pairs"], base=base, check=False),
         "merge": lambda out: evomerge.merge(average, str(out / "merge")),
         "moe": lambda out: evomerge.moe(experts, str(out / "moe")),
         "report": lambda out: evomerge.report(str(finished_run), str(out / "page.html")),

@@ -1,6 +1,6 @@
 """All figures of a run by name, and how they become files."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from evomerge.errors import InvalidInput
@@ -58,13 +58,19 @@ class Figure:
         return made
 
 
-def run_figures(facts: RunFacts, shares: Shares | None = None) -> dict[str, Figure]:
+def run_figures(
+    facts: RunFacts, shares: Shares | None = None, *, only: Collection[str] | None = None
+) -> dict[str, Figure]:
     """Return the figures that a run has something for, by name, in the order of a report.
 
     Args:
         facts: of the run.
         shares: of the pick, if they were found already.
+        only: names of the figures that are wanted, of the two quick ones "comparisons" and "front"; None = all.
     """
+    if only is not None:
+        quick = {"comparisons": comparisons(facts), **_numbered("front", fronts(facts))}
+        return {name: Figure(name, drawing) for name, drawing in quick.items() if drawing is not None and name in only}
     shares = shares_of(facts.run, facts.pick) if shares is None and facts.pick is not None else shares
     found, genes = outcomes(facts), gene_importance(facts)
     drawings: dict[str, Drawing | None] = {

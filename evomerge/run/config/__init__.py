@@ -8,6 +8,7 @@ from evomerge.run.config._cost import Cost, cost_of
 from evomerge.run.config._extensions import Extensions
 from evomerge.run.config._schema import CHANGEABLE_KEYS, BudgetEntry, SearchEntry, search_schema
 from evomerge.run.config._setup import AUTO, ResourceNeeds, Setup, resource_needs
+from evomerge.run.config._template import SearchOutline, search_template
 from evomerge.run.config._validate import check_search
 
 __all__ = [
@@ -18,9 +19,11 @@ __all__ = [
     "Extensions",
     "ResourceNeeds",
     "SearchEntry",
+    "SearchOutline",
     "Setup",
     "check_search",
     "cost_of",
     "resource_needs",
     "search_schema",
+    "search_template",
 ]
