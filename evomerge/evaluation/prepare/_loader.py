@@ -89,7 +89,7 @@ class TaskLoader:
         with isolated_randomness():  # one task's loading must not depend on the others'
             loaded = load_task(config, self._options_of(request))
             allowed = request.task in self._settings.allow_test_split
-            return read_documents(loaded, seed=self._seed, allow_test_split=allowed)
+            return read_documents(loaded, sizes=self._pools, seed=self._seed, allow_test_split=allowed)
 
     def _options_of(self, request: TaskRequest) -> LmEvalOptions:
         options, own = self._settings.options, request.num_fewshot

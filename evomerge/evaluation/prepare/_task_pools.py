@@ -66,11 +66,12 @@ class TaskDocuments:
         return sum(len(docs) for docs in self.docs.values())
 
 
-def read_documents(loaded: LoadedTask, *, seed: int, allow_test_split: bool) -> TaskDocuments:
+def read_documents(loaded: LoadedTask, *, sizes: PoolSizes, seed: int, allow_test_split: bool) -> TaskDocuments:
     """Read a task's documents and set its few-shot examples and repeated documents apart. Raises InvalidTask."""
     task, name, config = loaded.task, loaded.name, loaded.task.config
     plan = plan_splits(config.training_split, config.validation_split, config.test_split, allow_test_split)
-    examples, note = reserve_examples(task, plan.splits, seed, name)
+    drawn = {plan.final, *([plan.own] if sizes.search or sizes.select else [])}
+    examples, note = reserve_examples(task, drawn, seed, name)
     docs = {split: loaded.documents(split) for split in plan.splits}
     # The final split first: a document that is in both is kept where lm-eval reports on it.
     keys = {split: [document_key(task, doc) for doc in docs[split]] for split in reversed(plan.splits)}

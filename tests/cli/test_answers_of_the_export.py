@@ -1,0 +1,126 @@
+"""`evomerge evaluate RECIPE` gives the answers that lm-eval finds in the folder that `evomerge merge RECIPE` writes."""
+
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from evomerge.testing.pico import write_pico
+
+SETTINGS = {
+    "bos_token_id": 1,
+    "pad_token_id": 0,
+    "eos_token_id": [2, 17, 33],
+    "repetition_penalty": 1.3,
+    "no_repeat_ngram_size": 3,
+    "do_sample": True,
+    "temperature": 0.7,
+    "top_k": 5,
+}
+TEMPLATE = (
+    "{{ bos_token }}{% for m in messages %}{{ m.role[0] }}: {{ m.content }}{{ eos_token if m.role == 'assistant' }}"
+    "{% endfor %}{% if add_generation_prompt %}a: {% endif %}"
+)
+FUNCTIONS = '''
+import zlib
+
+def digest(doc, results):
+    """A number that tells one answer from another."""
+    return {"digest": zlib.crc32(results[0].encode()) / 2**32}
+'''
+
+
+@pytest.fixture
+def chat_models(tmp_path: Path) -> list[Path]:
+    """Two chat models in bf16, with norms in float32 and generation settings and a template of their own."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    one = write_pico(tmp_path / "one", 0, dtype="bfloat16")
+    models = [one, write_pico(tmp_path / "two", 1, near=one, dtype="bfloat16")]
+    for folder in models:
+        (folder / "generation_config.json").write_text(json.dumps(SETTINGS))
+        (folder / "chat_template.jinja").write_text(TEMPLATE)
+        tensors = load_file(folder / "model.safetensors")
+        stored = {name: tensor.to(torch.float32) if "norm" in name else tensor for name, tensor in tensors.items()}
+        save_file(stored, folder / "model.safetensors", {"format": "pt"})
+    return models
+
+
+@pytest.fixture
+def task_folder(tmp_path: Path) -> Path:
+    """A generation task with few-shot examples and stop strings."""
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    for split, count in (("train", 6), ("test", 20)):
+        rows = [
+            {"question": f"{split} {i}: {i * 7 % 31}+{i}", "answer": f"{'abc'[i % 3] * (i % 4 + 1)}"}
+            for i in range(count)
+        ]
+        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (folder / "functions.py").write_text(FUNCTIONS)
+    task = {
+        "task": "chatting",
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {split: str(folder / f"{split}.jsonl") for split in ("train", "test")}},
+        "training_split": "train",
+        "test_split": "test",
+        "fewshot_split": "train",
+        "num_fewshot": 2,
+        "output_type": "generate_until",
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["?", "ba"], "max_gen_toks": 24, "do_sample": False},
+        "metric_list": [{"metric": "digest", "aggregation": "mean", "higher_is_better": True}],
+    }
+    text = yaml.safe_dump(task) + "process_results: !function functions.digest\n"
+    (folder / "chatting.yaml").write_text(text)
+    return folder
+
+
+def run(*arguments: str) -> str:
+    """Run a command and return what it prints."""
+    done = subprocess.run([sys.executable, "-m", "evomerge", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def lm_eval_answers(model: Path, folder: Path) -> dict[str, str]:
+    """Return question -> answer, as `lm_eval run --model hf` finds them."""
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+
+    found: Any = lm_eval.simple_evaluate(
+        model="hf",
+        model_args={"pretrained": str(model), "device": "cpu"},
+        tasks=["chatting"],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        batch_size=4,
+        apply_chat_template=True,
+        fewshot_as_multiturn=True,
+        bootstrap_iters=0,
+    )
+    samples = found["samples"]["chatting"]
+    return {sample["doc"]["question"]: sample["filtered_resps"][0] for sample in samples}
+
+
+def test_a_recipe_is_scored_by_the_answers_of_its_export(
+    chat_models: list[Path], task_folder: Path, tmp_path: Path
+) -> None:
+    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
+    named = [{"model": str(model), "parameters": {"weight": 1}} for model in chat_models]
+    recipe.write_text(yaml.safe_dump({"merge_method": "linear", "models": named}))
+    run("merge", str(recipe), str(out))
+    tasks = ("--tasks", "chatting", "--task-path", str(task_folder), "--batch-size", "4", "--apply-chat-template")
+    value = json.loads(run("evaluate", str(recipe), *tasks, "--json"))["scores"]["chatting"]["value"]
+    answers = lm_eval_answers(out, task_folder)
+    digests = [zlib.crc32(answer.encode()) / 2**32 for answer in answers.values()]
+    assert value == pytest.approx(sum(digests) / len(digests), abs=1e-12)
+    assert len(answers) == 20
+    assert len(set(answers.values())) > 10, "answers that tell models apart"
+    assert any(len(answer) < 20 for answer in answers.values()), "some end by a stop string or an end token"
