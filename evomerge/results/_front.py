@@ -38,6 +38,7 @@ def front_document(run: Run, *, everything: bool = False, price: float | None = 
         "candidates": [_row(candidate, objectives, candidate.id in front) for candidate in listed],
         "pick": None if pick is None else pick.id,
         "verdict": run.verdict,
+        "calibration": run.calibration,
     }
 
 

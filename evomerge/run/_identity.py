@@ -85,7 +85,9 @@ def refuse_another_search(ledger: Ledger, setup: Setup) -> None:
         InvalidFile: with each difference.
     """
     old, new = ledger.meta("identity"), plain_data(setup.identity())
-    for name in {"report", "front"}.difference(setup.entry.proof.model_fields_set):  # their defaults were others once
+    for name in {"report", "front", "ranking"}.difference(
+        setup.entry.proof.model_fields_set
+    ):  # their defaults were others once
         new["proof"].pop(name)
         new["proof"] |= {key: value for key, value in old["proof"].items() if key == name}
     changes = list(_differences(old, new))

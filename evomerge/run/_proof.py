@@ -13,7 +13,7 @@ from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, judge, verdict
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import fitness, scores_of, values_of
 from evomerge.run._progress import Observer, Phase, Progress
-from evomerge.run._ranking import ADJUSTED, Ranking, front_members
+from evomerge.run._ranking import ADJUSTED, CALIBRATION, Ranking, calibration, front_members
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop import COST, WAIT_SECONDS, SearchLoop, finished_candidate
 from evomerge.run.workers import Executor, Job, Outcome
@@ -98,7 +98,13 @@ class Proof:
         searched = [known.id for known in self.ledger.candidates(kinds=["candidate"]) if known.state == "scored"]
         if not searched:
             raise NothingScored(f"{self.ledger.path.parent}: no candidate could be scored; see `evomerge front --all`")
-        ranking = Ranking(self.setup.objectives, self.ledger.items("search", soft=False), self._loop.state.floors)
+        parents = [known.id for known in self._references() if known.kind == "parent"]
+        ranking = Ranking(
+            self.setup.objectives,
+            self.ledger.items("search", soft=False),
+            self._loop.state.floors,
+            parents=parents if self.setup.entry.proof.ranking == "irt" else (),
+        )
         count = self.setup.entry.proof.finalists
         best = ranking.ranked(searched)
         front = ranking.ranked(ranking.front(searched))[:count]
@@ -253,6 +259,8 @@ class Proof:
             self.ledger.set_meta("pick_meets_floors", choice.meets_floors)
             self.ledger.set_meta("comparators", [{"id": rival.id, "kind": rival.kind} for rival in rivals])
             self.ledger.set_meta("front", front)
+            adjusted = {int(identity): found for identity, found in self.ledger.meta(ADJUSTED).items()}
+            self.ledger.set_meta(CALIBRATION, calibration(adjusted, values))
             self.ledger.set_meta(MEMBERS, self._members(ranking.ranked(front), choice.pick, left_out))
         self._loop.trackers.front_changed(front_members(ranking, front), "select")
 

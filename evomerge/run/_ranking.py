@@ -3,13 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from evomerge.optimizers import front
 from evomerge.records import ItemScores, Objective
 from evomerge.run._objectives import fitness, scale_factor, vector
 from evomerge.run.trackers import FrontMember
-from evomerge.stats import ItemEffects, item_effects, score_interval
+from evomerge.stats import ItemEffects, ItemResponse, item_effects, item_response, score_interval
 
 ADJUSTED = "adjusted"  # the ledger's fact, once the search has ended: candidate -> objective -> adjusted value
+CALIBRATION = "calibration"  # the ledger's fact, once there is a pick: what `calibration` returns
 ScoreTable = Mapping[int, Mapping[str, ItemScores]]  # candidate -> objective -> item scores
 
 
@@ -31,6 +34,43 @@ def _without_zero_weights(items: ItemScores) -> ItemScores:
         values=tuple(items.values[i] for i in kept),
         weights=tuple(items.weights[i] for i in kept),
     )
+
+
+def _responses(
+    effects: Mapping[str, ItemEffects], table: ScoreTable, parents: Sequence[int]
+) -> dict[str, ItemResponse]:
+    """Return the item-response model of each objective whose values are from 0 to 1."""
+    return {
+        name: item_response([(c, _without_zero_weights(items[name])) for c, items in table.items()], parents)
+        for name, known in effects.items()
+        if known.logistic
+    }
+
+
+def calibration(
+    adjusted: Mapping[int, Mapping[str, float]], select: Mapping[int, Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    """Return how far adjusted search scores were from the scores on the select items, which the search did not see.
+
+    Args:
+        adjusted: candidate -> objective -> adjusted value.
+        select: candidate -> objective -> internal value on the select pool.
+
+    Returns:
+        Objective -> "n" candidates, "mean_error" (adjusted less select; above 0 = too good), "mean_absolute_error".
+    """
+    errors: dict[str, list[float]] = {}
+    for candidate in adjusted.keys() & select.keys():
+        for name, value in select[candidate].items():
+            errors.setdefault(name, []).append(adjusted[candidate][name] - value)
+    return {
+        name: {
+            "n": len(found),
+            "mean_error": float(np.mean(found)),
+            "mean_absolute_error": float(np.mean(np.abs(found))),
+        }
+        for name, found in sorted(errors.items())
+    }
 
 
 def difficulty_offset(effects: Mapping[str, ItemEffects], items: Mapping[str, Sequence[int]]) -> dict[str, float]:
@@ -61,18 +101,30 @@ class Ranking:
         values: candidate -> objective -> adjusted internal value.
     """
 
-    def __init__(self, objectives: Sequence[Objective], table: ScoreTable, floors: Mapping[str, float]):
+    def __init__(
+        self,
+        objectives: Sequence[Objective],
+        table: ScoreTable,
+        floors: Mapping[str, float],
+        *,
+        parents: Sequence[int] = (),
+    ):
         """Adjust the scores of a table.
 
         Args:
             objectives: all objectives.
             table: candidate -> objective -> item scores.
             floors: objective -> internal floor; whoever misses one ranks behind.
+            parents: candidates that are parents: adjust by an item-response model whose abilities are mixtures of
+                theirs, for objectives whose item scores are from 0 to 1. None = by item effects.
         """
         self._objectives, self._floors = objectives, floors
         effects = effects_of(objectives, table)
+        models: dict[str, ItemEffects | ItemResponse] = {**effects}
+        if parents:
+            models |= _responses(effects, table, parents)
         self.values: dict[int, dict[str, float]] = {
-            candidate: {name: effect.adjusted(candidate) for name, effect in effects.items()} for candidate in table
+            candidate: {name: model.adjusted(candidate) for name, model in models.items()} for candidate in table
         }
 
     @classmethod

@@ -20,7 +20,7 @@ from evomerge.run._judgement import item_clusters
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
 from evomerge.run._objectives import displayed_interval, fitness, values_of
-from evomerge.run._ranking import ADJUSTED, Ranking, fitness_interval
+from evomerge.run._ranking import ADJUSTED, CALIBRATION, Ranking, fitness_interval
 from evomerge.run.loop import COST, utilization_share
 from evomerge.stats import score_interval
 
@@ -222,6 +222,13 @@ class Run:
         """Whether the pick's gain is proven, as plain data; None before the proof is done."""
         found: Mapping[str, Any] | None = self._ledger.meta("verdict")
         return found
+
+    @property
+    def calibration(self) -> Mapping[str, Any] | None:
+        """How far adjusted search scores were from select scores (see `calibration`); None before there is a pick."""
+        errors = self.fact(CALIBRATION)
+        ranking = self.fact("identity", {}).get("proof", {}).get("ranking", "effects")
+        return None if errors is None else {"ranking": ranking, "objectives": errors}
 
     @property
     def front(self) -> list[Candidate]:

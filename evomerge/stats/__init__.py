@@ -7,6 +7,7 @@ where anything is stored.
 
 from evomerge.stats._intervals import Interval, paired_interval
 from evomerge.stats._item_effects import ItemEffects, item_effects
+from evomerge.stats._item_response import ItemResponse, item_response
 from evomerge.stats._scores import ScoreInterval, mean_and_stderr, score_interval, wilson_interval
 from evomerge.stats._significance import McNemar, holm, mcnemar
 from evomerge.stats._verdict import (
@@ -26,11 +27,13 @@ __all__ = [
     "FrontClaim",
     "Interval",
     "ItemEffects",
+    "ItemResponse",
     "McNemar",
     "ScoreInterval",
     "Verdict",
     "holm",
     "item_effects",
+    "item_response",
     "mcnemar",
     "mean_and_stderr",
     "paired_interval",

@@ -79,11 +79,11 @@ class ItemEffects:
             raise InvalidInput(f"candidate {candidate!r} has no item scores in this model")
         easiness_I, weights_I = self._items
         eta_I = self.abilities[candidate] + easiness_I
-        return float(weights_I @ (_sigmoid(eta_I) if self.logistic else eta_I) / weights_I.sum())
+        return float(weights_I @ (sigmoid(eta_I) if self.logistic else eta_I) / weights_I.sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
+class Table:
     """Observations by number of candidate and of item.
 
     Attributes:
@@ -112,7 +112,7 @@ def item_effects(table: Sequence[tuple[Hashable, ItemScores]]) -> ItemEffects:
     Raises:
         InvalidInput: no observations, non-finite values, lengths that differ, weights that are not positive.
     """
-    data = _tabulate(table)
+    data = tabulate(table)
     logistic = bool(data.value_O.min() >= 0.0 and data.value_O.max() <= 1.0)
     intercept, ability_C, easiness_I = _fit(data, logistic)
     counts_I = np.bincount(data.item_O)
@@ -125,7 +125,12 @@ def item_effects(table: Sequence[tuple[Hashable, ItemScores]]) -> ItemEffects:
     )
 
 
-def _tabulate(table: Sequence[tuple[Hashable, ItemScores]]) -> _Table:
+def tabulate(table: Sequence[tuple[Hashable, ItemScores]]) -> Table:
+    """Number the candidates and items of a table.
+
+    Raises:
+        InvalidInput: no observations, non-finite values, lengths that differ, weights that are not positive.
+    """
     numbers: dict[Hashable, int] = {}
     for candidate, scores in table:
         numbers.setdefault(candidate, len(numbers))
@@ -144,7 +149,7 @@ def _tabulate(table: Sequence[tuple[Hashable, ItemScores]]) -> _Table:
     )
     if not np.isfinite(value_O).all() or not np.isfinite(weight_O).all() or weight_O.min() <= 0:
         raise InvalidInput("item scores must be finite, and their weights positive")
-    return _Table(
+    return Table(
         candidates=tuple(numbers),
         items=items,
         candidate_O=np.repeat([numbers[candidate] for candidate, _ in table], sizes),
@@ -154,7 +159,7 @@ def _tabulate(table: Sequence[tuple[Hashable, ItemScores]]) -> _Table:
     )
 
 
-def _fit(data: _Table, logistic: bool) -> tuple[float, _Array, _Array]:
+def _fit(data: Table, logistic: bool) -> tuple[float, _Array, _Array]:
     """Maximize the penalized likelihood by Newton steps, halved while they do not improve it."""
     n_C, n_I = len(data.candidates), len(data.items)
     weight_O = data.weight_O / data.weight_O.mean()
@@ -173,7 +178,7 @@ def _fit(data: _Table, logistic: bool) -> tuple[float, _Array, _Array]:
     current = objective(theta)
     for _ in range(_MAX_STEPS):
         eta = predict(theta)
-        mean_O = _sigmoid(eta) if logistic else eta
+        mean_O = sigmoid(eta) if logistic else eta
         curvature_O = weight_O * (mean_O * (1.0 - mean_O)) if logistic else weight_O
         residual_O = weight_O * (data.value_O - mean_O)
         step = _newton_step(data, residual_O, curvature_O, theta, penalty)
@@ -190,7 +195,7 @@ def _fit(data: _Table, logistic: bool) -> tuple[float, _Array, _Array]:
     return float(theta[0]), theta[1 : 1 + n_C], theta[1 + n_C :]
 
 
-def _newton_step(data: _Table, residual_O: _Array, curvature_O: _Array, theta: _Array, penalty: _Array) -> _Array:
+def _newton_step(data: Table, residual_O: _Array, curvature_O: _Array, theta: _Array, penalty: _Array) -> _Array:
     """Solve the Newton system by eliminating the larger of the two groups of effects, whose block is diagonal.
 
     Args:
@@ -222,7 +227,7 @@ def _newton_step(data: _Table, residual_O: _Array, curvature_O: _Array, theta: _
 
 
 def _dense_step(
-    data: _Table, curvature_O: _Array, gradient_E: _Array, gradient_K: _Array, penalty_E: _Array, penalty_K: _Array
+    data: Table, curvature_O: _Array, gradient_E: _Array, gradient_K: _Array, penalty_E: _Array, penalty_K: _Array
 ) -> tuple[_Array, _Array]:
     """Return the step of the eliminated effects and of the kept ones; the last of the latter is the intercept."""
     n_C, n_I = len(data.candidates), len(data.items)
@@ -240,7 +245,7 @@ def _dense_step(
 
 
 def _sparse_step(
-    data: _Table, curvature_O: _Array, gradient_E: _Array, gradient_K: _Array, penalty_E: _Array, penalty_K: _Array
+    data: Table, curvature_O: _Array, gradient_E: _Array, gradient_K: _Array, penalty_E: _Array, penalty_K: _Array
 ) -> tuple[_Array, _Array]:
     """Do as `_dense_step` does, up to the tolerance of conjugate gradients, without a table of all cells."""
     from scipy.sparse import coo_array  # heavy, and only large tables need it
@@ -290,5 +295,6 @@ def _conjugate_gradients(apply: Callable[[_Array], _Array], right: _Array, diago
     return x
 
 
-def _sigmoid(x: _Array) -> _Array:
+def sigmoid(x: _Array) -> _Array:
+    """Return the logistic function."""
     return 0.5 * (1.0 + np.tanh(0.5 * x))  # never overflows

@@ -216,6 +216,24 @@ def test_item_effects_are_fitted_once_and_kept(run_search, monkeypatch: pytest.M
     assert run.summary().best is not None
 
 
+@pytest.mark.parametrize("ranking", ["effects", "irt"])
+def test_how_far_adjusted_scores_were_from_unseen_ones_is_said(run_search, ranking: str) -> None:
+    run = run_search(budget={"candidates": 12}, proof={"ranking": ranking})
+    found = run.calibration
+    assert found is not None
+    assert found["ranking"] == ranking
+    (name,) = found["objectives"]
+    adjusted = {int(candidate): values[name] for candidate, values in run.fact("adjusted").items()}
+    errors = [
+        adjusted[c.id] - c.scores["select"][name].value
+        for c in run.candidates()
+        if "select" in c.scores and c.id in adjusted
+    ]
+    assert found["objectives"][name]["n"] == len(errors)
+    assert found["objectives"][name]["mean_error"] == pytest.approx(sum(errors) / len(errors))
+    assert found["objectives"][name]["mean_absolute_error"] >= abs(found["objectives"][name]["mean_error"])
+
+
 def test_items_that_belong_together_widen_the_intervals(pico: dict[str, Path], tmp_path: Path) -> None:
     """The same search twice; in the second, items of like difficulty are named as clusters of ten."""
     found = {}
