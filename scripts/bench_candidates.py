@@ -6,6 +6,7 @@ Usage: python scripts/bench_candidates.py [--parts PART ...] [--json FILE]
 Parts, all by default:
   materialize  candidates of a base and three parents of 0.34 B parameters, one thread, over copying the parents' bytes
   share        the part of that in a candidate's whole time: the quickstart, and 0.3 B with four-choice items
+  gradients    a gradient step's time and peak memory over a plain candidate's, 0.3 B with four-choice items
   memory       growth of the process over 200 candidates of the quickstart, and over 200 more
   evaluate     prepared scoring against lm_eval.simple_evaluate (bench_evaluate.py)
   workers      how busy two Ray workers are over the quickstart, or over the finished run that --run names
@@ -47,6 +48,15 @@ def share(options: argparse.Namespace) -> list[Row]:
 
     with random_parents(options.layers or 24) as folder:
         return shares(folder, options.items, options.repeats)
+
+
+def gradients(options: argparse.Namespace) -> list[Row]:
+    """Gradient steps over plain candidates."""
+    from bench_gradients import gradient_steps
+    from bench_resident import random_parents
+
+    with random_parents(options.layers or 24) as folder:
+        return gradient_steps(folder, options.items, options.repeats)
 
 
 def memory(options: argparse.Namespace) -> list[Row]:
@@ -104,6 +114,7 @@ def driver(options: argparse.Namespace) -> list[Row]:
 PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
     "materialize": materialize,
     "share": share,
+    "gradients": gradients,
     "memory": memory,
     "evaluate": evaluate,
     "workers": workers,
@@ -155,7 +166,10 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=32000, help="of the parents of --device")
     parser.add_argument("--repeats", type=int, default=7, help="candidates whose median is taken")
     parser.add_argument(
-        "--items", type=int, default=100, help="four-choice questions of share; evaluate takes twice as many"
+        "--items",
+        type=int,
+        default=100,
+        help="four-choice questions of share and gradients; evaluate takes twice as many",
     )
     parser.add_argument("--candidates", type=int, default=200, help="of memory")
     parser.add_argument("--run", type=Path, help="a finished run, for workers")

@@ -74,8 +74,8 @@ def specialist(seed: int, skill: str, own_blocks: tuple[int, int], *, learn: Sta
 
 
 def fine_tune(seed: int, skill: str, steps: int) -> Course:
-    """Return an ordinary fine-tune: every weight, one skill, no replay."""
-    return Course(seed, (Stage({skill: 1.0}, steps=steps, rate=2e-3),))
+    """Return an ordinary fine-tune: every weight, one skill, no replay, an eighth of the base's learning rate."""
+    return Course(seed, (Stage({skill: 1.0}, steps=steps, rate=3e-4),))
 
 
 @dataclass(frozen=True)

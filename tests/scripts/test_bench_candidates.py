@@ -54,3 +54,12 @@ def test_scoring_parts() -> None:
     found = resident.share("quickstart", setup, 4, 1, 1)
     assert 0 < found["materialization s"] < found["candidate s"]
     assert [(row["after"], row["and after"]) for row in resident.growth(2, setup)] == [(20, 22), (22, 24)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
+def test_gradient_steps_are_compared() -> None:
+    gradients = import_module("bench_gradients")
+    setup = import_module("bench_resident").quickstart()
+    rows = gradients.measured(setup, 1, models=3)
+    assert [row["candidate"] for row in rows] == ["plain", "gradient", "gradient, checkpoints"]
+    assert rows[0]["time"] == rows[0]["memory"] == 1 and all(row["CPU s"] > 0 for row in rows)

@@ -1,11 +1,11 @@
 """Derivatives by recipe parameters, collected while backward passes run through the live model.
 
 The gradient of each parameter of the model is used in a hook as soon as it is complete, and freed: no second copy of
-the weights ever exists.
+the weights ever exists. What the activations may take is bounded (`_activations.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch import nn
 
 from evomerge import methods
 from evomerge.engine._plan_records import Plan, TensorPlan
+from evomerge.engine.live._activations import bounded_activations, checkpointed_blocks
 from evomerge.engine.live._model import LiveModel
 from evomerge.methods import Direction
 
@@ -22,17 +23,23 @@ GradientTable = npt.NDArray[np.float64]
 
 
 @contextmanager
-def collected_gradients(live: LiveModel, plan: Plan, directions: Sequence[Direction]) -> Iterator[GradientTable]:
+def collected_gradients(
+    live: LiveModel, plan: Plan, directions: Sequence[Direction], *, checkpoints: bool = False
+) -> Iterator[GradientTable]:
     """Collect the derivatives of whatever is differentiated within the context, summed over all backward passes.
 
     Args:
         live: the model, which `live.apply(plan)` has turned into the merge.
         plan: of the merge.
         directions: which parameters.
+        checkpoints: keep the inputs of the model's blocks alone: less memory, more time, the same numbers.
 
     Yields:
         The table. 0 where a tensor does not depend on a parameter, or the differentiated number not on the tensor; NaN
         where a method has no result for the parameter a little larger or smaller.
+
+    Raises:
+        MemoryError: from within a forward pass, if its activations take more than this process's share of the memory.
     """
     table: GradientTable = np.zeros((len(plan.tensors), len(directions)))
     rows: dict[str, list[int]] = {}
@@ -49,7 +56,11 @@ def collected_gradients(live: LiveModel, plan: Plan, directions: Sequence[Direct
                 parameter.requires_grad_(True)
                 hook = _hook(live, [(row, plan.tensors[row]) for row in rows[name]], directions, table)
                 handles.append(parameter.register_post_accumulate_grad_hook(hook))
-            yield table
+            with (
+                bounded_activations(live.model, live.activation_limit_bytes),
+                checkpointed_blocks(live.model) if checkpoints else nullcontext(),
+            ):
+                yield table
         finally:
             for handle in handles:
                 handle.remove()

@@ -15,6 +15,7 @@ from evomerge.engine._residency import (
     MemoryShare,
     Residency,
     Tier,
+    free_memory,
     tier_of,
     visible_devices,
 )
@@ -32,6 +33,7 @@ Made = TypeVar("Made")
 # Model objects kept, of more depths, or more orders of unlike layers, than searches visit often; and tokenizers.
 MAX_KEPT = 32
 _ROW_MAJOR = torch.contiguous_format
+ACTIVATION_SHARE = 0.5  # of the main memory that is free for this process, that activations may take
 PREFETCH_BYTES = 256 << 20  # of coming tensors that are prepared while one is merged
 
 
@@ -85,6 +87,7 @@ class LiveModel:
         self.tier: Tier = tier_of(parents, self.devices, share)
         self.model: PreTrainedModel = None
         self.tokenizer: PreTrainedTokenizerBase = None
+        self._share = share or MemoryShare()
         self._cache = None if cache is None else StatisticsCache(cache)
         self._builders = {device: self._builder(device) for device in self.devices}
         self._skeletons: dict[str, Skeleton] = {}
@@ -104,6 +107,16 @@ class LiveModel:
     def device(self) -> torch.device:
         """Where the model takes its inputs."""
         return self.devices[0]
+
+    @property
+    def activation_limit_bytes(self) -> int | None:
+        """Bytes that the activations of a backward pass may take; None where the device itself says what is too much.
+
+        Where several processes work side by side, each may take its share of what is free.
+        """
+        if self.device.type != "cpu":
+            return None
+        return int(ACTIVATION_SHARE * self._share.host * free_memory(self.device, self._share).host)
 
     @property
     def statistics_folder(self) -> Path | None:

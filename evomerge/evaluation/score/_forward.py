@@ -74,11 +74,14 @@ class Forward:
         greedy: list[torch.Tensor] = []
         for batch in plan.batches:
             found: list[torch.Tensor] = []
-            self._score(batch, self._logits(batch, prefix), found, greedy)
-            if gold is not None:
-                value_N = torch.cat(found)
-                gold.backward(value_N)
-                found = [value_N.detach()]
+            mask = self._mask(batch, prefix)
+            # Around the backward pass, too: blocks whose activations were not kept run again there.
+            with CausalBlocks(mask) if mask is not None and helps(mask) else nullcontext():
+                self._score(batch, self._logits(batch, prefix, mask), found, greedy)
+                if gold is not None:
+                    value_N = torch.cat(found)
+                    gold.backward(value_N)
+                    found = [value_N.detach()]
             values += found
         value_N, greedy_N = torch.cat(values), torch.cat(greedy)
         order_N = plan.order.to(value_N.device)
@@ -96,7 +99,13 @@ class Forward:
         extra = {"logits_to_keep": 1} if self._keeps else {}
         return self.model(input_ids=ids_1P, past_key_values=DynamicCache(), use_cache=True, **extra).past_key_values
 
-    def _logits(self, batch: Batch, prefix: Any) -> torch.Tensor:
+    def _mask(self, batch: Batch, prefix: Any) -> torch.Tensor | None:
+        """Return the mask of a batch with trees."""
+        if batch.segments is None:
+            return None
+        return _tree_mask(batch.segments, 0 if prefix is None else prefix.get_seq_length(), self.model.dtype)
+
+    def _logits(self, batch: Batch, prefix: Any, mask: torch.Tensor | None) -> torch.Tensor:
         """Return the logits of a batch at the kept positions, or at all where the model cannot choose."""
         extra: dict[str, Any] = dict(self._fixed)
         if self._keeps:
@@ -104,12 +113,9 @@ class Forward:
             extra["logits_to_keep"] = batch.keep.tolist() if self._spread else batch.keep
         if prefix is not None:
             extra |= {"past_key_values": _repeated(prefix, len(batch.ids)), "use_cache": True}
-        if batch.segments is None:
-            return self.model(input_ids=batch.ids, **extra).logits
-        seen = 0 if prefix is None else prefix.get_seq_length()
-        mask = _tree_mask(batch.segments, seen, self.model.dtype)
-        with CausalBlocks(mask) if helps(mask) else nullcontext():
-            return self.model(input_ids=batch.ids, attention_mask=mask, position_ids=batch.positions, **extra).logits
+        if mask is not None:
+            extra |= {"attention_mask": mask, "position_ids": batch.positions}
+        return self.model(input_ids=batch.ids, **extra).logits
 
     def _score(self, batch: Batch, logits_RKV: torch.Tensor, values: list[Any], greedy: list[Any]) -> None:
         """Append the log-likelihood of each of a batch's tokens, and whether it is the first choice."""

@@ -65,6 +65,7 @@ class CandidateScorer:
             methods.register(method)
         self._live = self._opened()
         self._checked = self._answers_checked = False
+        self._checkpoints = False  # whether backward passes keep the activations between the blocks alone
         self._scorers: dict[tuple[int, int, int], tuple[Scorer, object]] = {}
 
     def _opened(self) -> LiveModel:
@@ -153,14 +154,19 @@ class CandidateScorer:
     def _with_gradient(
         self, job: Job, plan: Plan, scorer: "Scorer"
     ) -> tuple[dict[str, ItemScores], GradientTable | None, str]:
-        """Score with a backward pass, or without it where that takes more memory than there is."""
-        try:
-            with collected_gradients(self._live, plan, job.gradient) as table:
-                return scorer.score(job.items, job.gold), table, ""
-        except (MemoryError, EvomergeError) as error:
-            if not isinstance(error, MemoryError) and "memory" not in str(error):
-                raise
-        gc.collect()
+        """Score with a backward pass, or without it where that takes more memory than there is.
+
+        Where all activations are too much, only those between the blocks are kept, from then on.
+        """
+        for checkpoints in (True,) if self._checkpoints else (False, True):
+            self._checkpoints = checkpoints
+            try:
+                with collected_gradients(self._live, plan, job.gradient, checkpoints=checkpoints) as table:
+                    return scorer.score(job.items, job.gold), table, ""
+            except (MemoryError, RuntimeError, EvomergeError) as error:
+                if not isinstance(error, MemoryError) and "memory" not in str(error):
+                    raise
+            gc.collect()
         return scorer.score(job.items), None, "the backward pass takes more memory than there is"
 
     def _scorer(self, batch_size: int) -> "Scorer":

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from evomerge.engine import LiveModel, collected_gradients
 from evomerge.records import ItemScores
 from evomerge.run import Run, search
 from evomerge.run.loop import REFERENCE_ITEMS, SearchLoop, Subsets, SubsetSizes, agreement_of, slopes_of, soft_value
@@ -97,6 +98,33 @@ def test_tasks_without_right_answers_are_searched_without_gradients(run_search: 
     kinds = {step[1] for step in rows(run.path, "step")["step"]}
     assert run.state == "done" and kinds == {"ask", "tell"}
     assert "without gene gradients: not every task has right answers" in (run.path / "logs" / "run.log").read_text()
+
+
+def test_where_activations_are_too_many_blocks_run_again(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients go on, with the same numbers."""
+    used: list[bool] = []
+
+    def passed(*arguments: Any, checkpoints: bool) -> Any:
+        used.append(checkpoints)
+        if not checkpoints:
+            raise MemoryError
+        return collected_gradients(*arguments, checkpoints=True)
+
+    monkeypatch.setattr("evomerge.run.workers._candidate_scorer.collected_gradients", passed)
+    search(quickstart(), tmp_path / "run")
+    assert used == [False] + [True] * 8  # what did not fit once is not tried again
+    assert not differences(finished, tmp_path / "run")
+
+
+def test_a_backward_pass_that_does_not_fit_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LiveModel, "activation_limit_bytes", 16)
+    run = search(quickstart(), tmp_path / "run")
+    kinds = {step[1] for step in rows(run.path, "step")["step"]}
+    assert run.state == "done" and kinds == {"ask", "tell"}
+    log = (run.path / "logs" / "run.log").read_text()
+    assert "without gene gradients: the backward pass takes more memory than there is" in log
 
 
 def test_what_auto_meant_when_a_run_began_is_kept(
