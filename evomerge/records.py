@@ -15,6 +15,8 @@ from evomerge.errors import InvalidInput
 Pool = Literal["search", "select", "report"]
 """A disjoint set of items: for the search, for choosing the pick, for the verdict."""
 
+MAX_EXPONENT = 700.0  # math.exp overflows a little above
+
 POOLS: tuple[Pool, ...] = ("search", "select", "report")
 
 Kind = Literal["candidate", "parent", "simple", "mean", "control"]
@@ -88,6 +90,12 @@ class Objective:
     weight: float = 1.0
     floor: float | None = None
     scale: tuple[float, float] | None = None
+
+    def displayed(self, internal: float) -> float:
+        """Return an internal value (higher is better) in the metric's own units and direction."""
+        if self.link == "exp":
+            return math.exp(min(-internal, MAX_EXPONENT))
+        return internal if self.direction == "max" else -internal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,14 +1,16 @@
 """`evomerge.evaluate`: score one model or recipe."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from evomerge.api._scoring import prepared_tasks, torch_threads_restored
-from evomerge.errors import DegenerateModel, EvomergeError
+from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput
 from evomerge.evaluation import PoolSizes, Prepared
 from evomerge.recipe import ModelRef, Recipe, load_recipe, parse_recipe
 from evomerge.records import ItemScores
+from evomerge.results import lm_eval_document
 from evomerge.run import CandidateScorer, Job, WorkerSetup, displayed_interval, displayed_value, item_clusters
 from evomerge.stats import mean_and_stderr, score_interval
 
@@ -24,6 +26,7 @@ def evaluate(
     threads: int = 1,
     device: str = "cpu",
     seed: int = 0,
+    output: Path | str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Score a model folder, a hub id or a recipe file on the split that each task reports on.
 
@@ -38,6 +41,7 @@ def evaluate(
             the last bit; large models on an idle machine are faster with one for each core.
         device: "cpu", "cuda" or "cuda:N".
         seed: of the sample of items.
+        output: a file for the scores in the form of lm-eval's results; None = none.
 
     Returns:
         objective -> {"metric": its name, "value": in the metric's own direction, "stderr": standard error,
@@ -62,7 +66,14 @@ def evaluate(
     )
     with torch_threads_restored():
         found = _score(setup, recipe)
-    return _by_objective(prepared, found)
+    result = _by_objective(prepared, found)
+    if output is not None:
+        document = lm_eval_document(prepared.objectives, result, prepared.facts, model=str(model_or_recipe), seed=seed)
+        try:
+            Path(output).write_text(json.dumps(document, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+        except OSError as error:
+            raise InvalidInput(f"{output}: cannot be written ({error.strerror}); name another file") from None
+    return result
 
 
 def _of_one_model(name: str) -> Recipe:

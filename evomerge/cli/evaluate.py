@@ -11,8 +11,9 @@ from evomerge.cli._output import print_json
 @click.command()
 @click.argument("model_or_recipe")
 @scoring_options(limit=None, limit_help="Score a sample of so many items per task; all by default.")
+@click.option("--output", type=click.Path(dir_okay=False), help="Write the scores in the form of lm-eval's results.")
 @JSON
-def command(model_or_recipe: str, tasks: str, as_json: bool, **settings: Any) -> None:
+def command(model_or_recipe: str, tasks: str, output: str | None, as_json: bool, **settings: Any) -> None:
     """Score a model folder, a hub id or a recipe (merged in memory) with the code that a search uses.
 
     \b
@@ -21,7 +22,7 @@ def command(model_or_recipe: str, tasks: str, as_json: bool, **settings: Any) ->
     """
     from evomerge.api.evaluate import evaluate
 
-    result = evaluate(model_or_recipe, split_names(tasks), **scoring_settings(**settings))
+    result = evaluate(model_or_recipe, split_names(tasks), output=output, **scoring_settings(**settings))
     if as_json:
         print_json({"version": 1, "model": model_or_recipe, "scores": result})
         return

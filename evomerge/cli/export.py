@@ -13,10 +13,15 @@ from evomerge.cli._output import byte_progress
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--id", "candidate_id", type=int, help="The candidate; by default the run's pick.")
 @click.option(
-    "--format", "formats", default="hf", show_default=True, help="recipe, mergekit and hf, separated by commas."
+    "--format",
+    "formats",
+    default="hf",
+    show_default=True,
+    help="hf, recipe, mergekit, lm_eval, optuna; with commas.",
 )
 def command(run: Path, out: Path, candidate_id: int | None, formats: str) -> None:
-    """Write a candidate into a folder: a model with its card (hf), a recipe file, a mergekit file.
+    """Write a candidate into a folder: a model with its card (hf), a recipe file, a mergekit file, its scores in the
+    form of lm-eval's results (lm_eval); or the whole run as an Optuna study (optuna), for optuna-dashboard.
 
     \b
     Example:

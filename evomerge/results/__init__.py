@@ -10,6 +10,7 @@ from evomerge.results._export import FORMATS, export, provenance
 from evomerge.results._front import front_document
 from evomerge.results._headline import Headline, headline
 from evomerge.results._listing import comparison_document, comparison_table, run_rows, runs_in, runs_table
+from evomerge.results._lm_eval_form import lm_eval_document
 from evomerge.results._notebook import NotebookPresenter
 from evomerge.results._shares import Shares, shares_of
 from evomerge.results._tables import cost_text, floor_lines, format_duration, printable, results_table, status_lines
@@ -35,6 +36,7 @@ __all__ = [
     "format_duration",
     "front_document",
     "headline",
+    "lm_eval_document",
     "printable",
     "provenance",
     "report_page",

@@ -1,5 +1,6 @@
 """A candidate of a run, written as a recipe file, for mergekit, or as a model folder."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from evomerge.engine import FolderTexts, ProgressCallback, make_plan, write_fold
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.recipe import Recipe, has_gains, to_mergekit
 from evomerge.records import POOLS, Candidate
+from evomerge.results._lm_eval_form import lm_eval_document
 from evomerge.results._model_card import search_sections
+from evomerge.results._optuna_export import write_study
 from evomerge.run import Run, displayed_score
 
-FORMATS = ("recipe", "mergekit", "hf")
+FORMATS = ("recipe", "mergekit", "hf", "optuna", "lm_eval")
 
 
 def export(
@@ -30,7 +33,8 @@ def export(
         out: the folder to make.
         candidate_id: which one; None = the run's pick.
         formats: any of `FORMATS`: "recipe" writes recipe.yaml, "mergekit" mergekit.yaml, "hf" a model folder with a
-            recipe, scores and a card.
+            recipe, scores and a card, "optuna" the whole run as a study (optuna.sqlite3), "lm_eval" the candidate's
+            scores of the last pool that it was scored on in lm-eval's form (results.json).
         progress: called with bytes written and bytes in all.
 
     Returns:
@@ -42,6 +46,10 @@ def export(
     for name in formats:
         if name not in FORMATS:
             raise InvalidInput(f'unknown format "{name}"; known are {", ".join(FORMATS)}.{did_you_mean(name, FORMATS)}')
+    if set(formats) == {"optuna"}:  # of the whole run, which may have no pick yet
+        refuse_existing(out)
+        out.mkdir(parents=True, exist_ok=True)
+        return [write_study(run, out)]
     candidate = run.pick if candidate_id is None else run.candidate(candidate_id)
     if candidate is None:
         raise InvalidInput(f"{run.path}: has no pick yet ({run.state}); name a candidate with --id")
@@ -51,14 +59,30 @@ def export(
         texts["recipe.yaml"] = recipe.to_yaml(out)
     if "mergekit" in formats:
         texts["mergekit.yaml"] = to_mergekit(recipe, _block_outputs(recipe)).text
+    if "lm_eval" in formats:
+        texts["results.json"] = _lm_eval_text(run, candidate)
     if "hf" in formats:
         _write_model(run, candidate, recipe, out, texts, progress)
-        return [out]
-    refuse_existing(out)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        (out / name).write_text(text, encoding="utf-8")
-    return [out / name for name in texts]
+        files = [out]
+    else:
+        refuse_existing(out)
+        out.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (out / name).write_text(text, encoding="utf-8")
+        files = [out / name for name in texts]
+    return [*files, write_study(run, out)] if "optuna" in formats else files
+
+
+def _lm_eval_text(run: Run, candidate: Candidate) -> str:
+    """Return a candidate's scores on the last pool that it was scored on, in lm-eval's form."""
+    pool = next((pool for pool in reversed(POOLS) if pool in candidate.scores), None)
+    if pool is None:
+        raise InvalidInput(f"{run.path}: candidate {candidate.id} has no scores ({candidate.state})")
+    scores = {o.name: displayed_score(o, candidate.scores[pool][o.name]) for o in run.objectives}
+    facts = run.fact("facts", {})
+    model = f"{run.path.resolve().name}, {candidate.name}, {pool} items"
+    document = lm_eval_document(run.objectives, scores, facts, model=model, seed=run.fact("identity", {}).get("seed"))
+    return json.dumps(document, indent=2, ensure_ascii=False, default=str)
 
 
 def _block_outputs(recipe: Recipe) -> list[str]:

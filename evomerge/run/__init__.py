@@ -9,6 +9,7 @@ spaces, optimizers, the engine and evaluation together. It must not import `resu
 progress looks is an `Observer`'s business, how a result is rendered or exported that of `results`.
 """
 
+from evomerge.run import trackers
 from evomerge.run._driver import create_executor, search
 from evomerge.run._floors import floors_of
 from evomerge.run._folder import LEDGER
@@ -140,6 +141,7 @@ __all__ = [
     "search_template",
     "short_names",
     "shortfall",
+    "trackers",
     "utilization",
     "values_of",
     "vector",

@@ -220,6 +220,8 @@ def _tracked(setup: Setup, ledger: Ledger, loop: SearchLoop) -> Iterator[None]:
             seed=setup.entry.seed,
             search=plain_data(setup.data),
             candidates_finished=loop.state.done,
+            coordinates=tuple(setup.space.coordinates),
+            domain=setup.space.domain,
         )
     )
     error, wait_seconds = "", CLOSE_SECONDS

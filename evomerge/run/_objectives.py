@@ -17,14 +17,11 @@ from evomerge.records import (
 from evomerge.stats import mean_and_stderr
 
 FLOOR_PENALTY = 2.0  # cost of one unit of shortfall below a floor, in units of the weighted mean: more than it can earn
-MAX_EXPONENT = 700.0  # math.exp overflows a little above
 
 
 def displayed_value(objective: Objective, internal: float) -> float:
     """Return an internal value in the metric's own units and direction."""
-    if objective.link == "exp":
-        return math.exp(min(-internal, MAX_EXPONENT))
-    return internal if objective.direction == "max" else -internal
+    return objective.displayed(internal)
 
 
 def internal_value(objective: Objective, displayed: float) -> float:

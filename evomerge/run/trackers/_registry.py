@@ -12,7 +12,14 @@ from evomerge.run.trackers._tracker import Tracker, is_tracker
 
 Factory = Callable[..., Tracker]
 
-_BUILT_IN = {"jsonl": "evomerge.run.trackers.jsonl:JsonLines"}
+_BUILT_IN = {
+    "jsonl": "evomerge.run.trackers.jsonl:JsonLines",
+    "optuna": "evomerge.run.trackers.optuna:OptunaStudy",
+    "tensorboard": "evomerge.run.trackers.tensorboard:Tensorboard",
+    "trackio": "evomerge.run.trackers.trackio:Trackio",
+    "mlflow": "evomerge.run.trackers.mlflow:Mlflow",
+    "wandb": "evomerge.run.trackers.wandb:Wandb",
+}
 _registered: dict[str, Factory] = {}
 
 

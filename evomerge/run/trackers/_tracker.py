@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from evomerge.records import Candidate, Objective, Pool
+from evomerge.records import Candidate, Domain, Objective, Pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,8 @@ class RunStarted:
         seed: of the run.
         search: the search file as plain data, overrides included.
         candidates_finished: searched candidates that earlier sessions finished.
+        coordinates: a name for each coordinate of a candidate's point.
+        domain: what the coordinates may be, or None: not known.
     """
 
     folder: Path
@@ -29,6 +31,8 @@ class RunStarted:
     seed: int
     search: Mapping[str, Any]
     candidates_finished: int
+    coordinates: tuple[str, ...] = ()
+    domain: Domain | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

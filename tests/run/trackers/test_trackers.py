@@ -181,7 +181,7 @@ def test_a_tracker_that_hangs_delays_nothing(tmp_path: Path) -> None:
 
 
 WRONG: dict[str, tuple[Any, str]] = {
-    "name": (["jsnol"], 'trackers.0: no tracker is called "jsnol"; known: jsonl, .*Did you mean "jsonl"'),
+    "name": (["jsnol"], 'trackers.0: no tracker is called "jsnol"; known: jsonl.*Did you mean "jsonl"'),
     "option": ([{"name": "jsonl", "fil": "a"}], 'has no option "fil"; known: file, recipes.* Did you mean "file"'),
     "value": ([{"name": "jsonl", "file": "../a"}], "expected a file name such as events.jsonl"),
     "nothing": ([{"file": "a"}], "name: is required but missing"),
