@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from evomerge.errors import InvalidInput, did_you_mean
-from evomerge.optimizers import catcma, cma, cmaes_lra, grid, guided, optuna, quasi_random, random
+from evomerge.optimizers import catcma, cma, cmaes_lra, grid, guided, m2n2, optuna, quasi_random, random
 from evomerge.optimizers.core import Optimizer, OptimizerSpec, varied
 from evomerge.plugins import load_plugin, plugin_names
 from evomerge.records import Domain, Point
@@ -24,6 +24,7 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = {
         optuna.NSGA2,
         optuna.NSGA3,
         optuna.GP,
+        m2n2.M2N2,
         random.RANDOM,
         quasi_random.QUASI_RANDOM,
         grid.GRID,

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from evomerge.optimizers import ItemValue
 from evomerge.records import (
     ItemScores,
     Objective,
@@ -63,6 +64,24 @@ def scaled_value(objective: Objective, internal: float) -> float:
         return internal
     low = min(internal_value(objective, end) for end in objective.scale)
     return (internal - low) * scale_factor(objective)
+
+
+def item_values(objectives: Sequence[Objective], items: Mapping[str, ItemScores]) -> dict[str, ItemValue]:
+    """Return what a candidate earned for each item: the scaled value, and the item's weight in the weighted mean.
+
+    Args:
+        objectives: all objectives.
+        items: objective -> item scores.
+    """
+    found = {}
+    for objective in objectives:
+        scores = items[objective.name]
+        weights = scores.weights or (1.0,) * len(scores.ids)
+        total = math.fsum(weights) or 1.0
+        for item, value, weight in zip(scores.ids, scores.values, weights, strict=True):
+            share = objective.weight * weight / total
+            found[f"{objective.name} {item}"] = ItemValue(scaled_value(objective, value), share)
+    return found
 
 
 def shortfall(objectives: Sequence[Objective], values: Mapping[str, float], floors: Mapping[str, float]) -> float:

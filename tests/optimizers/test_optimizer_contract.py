@@ -82,8 +82,8 @@ class TestNsga3WithThreeObjectives(_Registered):
 class TestGp(_Registered):
     name = "gp"
     domain = _ALL_KINDS
-    budget = 118
-    options = {"startup": 110, "generation_size": 4}  # noqa: RUF012 - a proposal of the process itself takes half a second
+    budget = 146
+    options = {"startup": 140, "generation_size": 4}  # noqa: RUF012 - a proposal of the process itself takes half a second
 
 
 class TestCatcma(_Registered):
@@ -99,6 +99,17 @@ class TestCatcmaWithIntegers(_Registered):
 class TestCatcmaWithChoicesAlone(_Registered):
     name = "catcma"
     domain = Domain(integers=(2, 1, 2), categories=(4, 3, 2, 2, 1, 3, 3))
+
+
+class TestM2n2(_Registered):
+    name = "m2n2"
+    domain = _ALL_KINDS
+    budget = 400
+
+
+class TestM2n2WithReals(_Registered):
+    name = "m2n2"
+    options = {"archive": 8, "noise": 0.05}  # noqa: RUF012
 
 
 class TestGrid(_Registered):

@@ -7,7 +7,7 @@ from evomerge.optimizers.core._domain import Vector, VectorCodec, center, point_
 from evomerge.optimizers.core._generational import Codec, EvolutionStrategy, GenerationalOptimizer
 from evomerge.optimizers.core._pareto import dominates, front, hypervolume
 from evomerge.optimizers.core._pending import MemorylessOptimizer, PendingProposals
-from evomerge.optimizers.core._protocol import GradientOptimizer, Optimizer, Proposal
+from evomerge.optimizers.core._protocol import GradientOptimizer, ItemOptimizer, ItemValue, Optimizer, Proposal
 from evomerge.optimizers.core._spec import (
     GENERATION_SIZE,
     POPSIZE,
@@ -26,6 +26,8 @@ __all__ = [
     "EvolutionStrategy",
     "GenerationalOptimizer",
     "GradientOptimizer",
+    "ItemOptimizer",
+    "ItemValue",
     "MemorylessOptimizer",
     "Optimizer",
     "OptimizerSpec",

@@ -1,8 +1,8 @@
 """What every optimizer is, and what it proposes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from evomerge.records import Point
 
@@ -94,3 +94,34 @@ class GradientOptimizer(Optimizer, Protocol):
 
     def ascent_mean(self) -> Point | None:
         """Return where following gradients has ended, or None while it goes on or if none were followed."""
+
+
+class ItemValue(NamedTuple):
+    """What a candidate earned for one item.
+
+    Attributes:
+        value: higher is better; from 0 to 1 where the metric has a scale.
+        weight: of the item in the weighted mean that a scalar optimizer maximizes.
+    """
+
+    value: float
+    weight: float
+
+
+@runtime_checkable
+class ItemOptimizer(Optimizer, Protocol):
+    """An optimizer that learns from the scores of each item; its spec says `items=True`.
+
+    A search gives it every reference that its space contains as a first proposal, parents included.
+    """
+
+    def tell_items(self, number: int, items: Mapping[str, ItemValue]) -> None:
+        """Take what an open proposal earned for each item, just before its `tell`.
+
+        Args:
+            number: of the proposal.
+            items: name of an item, the same for all candidates -> what was earned there.
+
+        Raises:
+            InvalidInput: unknown or already answered number.
+        """

@@ -94,6 +94,7 @@ class OptimizerSpec:
         informed: whether it waits for the references: it starts at the best of those that the space contains, and is
             given what soft scores predict, where there are any, instead of plain scores.
         gradients: whether what `create` returns is a `GradientOptimizer`.
+        items: whether what `create` returns is an `ItemOptimizer`.
         integers: whether it varies integers.
         categories: whether it varies unordered choices.
         min_dimensions: least number of coordinates with more than one value.
@@ -108,6 +109,7 @@ class OptimizerSpec:
     compares_generations: bool = True
     informed: bool = False
     gradients: bool = False
+    items: bool = False
     integers: bool = True
     categories: bool = True
     min_dimensions: int = 1

@@ -337,7 +337,8 @@ class SearchLoop:
                 self.ledger.set_meta(SIZES, self._sizes.plain())
         for result in finished:
             if result.candidate.id in self.state.numbers:
-                self._proposer.tell(self.state.numbers[result.candidate.id], result.values, result.gradient)
+                number, items = self.state.numbers[result.candidate.id], result.outcome.items
+                self._proposer.tell(number, result.values, result.gradient, items)
             self._remember(result)
 
     def _write(self, candidate: Candidate, outcome: Outcome) -> _Finished:

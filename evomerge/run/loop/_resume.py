@@ -2,9 +2,10 @@
 
 from typing import NamedTuple
 
-from evomerge.optimizers import GradientOptimizer, Optimizer, create
+from evomerge.optimizers import GradientOptimizer, ItemOptimizer, Optimizer, create, get
 from evomerge.records import Point
 from evomerge.run._ledger import Ledger
+from evomerge.run._objectives import item_values
 from evomerge.run._progress import Observer
 from evomerge.run.config._setup import Setup
 
@@ -36,12 +37,12 @@ def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer, start: 
             own recipes as its first proposals.
     """
     optimizer = _fresh(setup, observer, start)
-    asked = _replayed(optimizer, ledger, forced=False)
+    asked = _replayed(setup, optimizer, ledger, forced=False)
     if asked is not None:
         return Restored(optimizer, asked)
     observer.say("the optimizer's library now proposes other points than it did; it gets the recorded ones instead")
     optimizer = _fresh(setup, observer, start, forced=True)
-    return Restored(optimizer, _replayed(optimizer, ledger, forced=True) or frozenset())
+    return Restored(optimizer, _replayed(setup, optimizer, ledger, forced=True) or frozenset())
 
 
 def _fresh(setup: Setup, observer: Observer, start: Point | None, *, forced: bool = False) -> Optimizer:
@@ -71,7 +72,7 @@ def _created(setup: Setup, start: Point | None) -> Optimizer:
 
 
 def _start_points(setup: Setup, observer: Observer) -> list[Point]:
-    """Return the user's own recipes as points, where the space contains them."""
+    """Return the user's own recipes as points, where the space contains them; all references for an `ItemOptimizer`."""
     points = []
     for reference in setup.references:
         if reference.kind == "control":
@@ -79,10 +80,10 @@ def _start_points(setup: Setup, observer: Observer) -> list[Point]:
                 points.append(setup.space.encode(reference.document))
             except ValueError as error:
                 observer.say(f"{reference.name} is scored and compared with, but is no point of the space ({error})")
-    return points
+    return list(setup.reference_points.values()) if get(setup.optimizer).items else points
 
 
-def _replayed(optimizer: Optimizer, ledger: Ledger, *, forced: bool) -> frozenset[int] | None:
+def _replayed(setup: Setup, optimizer: Optimizer, ledger: Ledger, *, forced: bool) -> frozenset[int] | None:
     """Repeat every recorded ask and tell.
 
     Returns:
@@ -96,6 +97,9 @@ def _replayed(optimizer: Optimizer, ledger: Ledger, *, forced: bool) -> frozense
                 optimizer.tell_gradient(step.number, step.values or ())
             continue
         if step.kind == "tell":
+            if step.values is not None and isinstance(optimizer, ItemOptimizer):
+                items = ledger.items_of(step.candidate, "search")
+                optimizer.tell_items(step.number, item_values(setup.objectives, items))
             optimizer.tell(step.number, step.values)
             continue
         recorded = points[step.candidate]

@@ -1,14 +1,14 @@
 """The optimizer of a run: where it starts, brought to where the ledger left it, and the gradients it asks for."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from evomerge.engine import GradientTable
 from evomerge.methods import Direction
-from evomerge.optimizers import GradientOptimizer, Optimizer, Proposal
-from evomerge.records import Candidate, Point
+from evomerge.optimizers import GradientOptimizer, ItemOptimizer, Optimizer, Proposal
+from evomerge.records import Candidate, ItemScores, Point
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_rows import point_of, stored_point
-from evomerge.run._objectives import fitness, values_of
+from evomerge.run._objectives import fitness, item_values, values_of
 from evomerge.run._progress import Observer
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop._gene_slopes import GeneSlopes, gene_slopes
@@ -75,9 +75,17 @@ class RunOptimizer:
             self._with_gradient.add(proposal.number)
         return proposal
 
-    def tell(self, number: int, values: tuple[float, ...] | None, gradient: Sequence[float] | None) -> None:
-        """Answer a proposal, with its gradient if there is one."""
+    def tell(
+        self,
+        number: int,
+        values: tuple[float, ...] | None,
+        gradient: Sequence[float] | None,
+        items: Mapping[str, ItemScores] | None,
+    ) -> None:
+        """Answer a proposal, with its gradient and the scores of its items if there are any."""
         assert self.optimizer is not None
+        if items is not None and isinstance(self.optimizer, ItemOptimizer):
+            self.optimizer.tell_items(number, item_values(self._setup.objectives, items))
         if gradient is not None and isinstance(self.optimizer, GradientOptimizer):
             self.optimizer.tell_gradient(number, gradient)
         self.optimizer.tell(number, values)

@@ -63,6 +63,8 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "tpe": {"optimizer": {"name": "tpe", "generation_size": 8}, "tasks": TWO, "budget": {"candidates": 22}},
     "nsga2": {"optimizer": {"name": "nsga2", "popsize": 8}, "tasks": TWO, "budget": {"candidates": 22}},
     "stack": {"space": STACK, "budget": {"candidates": 18}},
+    "data flow": {"space": {"kind": "data_flow"}, "budget": {"candidates": 26}},
+    "m2n2": {"optimizer": {"name": "m2n2", "archive": 5}, "tasks": TWO, "budget": {"candidates": 26}},
     "failures": {"tasks": [task("moody")], "budget": {"candidates": 18}},
 }
 
