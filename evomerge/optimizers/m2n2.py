@@ -1,9 +1,9 @@
 """M2N2: natural niches, after "Competition and Attraction Improve Model Fusion" (Abrantes 2025, arXiv 2508.16204).
 
 An archive of points competes for items: what a point earns for an item is divided by what all of the archive earn
-there, so that a point which alone answers an item is worth keeping whatever its mean (competition). A parent is drawn by
-this fitness; its mate by where it is good and the parent is not, weighed by how few others are (attraction). Their child
-mixes the two in proportions w and 1 - w on either side of a random coordinate; the weakest of all is dropped.
+there, so that a point which alone answers an item is worth keeping whatever its mean (competition). A parent is drawn
+by this fitness; its mate by where it is good and the parent is not, weighed by how few others are (attraction). Their
+child mixes the two in proportions w and 1 - w on either side of a random coordinate; the weakest of all is dropped.
 
 Where the code differs from the paper:
 - The archive holds points, which spaces decode to recipes, not weights. Mixing points is mixing weights wherever they
