@@ -13,6 +13,7 @@ Decisions that pycma leaves open:
   and its first means are far worse than what was already found (24 coordinates: by four orders of magnitude).
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ from evomerge.records import Domain, Point
 if TYPE_CHECKING:
     import cma
 
+OUTSIDE = 0.5  # root mean square distance from the mean, in standard deviations, from which on a point lies outside
 _MIN_INTEGER_STD = 0.2  # in levels: with less, an integer coordinate never leaves its level again
 
 
@@ -133,6 +135,25 @@ class PycmaStrategy:
             self._converged = self._current_mean()
             self._es = self._new(self.codec.encode(self._converged), 2 * self.size)
             self.epoch += 1
+
+    def widen(self, size: int) -> bool:
+        """Go on with a larger population: the same mean and standard deviations, without their correlations."""
+        if self._options["popsize"] is not None:
+            return False
+        self._go_on(self._current_mean(), size)
+        return True
+
+    def follow(self, vector: Vector) -> None:
+        """Go on around a point, if it lies outside of where most points are drawn."""
+        mean = self._current_mean()
+        if np.linalg.norm((vector - self.codec.encode(mean)) / self._es.stds) > OUTSIDE * math.sqrt(self.codec.size):
+            self._go_on(self.codec.decode(vector), self.size)
+
+    def _go_on(self, mean: Point, size: int) -> None:
+        deviations = self._es.stds[: self.codec.domain.reals] / self._options["sigma0"]
+        self._deviations = [float(value) for value in deviations]
+        self._es = self._new(self.codec.encode(mean), size)
+        self.epoch += 1
 
     def _current_mean(self) -> Point:
         return self.codec.decode(self._es.result.xfavorite)

@@ -31,6 +31,11 @@ class PendingProposals:
         """Number of proposals so far, which is the number of the next one."""
         return self._asked
 
+    @property
+    def has_injected(self) -> bool:
+        """Whether points wait to be proposed."""
+        return bool(self._injected)
+
     def inject(self, points: Sequence[Point]) -> None:
         """Queue points.
 
