@@ -10,9 +10,9 @@ cma on a 12-dimensional sphere, 600 candidates, log10 of the mean's error: drawn
 
 With many workers, most points are drawn before the answers that they should have learned from. How many workers there
 are is seen from the proposals that are unanswered, so that it need not be said, may change, and is the same when the
-calls are repeated. When these are two generations and more, the next generation is as large as they are (`widen`), and a
-quadratic fitted to all answers (`_quadratic.py`) learns what ranks of so few generations cannot: its optimum is proposed
-once in a generation, and is the mean.
+calls are repeated. When these are two generations and more, the next generation is as large as they are (`widen`),
+and a quadratic fitted to all answers (`_quadratic.py`) learns what ranks of so few generations cannot: its optimum is
+proposed once in a generation, and is the mean.
 """
 
 from collections.abc import Sequence
@@ -31,11 +31,21 @@ MEAN_GENERATIONS = 8  # generations between two proposals of the mean itself
 DECIMALS = 6  # of the model's optimum as it is proposed: how BLAS rounds must not show when calls are repeated
 
 
+class Codec(Protocol):
+    """Between points and a strategy's vectors."""
+
+    def encode(self, point: Point) -> Vector:
+        """Return the point as a vector."""
+
+    def decode(self, vector: Vector) -> Point:
+        """Return the nearest point of the domain."""
+
+
 class EvolutionStrategy(Protocol):
     """A library's optimizer that learns from ranked generations."""
 
     @property
-    def codec(self) -> VectorCodec:
+    def codec(self) -> Codec:
         """Between points and the strategy's vectors."""
 
     @property
@@ -47,7 +57,7 @@ class EvolutionStrategy(Protocol):
         """Number of restarts so far."""
 
     def draw(self) -> Vector:
-        """Draw one point, shape (codec.size,), from the current distribution."""
+        """Draw one point, as a vector of the codec, from the current distribution."""
 
     def learn(self, ranked: list[Vector]) -> None:
         """Update from a whole generation of this epoch, best first."""
@@ -59,6 +69,10 @@ class EvolutionStrategy(Protocol):
 @runtime_checkable
 class WideningStrategy(EvolutionStrategy, Protocol):
     """A strategy whose population can follow the number of workers."""
+
+    @property
+    def codec(self) -> VectorCodec:
+        """Between points and the strategy's vectors."""
 
     def widen(self, size: int) -> bool:
         """Go on with a larger population from the same distribution, as a new epoch.
@@ -122,7 +136,9 @@ class GenerationalOptimizer:
         self._pending = PendingProposals(domain, objectives=1)
         self._current: _Generation | None = None
         self._open: dict[int, tuple[_Generation, int]] = {}
-        self._model = QuadraticModel(strategy.codec.size)
+        self._model: QuadraticModel | None = None  # where a model of all answers may be of use
+        if isinstance(strategy, WideningStrategy) and not strategy.codec.levels:
+            self._model = QuadraticModel(strategy.codec.size)
         self._wide = False
 
     @property
@@ -168,7 +184,7 @@ class GenerationalOptimizer:
 
     def _model_optimum(self) -> Vector | None:
         """Return the optimum of the model where there are many workers, and no integers."""
-        return self._model.optimum() if self._wide and not self._strategy.codec.levels else None
+        return self._model.optimum() if self._wide and self._model is not None else None
 
     def tell(self, number: int, values: tuple[float, ...] | None) -> None:
         """Answer a proposal; the generation is learned from with its last answer, or dropped if most of it failed.
@@ -178,7 +194,7 @@ class GenerationalOptimizer:
         values = self._pending.close(number, values)
         generation, position = self._open.pop(number)
         generation.answers[position] = None if values is None else values[0]
-        if values is not None:
+        if values is not None and self._model is not None:
             self._model.add(generation.number, generation.vectors[position], values[0])
         if len(generation.answers) == generation.size and generation.epoch == self._strategy.epoch:
             ranked = generation.ranked()
