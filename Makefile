@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadgroup
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint chaos peers bench zoo natural-zoo clean
+.PHONY: help demo test quick lint chaos peers families bench zoo natural-zoo clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -36,6 +36,9 @@ chaos: $(READY)  ## kill loops: minutes
 
 peers: $(PEERS)/.ready  ## compare with mergekit 0.1.5, tensor by tensor and recipe by recipe
 	$(PEERS)/bin/python -m pytest -m peers tests/peers
+
+families: $(PEERS)/.ready  ## try every family on pico models and write docs/families.md (about ten minutes)
+	$(PEERS)/bin/python scripts/make_families.py
 
 bench: $(READY) $(PEERS)/.ready  ## time merges against mergekit and scoring against lm-eval: an hour, on a quiet machine
 	$(BIN)/python scripts/bench_merge.py --peer $(PEERS)/bin/mergekit-yaml

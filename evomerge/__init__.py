@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from evomerge.api.init import init
     from evomerge.api.lora import extract_lora
     from evomerge.api.merge import merge
+    from evomerge.api.merge_files import merge_files
     from evomerge.api.moe import moe
     from evomerge.api.report import report
     from evomerge.api.search import search
     from evomerge.api.soup import soup
+    from evomerge.api.transplant import transplant
     from evomerge.results import Run
 
 # Public name -> the module that defines it, imported when the name is first used.
@@ -33,13 +35,28 @@ _MODULES = {
     "extract_lora": "evomerge.api.lora",
     "init": "evomerge.api.init",
     "merge": "evomerge.api.merge",
+    "merge_files": "evomerge.api.merge_files",
     "moe": "evomerge.api.moe",
     "report": "evomerge.api.report",
     "search": "evomerge.api.search",
     "soup": "evomerge.api.soup",
+    "transplant": "evomerge.api.transplant",
 }
 
-__all__ = ["Run", "evaluate", "export", "extract_lora", "init", "merge", "moe", "report", "search", "soup"]
+__all__ = [
+    "Run",
+    "evaluate",
+    "export",
+    "extract_lora",
+    "init",
+    "merge",
+    "merge_files",
+    "moe",
+    "report",
+    "search",
+    "soup",
+    "transplant",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,6 @@ from evomerge.checkpoint._layout import (
     module_names,
 )
 from evomerge.checkpoint._model import Model, Outline, StoredTensor, TensorInfo
-from evomerge.checkpoint._names import is_optional, is_tied_copy, is_vocabulary
 from evomerge.checkpoint._recorded import RecordedModel, model_outlines, recorded_models
 from evomerge.checkpoint._resolve import (
     Parents,
@@ -32,6 +31,7 @@ from evomerge.checkpoint._resolve import (
     open_model,
     resolve_model,
 )
+from evomerge.checkpoint._tensor_file import TensorFile
 from evomerge.checkpoint._writer import (
     SHARD_BYTES,
     STAGE_BYTES,
@@ -46,6 +46,10 @@ from evomerge.checkpoint.family import (
     ParameterPart,
     config_object,
     generative_class,
+    is_head,
+    is_optional,
+    is_tied_copy,
+    is_vocabulary,
     meta_model,
     named_tensors,
     parameter_map,
@@ -79,6 +83,7 @@ __all__ = [
     "ResolvedModel",
     "SafetensorsWriter",
     "StoredTensor",
+    "TensorFile",
     "TensorInfo",
     "TensorSite",
     "Tokenizer",
@@ -93,6 +98,7 @@ __all__ = [
     "generation_settings",
     "generative_class",
     "is_block_output",
+    "is_head",
     "is_optional",
     "is_tied_copy",
     "is_vocabulary",

@@ -19,7 +19,7 @@ from evomerge.checkpoint._file_state import FileStamps
 from evomerge.checkpoint._folder import Checkpoint, open_safetensors, tensor_info
 from evomerge.checkpoint._json import read_json_object
 from evomerge.checkpoint._model import Model, StoredTensor, TensorInfo
-from evomerge.checkpoint._names import is_head
+from evomerge.checkpoint.family import is_head
 from evomerge.errors import InvalidInput, RefusedForSafety
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -11,7 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
-from evomerge.checkpoint._names import embedding_name, is_head
+from evomerge.checkpoint.family import embedding_name, is_head
 from evomerge.errors import ParentChanged
 
 MIN_HOLE_BYTES = 1 << 16  # (or half a matrix): fewer may be an accident of where the file system's blocks begin

@@ -13,14 +13,15 @@ import yaml
 
 from evomerge.checkpoint._file_state import FileStamps
 from evomerge.checkpoint._layout import Layout, module_names
-from evomerge.checkpoint._names import (
+from evomerge.checkpoint.family import (
     TIED_FAMILIES,
+    ModelParts,
     embedding_name,
+    has_parts,
     is_head,
     is_old_buffer,
     tied_original,
 )
-from evomerge.checkpoint.family import ModelParts, has_parts
 from evomerge.checkpoint.tokenizer import Tokenizer
 from evomerge.errors import MergeFailed
 from evomerge.recipe import TEXT_MODULE
@@ -247,6 +248,11 @@ class Model(ABC):
     def model_type(self) -> str:
         """The family, as transformers names it."""
         return str(self.config.get("model_type", ""))
+
+    @property
+    def language_type(self) -> str:
+        """The family of the language model: of a vision-language model the one of that part."""
+        return str(self.text_config.get("model_type") or self.model_type)
 
     @cached_property
     def tied(self) -> bool:

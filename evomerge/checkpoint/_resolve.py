@@ -9,7 +9,7 @@ from evomerge.checkpoint._companions import COMMIT, download
 from evomerge.checkpoint._file_state import FileStamps
 from evomerge.checkpoint._folder import Checkpoint
 from evomerge.checkpoint._model import Model
-from evomerge.errors import InvalidInput, MergeFailed, first_line
+from evomerge.errors import InvalidInput, MergeFailed, did_you_mean, first_line
 from evomerge.recipe import ModelRef, looks_local
 
 
@@ -77,10 +77,43 @@ def open_model(
         InvalidInput: see `resolve_model`, `Checkpoint` and `Adapter`.
         RefusedForSafety: see `Checkpoint` and `Adapter`.
     """
+    model = _open_plain(ref, root, commits, {} if bases is None else bases, folders)
+    if ref.architecture is not None:
+        model.config = {**model.config, "architectures": [_known_class(ref)]}
+    return model
+
+
+def _known_class(ref: ModelRef) -> str:
+    """Return the class that a name asks for instead of the model's own.
+
+    Raises:
+        InvalidInput: transformers has none of that name.
+    """
+    import transformers
+
+    asked, known = (
+        str(ref.architecture),
+        [name for name in dir(transformers) if "For" in name or name.endswith("Model")],
+    )
+    if asked not in known:
+        raise InvalidInput(
+            f"{ref}: override_architecture: found {asked}, expected a model class of transformers, such as "
+            f"LlamaForCausalLM.{did_you_mean(asked, known)}"
+        )
+    return asked
+
+
+def _open_plain(
+    ref: ModelRef,
+    root: Path | None,
+    commits: Mapping[str, str] | None,
+    bases: dict[Path, Checkpoint],
+    folders: Mapping[str, Path] | None,
+) -> Model:
+    """Open a model with the architecture that it names itself."""
     found = resolve_model(ref, root, commits, folders)
     if ref.lora is None:
         return _opened(found, str(ref))
-    bases = {} if bases is None else bases
     if found.folder not in bases:
         bases[found.folder] = _opened(found, ref.pin)
     lora = resolve_model(ref.lora, root, commits, folders)

@@ -15,6 +15,7 @@ INTERRUPTED = 130
 # verb -> what it does; kept here so that `evomerge --help` imports no verb.
 VERBS = {
     "merge": "build a checkpoint folder from a recipe",
+    "merge-files": "merge files of tensors that are no models",
     "check": "validate a recipe or a search file without running it",
     "init": "write a search file to start from",
     "search": "find the best merge, or resume the search",
@@ -30,6 +31,7 @@ VERBS = {
     "soup": "average checkpoints greedily by a held-out score",
     "moe": "make a mixture of experts out of dense models",
     "lora": "extract a LoRA adapter from a fine-tune",
+    "transplant": "put a model on another model's tokenizer",
     "push": "upload a model folder to the Hugging Face Hub",
     "methods": "list and describe merge methods",
     "schema": "print the JSON Schema of a recipe, search or space file",
@@ -46,7 +48,7 @@ class Verbs(click.Group):
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         if name not in VERBS:
             return None
-        command: click.Command = import_module(f"evomerge.cli.{name}").command
+        command: click.Command = import_module(f"evomerge.cli.{name.replace('-', '_')}").command
         return command
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:

@@ -5,8 +5,15 @@ both run the same plan through the same builder. `plan/` says what to build, `li
 Must not import `space`, `evaluation`, `run` or `derived`.
 """
 
+from evomerge.engine._alignment import embedding_rows
 from evomerge.engine._build import Builder
-from evomerge.engine._checkpoint_sink import FolderTexts, ProgressCallback, write_companions, write_folder
+from evomerge.engine._checkpoint_sink import (
+    FolderTexts,
+    ProgressCallback,
+    write_companions,
+    write_folder,
+    write_tensors,
+)
 from evomerge.engine._estimate import Estimate, estimate
 from evomerge.engine._plan_records import Origin, Plan, Rows, TensorPlan
 from evomerge.engine._relatedness import Relatedness, relatedness
@@ -51,6 +58,7 @@ __all__ = [
     "choose_tier",
     "collected_gradients",
     "container_bytes_left",
+    "embedding_rows",
     "estimate",
     "free_memory",
     "gpu_count",
@@ -64,4 +72,5 @@ __all__ = [
     "write_companions",
     "write_folder",
     "write_statistics",
+    "write_tensors",
 ]

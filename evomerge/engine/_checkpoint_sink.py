@@ -115,6 +115,37 @@ def write_companions(plan: Plan, parents: Parents, folder: Path) -> None:
         write_chat_template(template, folder)
 
 
+def write_tensors(
+    plan: Plan,
+    parents: Parents,
+    out: Path,
+    *,
+    shard_bytes: int = SHARD_BYTES,
+    device: str = "cpu",
+    progress: ProgressCallback | None = None,
+) -> None:
+    """Build every tensor and write a folder of weights and the recipe alone, where the parents are no models.
+
+    Args:
+        plan: what to build.
+        parents: the plan's opened files.
+        out: the new folder.
+        shard_bytes: largest size of one file of weights.
+        device: see `write_folder`.
+        progress: called after each tensor.
+
+    Raises:
+        InvalidInput: `out` exists, or there is no such device here.
+        DegenerateModel: a tensor is not finite; nothing is left behind.
+        MergeFailed: a method has no result for its settings; nothing is left behind.
+    """
+    builder = Builder(parents, keep_statistics=False, device=device_of(device))
+    with CheckpointWriter(out, {tensor.name: tensor.info for tensor in plan.tensors}, shard_bytes) as writer:
+        _write_tensors(plan, builder, writer, progress)
+        (writer.folder / "recipe.yaml").write_text(plan.recipe.to_yaml(out), encoding="utf-8")
+        write_json(writer.folder / "evomerge.json", {"recipe": plan.recipe.fingerprint})
+
+
 def _write_tensors(plan: Plan, builder: Builder, writer: CheckpointWriter, progress: ProgressCallback | None) -> None:
     """Build and write one tensor after another, all in the same memory: fresh pages would cost more than the copy."""
     largest = max((tensor.info.size_bytes for tensor in plan.tensors), default=0)

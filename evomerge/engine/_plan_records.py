@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from evomerge.checkpoint import TensorInfo
+from evomerge.checkpoint import Layout, TensorInfo
 from evomerge.engine._alignment import Alignment
 from evomerge.methods import Settings
 from evomerge.recipe import ModelRef, Recipe
@@ -92,6 +92,7 @@ class Plan:
         layers: for each block of the result, the model and the block there that it stands for (of its first source).
         dtype: of the result's weights, but for those that the family keeps in float32.
         config: the result's config.json.
+        layout: which tensors of the result are in which block.
         notes: what the user should know, such as settings without effect.
     """
 
@@ -100,6 +101,7 @@ class Plan:
     layers: tuple[tuple[ModelRef, int], ...]
     dtype: torch.dtype
     config: Mapping[str, Any]
+    layout: Layout
     notes: tuple[str, ...]
 
     @property

@@ -18,11 +18,13 @@ class ModelRef:
         path: of a folder, or a hub id.
         revision: of the hub: a branch, tag or commit.
         lora: its LoRA adapter.
+        architecture: the class of transformers to take it for, instead of the one that its config.json names.
     """
 
     path: str
     revision: str | None = None
     lora: "ModelRef | None" = None
+    architecture: str | None = None
 
     @classmethod
     def parse(cls, value: Any) -> "ModelRef":
@@ -58,16 +60,21 @@ class ModelRef:
 
     @classmethod
     def _from_mapping(cls, value: Mapping[str, Any]) -> "ModelRef":
-        """Read {model:, lora:}, whose parts are without adapters, or such a part alone."""
+        """Read {model:, lora:, override_architecture:}, whose parts are without adapters, or such a part alone."""
         if "model" not in value:
             return cls._from_part(value)
-        if value.get("override_architecture") is not None:
-            raise ValueError("override_architecture has no use here: tensors are matched by their names; leave it out")
         unknown = sorted(map(str, set(value) - {"model", "lora", "override_architecture"}))
         if unknown:
-            raise ValueError(f'unknown key "{unknown[0]}" in a model; known are model, lora; path, revision')
+            listed = "model, lora, override_architecture; path, revision"
+            raise ValueError(f'unknown key "{unknown[0]}" in a model; known are {listed}')
         inner, lora = cls._from_part(value["model"]), value.get("lora")
-        return cls(inner.path, inner.revision, None if lora is None else cls._from_part(lora))
+        architecture = value.get("override_architecture")
+        if architecture is not None and (not isinstance(architecture, str) or not architecture.isidentifier()):
+            raise ValueError(
+                f"found override_architecture: {short_repr(architecture)}, expected a class of transformers, such "
+                "as LlamaForCausalLM"
+            )
+        return cls(inner.path, inner.revision, None if lora is None else cls._from_part(lora), architecture)
 
     @classmethod
     def _from_part(cls, value: Any) -> "ModelRef":
@@ -106,7 +113,9 @@ class ModelRef:
         """Return it as plain data for a YAML file: the string where that is unambiguous, else the mapping."""
         if ModelRef._parses_back(self):
             return str(self)
-        return {"model": self._as_mapping(), **({"lora": self.lora._as_mapping()} if self.lora else {})}
+        lora = {"lora": self.lora._as_mapping()} if self.lora else {}
+        architecture = {"override_architecture": self.architecture} if self.architecture else {}
+        return {"model": self._as_mapping(), **lora, **architecture}
 
     def _as_mapping(self) -> dict[str, str]:
         return {"path": self.path, **({"revision": self.revision} if self.revision else {})}

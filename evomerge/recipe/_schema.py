@@ -29,7 +29,7 @@ _REF_SCHEMA: dict[str, Any] = {
         *_MODEL_PART["anyOf"],
         {
             "type": "object",
-            "properties": {"model": _MODEL_PART, "lora": _MODEL_PART},
+            "properties": {"model": _MODEL_PART, "lora": _MODEL_PART, "override_architecture": _NAMED},
             "required": ["model"],
             "additionalProperties": False,
         },

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from evomerge import methods
-from evomerge.checkpoint import Layout, Parents
+from evomerge.checkpoint import Parents
 from evomerge.engine import Plan, TensorPlan, make_plan
 from evomerge.records import Candidate
 from evomerge.run import Run
@@ -39,11 +39,10 @@ def contributions_of(plan: Plan) -> dict[str, dict[str, float]]:
         block's tensors, weighted by their number of elements. Densities multiply weights. A base's factor is not
         listed: it is what the result starts from.
     """
-    layout = Layout.of(tensor.name for tensor in plan.tensors)
     sums: dict[str, dict[str, float]] = {}
     sizes: dict[str, float] = {}
     for tensor in plan.tensors:
-        site = layout.site(tensor.name)
+        site = plan.layout.site(tensor.name)
         label = f"layer {site.layer}" if site.part == "block" else NON_BLOCK
         elements = tensor.info.size_bytes / tensor.dtype.itemsize
         sizes[label] = sizes.get(label, 0.0) + elements

@@ -62,6 +62,8 @@ def calls(pico: dict[str, Path], tasks: Path, finished_run: Path) -> dict[str, C
         expert["positive_prompts"] = ["1"]  # type: ignore[index]
     scored: dict[str, Any] = {"task_path": str(tasks), "limit": 10}
     source = str(finished_run.parent / "search.yaml")
+    file = f"{one}/model.safetensors"
+    files = {"merge_method": "passthrough", "models": [{"model": file}]}
     return {
         "Run": lambda out: evomerge.Run(str(finished_run)).pick,
         "evaluate": lambda out: evomerge.evaluate(one, ["pairs"], **scored)["pairs"],
@@ -69,9 +71,11 @@ def calls(pico: dict[str, Path], tasks: Path, finished_run: Path) -> dict[str, C
         "extract_lora": lambda out: evomerge.extract_lora(one, base, str(out / "lora"), rank=2),
         "init": lambda out: evomerge.init(out / "s.yaml", [one, two], ["pairs"], base=base, check=False),
         "merge": lambda out: evomerge.merge(average, str(out / "merge")),
+        "merge_files": lambda out: evomerge.merge_files(files, str(out / "files")),
         "moe": lambda out: evomerge.moe(experts, str(out / "moe")),
         "report": lambda out: evomerge.report(str(finished_run), str(out / "page.html")),
         "search": lambda out: evomerge.search(source, str(out / "run"), candidates=6).verdict,
+        "transplant": lambda out: evomerge.transplant(one, two, str(out / "transplant")),
         "soup": lambda out: evomerge.soup([one, two], str(out / "soup"), ["pairs"], **scored).text,
     }
 

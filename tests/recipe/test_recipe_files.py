@@ -250,7 +250,7 @@ def test_the_forms_of_a_models_name(form: Any, expected: tuple[Any, ...]) -> Non
     "form",
     ["", "a+b+c", "a@b@c", 3, None, ["a"], {"lora": "x"}, {"model": "a", "laro": "b"}, {"path": None},
      {"path": "a", 1: 2}, {"path": "a", "model": "b"}, {"path": "a", "revision": 1}, {"model": "a@b@c"},
-     {"model": "a", "override_architecture": "X"}, {"model": {"model": "a"}}, {"model": "a", "lora": ["b"]}],
+     {"model": "a", "override_architecture": "X Y"}, {"model": {"model": "a"}}, {"model": "a", "lora": ["b"]}],
 )  # fmt: skip
 def test_what_is_no_model(form: Any) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -1,13 +1,14 @@
 """A model's tokenizer as files: its vocabulary, additions to it, and writing it beside a merged model."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from evomerge.checkpoint._json import read_json_object, write_json
 from evomerge.checkpoint.tokenizer._union import (
@@ -89,6 +90,33 @@ class Tokenizer:
     def token(self, content: str) -> NewToken:
         """Return one of this tokenizer's tokens with its flags and score, as far as it has them."""
         return self._tokens.get(content, NewToken(content))
+
+    def spelled(self, token: str) -> bytes:
+        """Return the bytes of text that a token stands for, whatever this tokenizer's way of writing it.
+
+        Args:
+            token: as the vocabulary has it: with letters for bytes (GPT-2), with blanks as underscores
+                (SentencePiece), or plain.
+        """
+        if self.token(token).flags:
+            return token.encode("utf-8", errors="surrogatepass")
+        if self._spelling == "bytes":
+            letters = _letters_of_bytes()
+            if all(letter in letters for letter in token):
+                return bytes(letters[letter] for letter in token)
+        if self._spelling == "pieces":
+            if re.fullmatch("<0x[0-9A-F]{2}>", token):
+                return bytes([int(token[3:5], 16)])
+            token = token.replace("\u2581", " ")
+        return token.encode("utf-8", errors="surrogatepass")
+
+    @cached_property
+    def _spelling(self) -> Literal["bytes", "pieces", "plain"]:
+        """How tokens are written, by what turns them back into text."""
+        stages = json.dumps([self._content.get(key) for key in ("normalizer", "pre_tokenizer", "decoder")])
+        if '"ByteLevel"' in stages:
+            return "bytes"
+        return "pieces" if "\\u2581" in stages or '"Metaspace"' in stages else "plain"
 
     @cached_property
     def _tokens(self) -> Mapping[str, NewToken]:
@@ -176,6 +204,14 @@ def _extend_config(path: Path, vocabulary: Mapping[str, int], added: Sequence[Ne
             if token.flags:
                 listed[str(vocabulary[token.content])] = {"content": token.content, **dict(token.flags)}
         write_json(path, config)
+
+
+@cache
+def _letters_of_bytes() -> Mapping[str, int]:
+    """Return GPT-2's letter for each byte: itself where it can be printed, else the next free letter from 256 on."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
 def _check_ids(vocabulary: Mapping[str, Any]) -> None:

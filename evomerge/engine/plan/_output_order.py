@@ -1,12 +1,13 @@
 """Lists the tensors of the result in its order: those before the blocks, of each block, and after them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from evomerge import methods
 from evomerge.checkpoint import (
     SHIFTED_NORM_FAMILIES,
+    Layout,
     Model,
     Parents,
     is_block_output,
@@ -114,7 +115,7 @@ class OutputOrder:
             self.problems.append("slices: hold no layer at all; a model needs at least one")
 
     def _check_gains(self) -> None:
-        gains, family = self.recipe.gains, self._config_source.model_type
+        gains, family = self.recipe.gains, self._config_source.language_type
         if gains is None:
             return
         depth = len(list(self.layers()))
@@ -126,6 +127,11 @@ class OutputOrder:
             self.problems.append(
                 f"evomerge.gains cannot be applied to this {family}: it normalizes the residual stream"
             )
+
+    @property
+    def layout(self) -> Layout:
+        """Which tensors of the result are in which block."""
+        return replace(self._config_source.layout, num_layers=len(list(self.layers())))
 
     def layers(self) -> Iterator[tuple[ModelRef, int]]:
         """Yield, for each block of the result, the first source's model and the block there that it stands for."""
@@ -222,9 +228,9 @@ class OutputOrder:
         outlines += [] if base is None else [(self.parents[base], base_index)]
         suffixes = list(dict.fromkeys(s for model, i in outlines for s in model.outline.blocks.get(i, ())))
         gain = self.recipe.gains[layer] if self.recipe.gains else 1.0
-        outputs = {s for s in suffixes if is_block_output(s, lead.model_type)}
+        outputs = {s for s in suffixes if is_block_output(s, lead.language_type)}
         if gain != 1 and not outputs:
-            self.problems.append(f"evomerge.gains: no output projection is known for a block of {lead.model_type}")
+            self.problems.append(f"evomerge.gains: no output projection is known for a block of {lead.language_type}")
         for suffix in suffixes:
             yield OutputTensor(
                 name=layout.name(layer, suffix),

@@ -16,13 +16,16 @@ from evomerge.engine.plan._unused_settings import without_effect
 from evomerge.errors import MergeFailed, first_few
 from evomerge.recipe import ModelRef, Recipe
 
+_PER_BLOCK_ROWS = "vocab_size_per_layer_input"  # a config's key: Gemma 3n, Gemma 4
 
-def make_plan(recipe: Recipe, parents: Parents) -> Plan:
+
+def make_plan(recipe: Recipe, parents: Parents, *, union: bool = False) -> Plan:
     """Resolve a recipe against its parents. Merges that it refers to by name are planned first and join the parents.
 
     Args:
         recipe: what to build.
         parents: the opened models; merges by name are added.
+        union: whether any tensor may be missing in some models, as biases may: the others' are merged.
 
     Raises:
         MergeFailed: tensors missing or of different shapes, layers out of range, parameters without a value, things
@@ -33,7 +36,9 @@ def make_plan(recipe: Recipe, parents: Parents) -> Plan:
     order = OutputOrder(recipe, parents)
     _fail_on(order.problems)
     words = vocabulary(recipe, parents)
-    planner = TensorPlanner(recipe, parents, words.alignment)
+    if words.alignment is not None:
+        _fail_on([_unaligned(parents[ref]) for ref in recipe.merged if parents[ref].text_config.get(_PER_BLOCK_ROWS)])
+    planner = TensorPlanner(recipe, parents, words.alignment, union=union)
     tensors = tuple(plan for tensor in order.tensors() for plan in planner.plan(tensor))
     _fail_on([*order.problems, *planner.problems])
     if not tensors:
@@ -47,6 +52,7 @@ def make_plan(recipe: Recipe, parents: Parents) -> Plan:
         layers=layers,
         dtype=dtype,
         config=config,
+        layout=order.layout,
         notes=(
             *without_effect(recipe, tensors),
             *words.notes,
@@ -68,6 +74,13 @@ def _dtype_notes(planner: TensorPlanner) -> Iterator[str]:
             f"{len(names)} tensors that a model stores in {stored} ({min(names)}, ...) become {main}, as when "
             f"transformers loads that model; set dtype: {stored} to keep all their digits"
         )
+
+
+def _unaligned(model: Model) -> str:
+    return (
+        f"tokenizer: {model.name} has rows of tokens for each block ({_PER_BLOCK_ROWS}), which are not aligned; give "
+        "parents with one vocabulary, and leave tokenizer: out"
+    )
 
 
 def _nested(name: str, recipe: Recipe, parents: Parents) -> Model:

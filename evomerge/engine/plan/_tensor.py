@@ -35,10 +35,11 @@ class TensorPlanner:
         narrowed: dtype of stored tensors -> names of the result's tensors that hold fewer digits than they do.
     """
 
-    def __init__(self, recipe: Recipe, parents: Parents, alignment: Alignment | None):
+    def __init__(self, recipe: Recipe, parents: Parents, alignment: Alignment | None, *, union: bool = False):
         self.recipe, self.parents, self.alignment = recipe, parents, alignment
         self.method: Method = methods.get(recipe.method)
         self._found: dict[tuple[ModelRef, str], Origin | None] = parents.memo.setdefault("origins", {})
+        self._union = union  # any tensor may be missing in some models; else only biases may
         self.problems: list[str] = []
         self.notes: list[str] = []
         self.narrowed: dict[torch.dtype, set[str]] = {}
@@ -66,7 +67,7 @@ class TensorPlanner:
         missing = next(pair for pair, origin in zip(expected, present, strict=True) if origin is None)
         holder = next((origin for origin in present if origin), None)
         rule = self.method.when_absent(None if output.base is None else base is not None, [*map(bool, found)])
-        if holder is None or not is_optional(output.name) or rule.action == "refuse":
+        if holder is None or not (self._union or is_optional(output.name)) or rule.action == "refuse":
             whose = f", which {holder.model} has" if holder else ""
             self.problems.append(f"{missing[0]} has no tensor {missing[1]}{whose}{self._advice(missing[0], holder)}")
         elif rule.action == "drop":
