@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS ?= .venv-peers
 CORES ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(CORES) --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n $(CORES)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help

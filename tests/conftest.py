@@ -15,10 +15,12 @@ os.environ.setdefault("LMEVAL_LOG_LEVEL", "ERROR")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # no idle processes beside the workers
 os.environ.setdefault("COLUMNS", "160")
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,11 +32,29 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--within", type=float, help="skip the tests that have not begun after so many seconds")
 
 
+def starts_ray(nodeid: str) -> bool:
+    """Tell by its name whether a test starts Ray: it is in a file `test_ray*.py`, or one of its parameters is "ray"."""
+    path, _, name = nodeid.partition("::")
+    return Path(path).name.startswith("test_ray") or name.endswith("[ray]")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that start Ray in one process: two clusters at once are slow on two cores."""
+    """Refuse tests that start Ray under a name by which the scheduler cannot tell."""
     for item in items:
-        if item.get_closest_marker("ray"):
-            item.add_marker(pytest.mark.xdist_group("ray"))
+        if item.get_closest_marker("ray") and not item.get_closest_marker("chaos") and not starts_ray(item.nodeid):
+            raise pytest.UsageError(f"{item.nodeid} is marked `ray`: put it in a file test_ray*.py, or give it id='ray'")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give the tests that start Ray to one process, first: two clusters at once are slow on two cores."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class RayTogether(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if starts_ray(nodeid) else nodeid
+
+    return RayTogether(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

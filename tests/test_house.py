@@ -2,7 +2,9 @@
 
 import ast
 import inspect
+import os
 import re
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -28,6 +30,21 @@ PRIVATE = re.compile(r"evomerge(\.\w+)*\._(?!_)")
 BANNED = re.compile(rf"\b(?:{METAPHORS}|{BRITISH})\b|\bfor (?:one|each) in\b", re.IGNORECASE)
 
 
+@cache
+def text_of(file: Path) -> str:
+    return file.read_text(encoding="utf-8")
+
+
+@cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(text_of(file))
+
+
+@cache
+def nodes_of(file: Path) -> list[ast.AST]:
+    return list(ast.walk(tree_of(file)))
+
+
 def packages() -> list[str]:
     """Return the dotted names of all packages, `evomerge` itself first."""
     folders = [file.parent.relative_to(ROOT) for file in FILES if file.name == "__init__.py"]
@@ -49,10 +66,9 @@ def test_folders_are_small() -> None:
 def test_files_and_functions_are_short() -> None:
     long = []
     for file in FILES:
-        text = file.read_text(encoding="utf-8")
-        if text.count("\n") > MAX_FILE_LINES:
-            long.append(f"{file.relative_to(ROOT)}: {text.count(chr(10))} lines")
-        for node in ast.walk(ast.parse(text)):
+        if (lines := text_of(file).count("\n")) > MAX_FILE_LINES:
+            long.append(f"{file.relative_to(ROOT)}: {lines} lines")
+        for node in nodes_of(file):
             if (
                 isinstance(node, ast.FunctionDef)
                 and node.end_lineno
@@ -77,7 +93,7 @@ def test_a_class_name_means_one_thing() -> None:
     """Classes and type aliases of all modules; those inside a function or class are named in their context."""
     defined: dict[str, list[str]] = {}
     for file in FILES:
-        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        for node in tree_of(file).body:
             if isinstance(node, ast.ClassDef):
                 defined.setdefault(node.name, []).append(str(file.relative_to(ROOT)))
             elif isinstance(node, ast.Assign):
@@ -90,11 +106,11 @@ def test_a_class_name_means_one_thing() -> None:
 def test_words_are_plain_and_american() -> None:
     found = []
     for file in [*FILES, *PAGES]:
-        text = file.read_text(encoding="utf-8")
-        for number, line in enumerate(text.splitlines(), 1):
-            found += [f"{file.relative_to(ROOT)}:{number}: {word[0]}" for word in BANNED.finditer(line)]
+        text = text_of(file)
+        for word in BANNED.finditer(text):
+            found.append(f"{file.relative_to(ROOT)}:{text.count(chr(10), 0, word.start()) + 1}: {word[0]}")
         if file.suffix == ".py":
-            stored = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name | ast.arg)]
+            stored = [node for node in nodes_of(file) if isinstance(node, ast.Name | ast.arg)]
             names = {(node.lineno, node.id if isinstance(node, ast.Name) else node.arg) for node in stored}
             found += [f"{file.relative_to(ROOT)}:{line}: {name}" for line, name in sorted(names) if name in NAMELESS]
     assert found == []
@@ -103,7 +119,7 @@ def test_words_are_plain_and_american() -> None:
 def private_imports(file: Path) -> list[str]:
     """Return the imports of a file that name something private of evomerge, as `file:line: name`."""
     found = []
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in nodes_of(file):
         if isinstance(node, ast.ImportFrom):
             names = [f"{node.module}.{alias.name}" for alias in node.names if not node.level]
         elif isinstance(node, ast.Import):
@@ -120,12 +136,20 @@ def test_tests_scripts_and_experiments_use_public_names() -> None:
     assert [line for file in files for line in private_imports(file)] == []
 
 
+def pages_of_the_repository() -> list[Path]:
+    """Return every page; folders that `make` fills are left out, without a look into them."""
+    found: list[Path] = []
+    for folder, folders, files in os.walk(ROOT):
+        folders[:] = [name for name in folders if name not in (".git", ".venv", ".venv-peers", "runs")]
+        found += [Path(folder, name) for name in files if name.endswith(".md")]
+    return found
+
+
 def test_links_between_pages_lead_somewhere() -> None:
-    pages = [page for page in ROOT.rglob("*.md") if not {".venv", ".venv-peers", "runs"} & set(page.parts)]
     broken = [
         f"{page.relative_to(ROOT)}: {target}"
-        for page in pages
-        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+        for page in pages_of_the_repository()
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text_of(page))
         if not (page.parent / target).exists()
     ]
     assert broken == []

@@ -61,7 +61,7 @@ def write_search(folder: Path, pico: dict[str, Path], workers: int) -> Path:
     return folder / "search.yaml"
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.ray)])
+@pytest.mark.parametrize("workers", [pytest.param(0, id="inline"), pytest.param(1, marks=pytest.mark.ray, id="ray")])
 def test_a_search_uses_its_method_and_its_optimizer(
     installed: Path, pico: dict[str, Path], tmp_path: Path, workers: int
 ) -> None:

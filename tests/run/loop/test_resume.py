@@ -1,9 +1,7 @@
 """Resuming equals never having stopped, whatever stopped the run."""
 
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,19 +11,18 @@ from typing import Any
 import pytest
 import yaml
 
-import evomerge
 from evomerge.errors import InvalidFile, InvalidInput
 from evomerge.optimizers import create
 from evomerge.run import Run, Setup, create_executor, search
+from tests.forked import Forked
 from tests.run.pico_search import differences, rows, task, write_search
 
-DRIVER = """
-import sys
-from evomerge.run import search
-run = search(sys.argv[1], sys.argv[2])
-print(run.state)
-sys.exit(0 if run.state == "done" else 130)
-"""
+
+def drive(file: Path, out: Path) -> None:
+    """Do what the command does, in a process of its own."""
+    run = search(file, out)
+    print(run.state)
+    sys.exit(0 if run.state == "done" else 130)
 
 
 class Killed(BaseException):
@@ -101,20 +98,8 @@ class Driver:
 
     def __init__(self, file: Path, out: Path, log: Path, sleep: float):
         self.log = log
-        paths = [str(Path(evomerge.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(paths),
-            "PICO_LOG": str(log),
-            "PICO_SLEEP": f"{sleep}",
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(file), str(out)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        environment = {"PICO_LOG": str(log), "PICO_SLEEP": f"{sleep}"}
+        self.process = Forked(drive, file, out, environment=environment)
 
     def wait_for(self, calls: int) -> bool:
         """Wait until the log of all drivers so far holds that many calls; False if the process ended before."""
@@ -128,8 +113,8 @@ class Driver:
 
     def finish(self) -> tuple[int, str]:
         """Wait for the end and return exit code and stderr."""
-        _, errors = self.process.communicate(timeout=60)
-        return self.process.returncode, errors
+        code, _, errors = self.process.finish()
+        return code, errors
 
 
 def logged(log: Path) -> int:
@@ -148,7 +133,7 @@ def driver(tmp_path: Path) -> Iterator[Callable[..., Driver]]:
     yield start
     for each in started:
         each.process.kill()
-        each.process.communicate()
+        each.process.finish()
 
 
 def assert_kills_lose_nothing(

@@ -44,15 +44,8 @@ def slow(model, tokenizer, items):
     return nearness(model, tokenizer, items)
 
 
-def hanging(model, tokenizer, items):
-    """Hangs on one candidate, the first that is asked, for ever."""
-    if len(items) == items[0]["subset"] and once("hung"):
-        time.sleep(1000)
-    return nearness(model, tokenizer, items)
-
-
 def faulty(model, tokenizer, items):
-    """Its first candidate fails once, its second always, its third takes the worker with it; the rest is sound."""
+    """Its first candidate hangs, its second fails always, its third takes two workers with it; the rest is sound."""
     if len(items) < items[0]["subset"]:
         raise AssertionError("no subset is smaller")
     if len(items) == items[0]["subset"]:
@@ -62,10 +55,12 @@ def faulty(model, tokenizer, items):
         number = [path.name for path in marks].index(f"mark-{mark(model)}")
         with (FLAGS / f"processes-{number}").open("a") as stream:
             stream.write(f"{os.getpid()}\\n")
-        if number == 2:
-            os._exit(9)
-        if number == 1 or (number == 0 and once("failed")):
+        if number == 0:
+            time.sleep(1000)
+        if number == 1:
             raise RuntimeError("as planned")
+        if number == 2 and (once("died") or once("died again")):
+            os._exit(9)
     return nearness(model, tokenizer, items)
 '''
 
@@ -118,11 +113,35 @@ def assert_complete(run: Run, candidates: int) -> None:
     assert told == Counter(each.id for each in searched), "each candidate is told exactly once"
 
 
-def test_two_workers_finish_a_search(ray_search, tmp_path: Path) -> None:
-    run = search(ray_search(), tmp_path / "run")
-    assert_complete(run, 16)
+def test_a_search_loses_a_worker_is_stopped_and_goes_on_with_another(ray_search, tmp_path: Path) -> None:
+    file = ray_search(tasks=[task("slow")], budget={"candidates": 16})
+    killed: list[int] = []
+
+    class Troublemaker(SilentObserver):
+        """Kills one of two workers, and later asks the driver to stop."""
+
+        def update(self, progress: Progress) -> None:
+            if progress.phase == "searching" and progress.done >= 4 and not killed:
+                victim = workers()[0]
+                killed.append(victim.pid)
+                victim.send_signal(signal.SIGKILL)
+            if progress.phase == "searching" and progress.done == 8:
+                signal.raise_signal(signal.SIGTERM)
+
+    run = search(file, tmp_path / "run", observer=Troublemaker())
+    assert run.state == "searching" and len(killed) == 1
+    assert all(each.state == "scored" for each in run.candidates())
+    attempts = attempts_of(run)
+    assert sum(attempts.values()) - len(attempts) in (0, 1), "at most one candidate was tried twice"
     assert {each.worker for each in run.candidates()} >= {"ray-0", "ray-1"}
-    inline = search(tmp_path / "search.yaml", tmp_path / "inline", workers=0)
+
+    before = rows(run.path, "score", "item", "step")
+    run = search(file, tmp_path / "run", workers=1)
+    assert_complete(run, 16)
+    after = rows(run.path, "score", "item", "step")
+    assert all(after[table][: len(kept)] == kept for table, kept in before.items())
+
+    inline = search(file, tmp_path / "inline", workers=0)
     ours, theirs = ({each.name: each.scores["search"] for each in r.candidates()[:8]} for r in (run, inline))
     assert ours == theirs, "a worker's scores are those of an inline run"
     end = time.monotonic() + 20
@@ -131,65 +150,18 @@ def test_two_workers_finish_a_search(ray_search, tmp_path: Path) -> None:
     assert workers() == [], "no worker is left behind"
 
 
-def test_a_killed_worker_costs_nothing_but_time(ray_search, tmp_path: Path) -> None:
-    killed: list[int] = []
-
-    class Killer(SilentObserver):
-        def update(self, progress: Progress) -> None:
-            if progress.phase == "searching" and progress.done >= 4 and not killed:
-                victim = next((each for each in workers() if each.pid not in killed), None)
-                if victim:
-                    killed.append(victim.pid)
-                    victim.send_signal(signal.SIGKILL)
-
-    run = search(ray_search(tasks=[task("slow")]), tmp_path / "run", observer=Killer())
-    assert len(killed) == 1
-    assert_complete(run, 16)
-    assert all(each.state == "scored" for each in run.candidates())
-    attempts = attempts_of(run)
-    assert sum(attempts.values()) - len(attempts) in (0, 1), "at most one candidate was tried twice"
-
-
-def test_a_hanging_candidate_is_stopped_and_recorded_as_lost(ray_search, tmp_path: Path) -> None:
-    file = ray_search(tasks=[task("hanging")], workers={"count": 2, "timeout": 15}, budget={"candidates": 8})
-    run = search(file, tmp_path / "run")
-    assert_complete(run, 8)
-    (lost,) = [each for each in run.candidates() if each.state != "scored"]
-    assert (lost.state, lost.failure.kind) == ("lost", "lost")
-    assert "overran its time" in lost.failure.reason
-    assert attempts_of(run)[lost.id] == 1, "who hangs once is not tried again"
-
-
-def test_failures_are_tried_again_in_fresh_processes(ray_search, tmp_path: Path) -> None:
-    file = ray_search(tasks=[task("faulty")], workers={"count": 1}, budget={"candidates": 4})
+def test_who_hangs_is_lost_and_other_failures_are_tried_again_in_fresh_processes(ray_search, tmp_path: Path) -> None:
+    file = ray_search(tasks=[task("faulty")], workers={"count": 1, "timeout": 15}, budget={"candidates": 4})
     run = search(file, tmp_path / "run")
     assert_complete(run, 4)
     attempts = attempts_of(run)
     found = [(each.state, attempts[each.id]) for each in run.candidates() if each.kind == "candidate"]
-    assert found == [("scored", 2), ("failed", 2), ("lost", 3), ("scored", 1)]
-    failed, lost = (each for each in run.candidates() if each.failure is not None)
-    assert "raised RuntimeError: as planned" in failed.failure.reason
-    assert "vanished every time" in lost.failure.reason
-    for number, tries in ((0, 2), (1, 2), (2, 3)):
-        processes = (tmp_path / "flags" / f"processes-{number}").read_text().split()
-        assert len(processes) == len(set(processes)) == tries, "each try has a process of its own"
-
-
-def test_an_interrupted_run_goes_on_with_other_workers(ray_search, tmp_path: Path) -> None:
-    file = ray_search(tasks=[task("slow")], budget={"candidates": 14})
-
-    class Stopper(SilentObserver):
-        def update(self, progress: Progress) -> None:
-            if progress.phase == "searching" and progress.done == 4:
-                signal.raise_signal(signal.SIGTERM)
-
-    run = search(file, tmp_path / "run", observer=Stopper())
-    assert run.state == "searching"
-    assert all(each.state != "running" for each in run.candidates())
-    before = rows(run.path, "score", "item", "step")
-    assert_complete(search(file, tmp_path / "run", workers=1), 14)
-    after = rows(run.path, "score", "item", "step")
-    assert all(after[table][: len(kept)] == kept for table, kept in before.items())
+    assert found == [("lost", 1), ("failed", 2), ("scored", 3), ("scored", 1)]
+    lost, failed = (each.failure for each in run.candidates() if each.failure is not None)
+    assert lost.kind == "lost" and "overran its time" in lost.reason, "who hangs once is not tried again"
+    assert "raised RuntimeError: as planned" in failed.reason
+    tried = [(tmp_path / "flags" / f"processes-{number}").read_text().split() for number in range(4)]
+    assert [len(set(processes)) for processes in tried] == [1, 2, 3, 1], "each try has a process of its own"
 
 
 def test_joining_ray_keeps_the_signal_handlers() -> None:

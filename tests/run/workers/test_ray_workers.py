@@ -223,21 +223,24 @@ def test_workers_that_only_die_end_the_run(start) -> None:
                 finish(ray, each, RayError("the driver is gone"))
 
 
-def test_a_failure_is_tried_again_elsewhere_with_half_the_batch(start) -> None:
+@pytest.mark.parametrize("again", ["fails", "is sound"])
+def test_a_failure_is_tried_again_elsewhere_with_half_the_batch(start, again: str) -> None:
     ray = FakeRay(home=2)
     executor, _ = start(ray, count=2)
     settle(executor)
     executor.submit(job(0))
     (first,) = ray.jobs()
-    failure = Failure(kind="failed", reason="out of memory")
-    finish(ray, 0, Outcome(items=None, failure=failure, seconds=1.0, worker="w"))
+    failed = Outcome(
+        items=None, failure=Failure(kind="failed", reason="out of memory"), seconds=1.0, worker="w"
+    )
+    finish(ray, 0, failed)
     assert settle(executor) == []
     (second,) = ray.jobs()
     assert second.actor is not first.actor and first.actor.dead
     assert (first.arguments[1], second.arguments[1]) == (64, 32)
-    finish(ray, 0, Outcome(items=None, failure=failure, seconds=1.0, worker="w"))
+    finish(ray, 0, failed if again == "fails" else done(job(0)))
     ((_, outcome),) = settle(executor)
-    assert (outcome.failure, outcome.attempts) == (failure, 2)
+    assert (outcome.failure, outcome.attempts) == (failed.failure if again == "fails" else None, 2)
 
 
 def test_a_worker_that_does_not_come_up_is_replaced(start, monkeypatch: pytest.MonkeyPatch) -> None:
