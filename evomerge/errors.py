@@ -79,6 +79,10 @@ class DegenerateModel(EvomergeError):
     exit_code = 2
 
 
+class MemoryFull(EvomergeError):
+    """The memory of a device does not suffice for what was to be computed; a smaller batch may."""
+
+
 class CannotGoOn(EvomergeError):
     """What is wrong is no candidate's fault, and would spoil every further score: it ends a run, which can resume."""
 

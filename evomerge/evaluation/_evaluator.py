@@ -279,10 +279,18 @@ class SeparateTasks:
                     scores = self._evaluator.score(
                         self._tasks[name], sorted(ids), self._model, self._tokenizer, batch_size=self._batch_size
                     )
-            except (EvomergeError, torch.OutOfMemoryError):
-                raise
             except Exception as error:  # an evaluator may be anybody's
+                if isinstance(error, EvomergeError) or memory_is_full(error):
+                    raise
                 text = f"{name}: the evaluator {self._evaluator.name} raised {type(error).__name__}: {error}"
                 raise EvomergeError(text) from error
             found[name] = scores
         return found
+
+
+def memory_is_full(error: BaseException) -> bool:
+    """Tell whether an error of Python or torch means that memory does not suffice."""
+    import torch
+
+    # For a CPU's memory, torch raises a plain RuntimeError: "[enforce fail at alloc_cpu.cpp:...] DefaultCPUAllocator: ...".
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

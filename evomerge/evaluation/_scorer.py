@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from evomerge.errors import EvomergeError, InvalidInput
-from evomerge.evaluation._evaluator import BoundTasks, Evaluator, GoldTasks
+from evomerge.errors import EvomergeError, InvalidInput, MemoryFull, first_line
+from evomerge.evaluation._evaluator import BoundTasks, Evaluator, GoldTasks, memory_is_full
 from evomerge.evaluation._model_guard import settings_restored, weights_guarded
 from evomerge.evaluation._prepared import Prepared
 from evomerge.evaluation._rng import isolated_randomness
@@ -79,7 +79,8 @@ class Scorer:
         Raises:
             DegenerateModel: log-likelihoods or logits are not finite, or constant.
             ModelChanged: an evaluator changed the weights or modules; the model must not be used again.
-            EvomergeError: an objective or item is unknown, an evaluator fails, or a GPU's memory does not suffice.
+            MemoryFull: the device's memory does not suffice.
+            EvomergeError: an objective or item is unknown, or an evaluator fails.
         """
         self.tokens = 0
         try:
@@ -87,12 +88,15 @@ class Scorer:
                 scores = self._score(items, gold)
             self.tokens = counter.tokens
             return scores
-        except torch.OutOfMemoryError as error:
-            found = str(error).splitlines()[0]
+        except Exception as error:
+            if not memory_is_full(error):
+                raise
+            found = first_line(error)
         # The error is gone here, and with it the frames that held the activations; what is free can go back.
         gc.collect()
         torch.cuda.empty_cache()
-        raise EvomergeError(f"the memory of the GPU is full; use a batch_size below {self._batch_size} ({found})")
+        place = "GPU" if self._model.device.type == "cuda" else "machine"
+        raise MemoryFull(f"the memory of the {place} is full; use a batch_size below {self._batch_size} ({found})")
 
     def _score(self, items: Mapping[str, Sequence[int]], gold: Mapping[str, float] | None) -> dict[str, ItemScores]:
         for name, ids in items.items():

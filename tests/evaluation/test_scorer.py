@@ -11,7 +11,7 @@ import pytest
 import torch
 from local_tasks import CHOICE, choice_rows, greedy
 
-from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput
+from evomerge.errors import DegenerateModel, EvomergeError, MemoryFull, InvalidInput
 from evomerge.evaluation import (
     PoolSizes,
     TaskRequest,
@@ -271,6 +271,27 @@ def test_a_full_gpu_is_an_error_that_holds_no_memory(folder, model, tokenizer, m
     assert e.value.__context__ is None
     monkeypatch.undo()
     assert scorer.score(items) == first
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (MemoryError(), MemoryFull),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"), MemoryFull),
+        (RuntimeError("a view of the memory is broken"), RuntimeError),
+    ],
+    ids=["Python", "torch", "else"],
+)
+def test_a_full_memory_is_told_from_other_errors(error, kind, folder, model, tokenizer, monkeypatch):
+    prepared, scorer = bound(folder, model, tokenizer, "mc")
+
+    def full(**_):
+        raise error
+
+    monkeypatch.setattr(model, "forward", full)
+    with pytest.raises(kind) as found:
+        scorer.score({"mc": prepared.pools["mc"]["search"]})
+    assert ("the memory of the machine is full" in str(found.value)) == (kind is MemoryFull)
 
 
 def test_scoring_again_and_again_keeps_nothing(folder, model, tokenizer):

@@ -24,6 +24,7 @@ from evomerge.errors import (
     DegenerateModel,
     EvomergeError,
     InvalidInput,
+    MemoryFull,
     MergeFailed,
     ModelChanged,
 )
@@ -108,7 +109,7 @@ class CandidateScorer:
             failure = _failure("infeasible", error)
         except (Exception, SystemExit) as error:  # whatever a scorer raises is its candidate's failure, not the run's
             failure = _failure("failed", error, traceback.format_exc(limit=-8))
-            if self.setup.device != "cpu" or isinstance(error, MemoryError):
+            if self.setup.device != "cpu" or isinstance(error, MemoryError | MemoryFull):
                 gc.collect()  # a traceback's cycles may hold the memory that the next candidate needs
         return Outcome(items=None, failure=failure, seconds=time.perf_counter() - started, worker=self.name)
 
@@ -163,10 +164,9 @@ class CandidateScorer:
             try:
                 with collected_gradients(self._live, plan, job.gradient, checkpoints=checkpoints) as table:
                     return scorer.score(job.items, job.gold), table, ""
-            except (MemoryError, RuntimeError, EvomergeError) as error:
-                if not isinstance(error, MemoryError) and "memory" not in str(error):
-                    raise
-            gc.collect()
+            except (MemoryError, MemoryFull):
+                pass
+            gc.collect()  # now that the error is gone, and with it what holds the activations
         return scorer.score(job.items), None, "the backward pass takes more memory than there is"
 
     def _scorer(self, batch_size: int) -> "Scorer":
