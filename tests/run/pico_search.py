@@ -17,7 +17,7 @@ the same name with .begun appears when a call begins.
 import os
 import time
 
-from safetensors.torch import load_file
+from safetensors import safe_open
 
 NAME = "model.layers.1.mlp.down_proj.weight"
 
@@ -29,7 +29,7 @@ def weights(model):
 def distance(model, items, one_share, two_share):
     now = weights(model)
     files = [f"{items[0]['root']}/{parent}/model.safetensors" for parent in ("base", "one", "two")]
-    base, one, two = (load_file(file)[NAME].float() for file in files)
+    base, one, two = (safe_open(file, "pt").get_tensor(NAME).float() for file in files)
     target = base + one_share * (one - base) + two_share * (two - base)
     return float((now - target).norm() / (one - base).norm())
 
@@ -37,7 +37,8 @@ def distance(model, items, one_share, two_share):
 def scored(model, items, one_share, two_share):
     if "PICO_LOG" in os.environ:
         open(os.environ["PICO_LOG"] + ".begun", "w").close()
-    time.sleep(float(os.environ.get("PICO_SLEEP", "0")))
+    if "PICO_SLEEP" in os.environ:
+        time.sleep(float(os.environ["PICO_SLEEP"]))
     far = distance(model, items, one_share, two_share)
     values = [1.0 if far < item["tolerance"] else 0.0 for item in items]
     if "PICO_LOG" in os.environ:
