@@ -369,3 +369,8 @@ class Ledger:
                 " FROM candidate WHERE kind = 'candidate' AND same_as IS NULL)"
             ).fetchone()
             return int(count)
+
+    def fingerprints(self) -> set[str]:
+        """Return those of the recipes of all candidates, references not counted."""
+        with reading(self.path):
+            return {row[0] for row in self._db.execute("SELECT fingerprint FROM candidate WHERE kind = 'candidate'")}

@@ -163,11 +163,8 @@ class SearchLoop:
         """Search until the budget is spent, the deadline has passed, the space is used up or a stop is requested."""
         with _short_collections():
             self._run(deadline)
-        if self._used_up and not self._stop():
-            self.observer.say(
-                f"the space is used up: the last {self.state.repeats} proposals repeat recipes that were scored or "
-                "refused before, so the search ends here and the proof follows"
-            )
+        if (reason := self._used_up) and not self._stop():
+            self.observer.say(f"the space is used up: {reason}, so the search ends here and the proof follows")
 
     def _run(self, deadline: Deadline) -> None:
         while True:
@@ -266,7 +263,7 @@ class SearchLoop:
         return budget.items is not None and self.state.items >= budget.items
 
     @property
-    def _used_up(self) -> bool:
+    def _used_up(self) -> str:
         return self.state.used_up(self._proposer.generation_size)
 
     @property
@@ -306,7 +303,7 @@ class SearchLoop:
             recipe=document,
             state="running",
         )
-        self.state.ask(candidate, proposal.number, repeated=original is not None)
+        self.state.ask(candidate, proposal.number, fingerprint, repeated=original is not None)
         return self._job(candidate), None if original is None else self._outcome_of(original)
 
     def _outcome_of(self, original: int) -> Outcome:

@@ -57,10 +57,14 @@ class SearchState:
         pace: how long jobs take.
         with_gradient: candidates that were scored with a backward pass.
         repeats: proposals in a row, up to the last, that repeat a finished candidate.
+        recipe_count: of the space, if it is known and every candidate is scored on the same items; else None.
     """
 
     def __init__(self, setup: Setup):
         self._setup = setup
+        same_items = setup.entry.subset.policy == "fixed" and not setup.adaptive_subsets
+        self.recipe_count = setup.space.recipe_count if same_items else None
+        self._recipes: set[str] = set()
         self._failed_in_a_row = 0
         self.known: dict[int, Candidate] = {}
         self.numbers: dict[int, int] = {}
@@ -107,19 +111,29 @@ class SearchState:
                 scored = "search" in candidate.scores
                 self.finish(candidate, ledger.items_of(candidate.id, "search") if scored else None)
         self.repeats = ledger.repeats_at_end()
+        self._recipes = ledger.fingerprints()
 
     def add_references(self, references: Iterable[Candidate]) -> None:
         """Note the references of a new run."""
         self.known.update({reference.id: reference for reference in references})
 
-    def ask(self, candidate: Candidate, number: int, *, repeated: bool) -> None:
-        """Note a new candidate, and whether it repeats a finished one."""
+    def ask(self, candidate: Candidate, number: int, fingerprint: str, *, repeated: bool) -> None:
+        """Note a new candidate, the fingerprint of its recipe, and whether it repeats a finished one."""
         self.known[candidate.id], self.numbers[candidate.id] = candidate, number
         self.repeats = self.repeats + 1 if repeated else 0
+        if self.recipe_count is not None:
+            self._recipes.add(fingerprint)
 
-    def used_up(self, generation_size: int) -> bool:
-        """Tell whether the last proposals repeat finished candidates, so many in a row that hardly any are left."""
-        return self.repeats >= max(MAX_CONSECUTIVE_REPEATS, REPEAT_GENERATIONS * generation_size)
+    def used_up(self, generation_size: int) -> str:
+        """Return why no recipe is left to be scored, or "" while there may be some.
+
+        Either all that the space counts were requested, or so many proposals in a row repeat that hardly any are left.
+        """
+        if self.recipe_count is not None and len(self._recipes) >= self.recipe_count:
+            return f"all its {self.recipe_count} recipes were scored or refused"
+        if self.repeats >= max(MAX_CONSECUTIVE_REPEATS, REPEAT_GENERATIONS * generation_size):
+            return f"the last {self.repeats} proposals repeat recipes that were scored or refused before"
+        return ""
 
     def finish(self, candidate: Candidate, items: Mapping[str, ItemScores] | None) -> None:
         """Note a candidate that was scored or has failed.

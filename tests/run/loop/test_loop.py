@@ -181,24 +181,36 @@ class Listening(SilentObserver):
         self.said.append(line)
 
 
-@pytest.mark.parametrize("space", [LAYERS, NONE_OR_ONE], ids=["scored", "with infeasible ones"])
-def test_a_space_that_is_used_up_ends_the_search_and_the_proof_follows(
-    space: dict[str, Any], pico: dict[str, Path], tmp_path: Path
-) -> None:
-    """Eight recipes, an hour: soon only repeats come."""
+def write_finite_search(folder: Path, pico: dict[str, Path], space: dict[str, Any], **changes: Any) -> Path:
+    """Write a search through a space of eight recipes that may take an hour."""
     two = {"models": [str(pico["one"]), str(pico["two"])]}
-    file = write_search(
-        tmp_path, pico, parents=two, space=space, budget={"hours": 1}, subset={"size": 20, "policy": "fixed"}
-    )
+    fixed = {"size": 20, "policy": "fixed"}
+    return write_search(folder, pico, **{"parents": two, "space": space, "budget": {"hours": 1}, "subset": fixed, **changes})
+
+
+@pytest.mark.parametrize("space", [LAYERS, NONE_OR_ONE], ids=["scored", "with infeasible ones"])
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_space_that_is_used_up_ends_the_search_and_the_proof_follows(
+    counted: bool, space: dict[str, Any], pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight recipes: all are scored if the space can count them; else the search ends when only repeats come."""
+    if not counted:
+        monkeypatch.setattr("evomerge.space.stack.MAX_COUNT", 7)
+        monkeypatch.setattr("evomerge.run.loop._state.MAX_CONSECUTIVE_REPEATS", 120)
     observer = Listening()
-    run = search(file, tmp_path / "run", observer=observer)
+    run = search(write_finite_search(tmp_path, pico, space), tmp_path / "run", observer=observer)
     assert run.state == "done" and run.verdict is not None
-    assert any(line.startswith("the space is used up: the last 500 proposals repeat") for line in observer.said)
     rows_of = rows(run.path, "candidate", "item")
     fresh = [row for row in rows_of["candidate"] if row[2] == "candidate" and row[9] is None]
     repeats = [row for row in rows_of["candidate"] if row[9] is not None]
-    assert len(fresh) <= 8 + 2 * sum(row[10] == "failed" for row in fresh) and 500 <= len(repeats) < 3000
-    assert {row[2] for row in rows_of["candidate"][-501:-1]} == {"candidate"}
+    (said,) = (line for line in observer.said if line.startswith("the space is used up: "))
+    if counted:
+        assert "all its 8 recipes were scored or refused" in said
+        assert len({row[8] for row in fresh}) == 8
+    else:
+        assert "the last 120 proposals repeat" in said
+        assert len(repeats) >= 120 and {row[2] for row in rows_of["candidate"][-121:-1]} == {"candidate"}
+    assert len(repeats) < 3000 and len(fresh) <= 8 + 2 * sum(row[10] == "failed" for row in fresh)
     with_items = {row[0] for row in rows_of["item"] if row[1] == "search"}
     assert not with_items & {row[0] for row in repeats}, "a repeat stores no items"
     infeasible = {row[0] for row in fresh if row[10] == "infeasible"}
@@ -209,10 +221,14 @@ def test_a_space_that_is_used_up_ends_the_search_and_the_proof_follows(
     assert (run.path / "ledger.sqlite").stat().st_size < 2_000_000
 
 
-def test_a_used_up_space_is_known_after_a_resume(pico: dict[str, Path], tmp_path: Path) -> None:
-    two = {"models": [str(pico["one"]), str(pico["two"])]}
-    fixed = {"size": 20, "policy": "fixed"}
-    file = write_search(tmp_path, pico, parents=two, space=LAYERS, budget={"hours": 1}, subset=fixed)
+@pytest.mark.parametrize("counted", [True, False])
+def test_a_used_up_space_is_known_after_a_resume(
+    counted: bool, pico: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not counted:
+        monkeypatch.setattr("evomerge.space.stack.MAX_COUNT", 7)
+        monkeypatch.setattr("evomerge.run.loop._state.MAX_CONSECUTIVE_REPEATS", 60)
+    file = write_finite_search(tmp_path, pico, LAYERS)
 
     class Stopper(SilentObserver):
         def say(self, line: str) -> None:
@@ -257,7 +273,7 @@ def test_two_objectives_from_start_to_verdict(optimizer: Any, run_search) -> Non
 def test_a_stack_of_layers_from_start_to_verdict(run_search, pico: dict[str, Path]) -> None:
     run = run_search(space="block_stack", tasks=[task("farness", direction="min")], budget={"candidates": 24})
     assert run.state == "done"
-    assert run.fact("optimizer") == "tpe"
+    assert run.fact("optimizer") == "catcma"
     depths = {sum(each.point.integers) for each in searched(run) if each.state == "scored"}
     assert len(depths) >= 3
     assert all(each.state in ("scored", "infeasible", "failed") for each in searched(run))

@@ -1,6 +1,7 @@
 """Resuming equals never having stopped, whatever stopped the run."""
 
 import random
+import shutil
 import signal
 import sys
 import time
@@ -236,13 +237,21 @@ def test_a_second_driver_is_refused_and_a_dead_ones_lock_is_free(
 # -- what may change between two calls --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def begun(pico: dict[str, Path], tmp_path: Path) -> Path:
-    """A search file whose run in `run` died after 15 jobs."""
-    file = write_search(tmp_path, pico, budget={"candidates": 20})
+@pytest.fixture(scope="module")
+def dead(pico: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a search file whose run in `run` died after 15 jobs."""
+    folder = tmp_path_factory.mktemp("dead")
+    file = write_search(folder, pico, budget={"candidates": 20})
     with pytest.raises(Killed):
-        search(file, tmp_path / "run", executor=dying_after(15, scored=False))
-    return file
+        search(file, folder / "run", executor=dying_after(15, scored=False))
+    return folder
+
+
+@pytest.fixture
+def begun(dead: Path, tmp_path: Path) -> Path:
+    """A search file beside its dead run, for one test alone."""
+    shutil.copytree(dead, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "search.yaml"
 
 
 def change(file: Path, **changes: Any) -> None:
@@ -279,8 +288,6 @@ def test_what_changes_the_meaning_of_a_score_is_refused(name: str, begun: Path) 
 
 
 def test_other_weights_of_a_parent_are_refused(pico: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
     mine = {name: Path(shutil.copytree(path, tmp_path / "models" / name)) for name, path in pico.items()}
     file = write_search(tmp_path, mine, budget={"candidates": 5})
     with pytest.raises(Killed):
