@@ -11,7 +11,7 @@ import pytest
 import torch
 from local_tasks import CHOICE, choice_rows, greedy
 
-from evomerge.errors import DegenerateModel, EvomergeError, MemoryFull, InvalidInput
+from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput, MemoryFull
 from evomerge.evaluation import (
     PoolSizes,
     TaskRequest,

@@ -181,11 +181,11 @@ class Listening(SilentObserver):
         self.said.append(line)
 
 
-def write_finite_search(folder: Path, pico: dict[str, Path], space: dict[str, Any], **changes: Any) -> Path:
+def write_finite_search(folder: Path, pico: dict[str, Path], space: dict[str, Any]) -> Path:
     """Write a search through a space of eight recipes that may take an hour."""
     two = {"models": [str(pico["one"]), str(pico["two"])]}
     fixed = {"size": 20, "policy": "fixed"}
-    return write_search(folder, pico, **{"parents": two, "space": space, "budget": {"hours": 1}, "subset": fixed, **changes})
+    return write_search(folder, pico, parents=two, space=space, budget={"hours": 1}, subset=fixed)
 
 
 @pytest.mark.parametrize("space", [LAYERS, NONE_OR_ONE], ids=["scored", "with infeasible ones"])
