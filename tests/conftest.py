@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse tests that start Ray under a name by which the scheduler cannot tell."""
     for item in items:
         if item.get_closest_marker("ray") and not item.get_closest_marker("chaos") and not starts_ray(item.nodeid):
-            raise pytest.UsageError(f"{item.nodeid} is marked `ray`: put it in a file test_ray*.py, or give it id='ray'")
+            raise pytest.UsageError(f"{item.nodeid} is marked `ray`: put it in a file test_ray*.py, or call it [ray]")
 
 
 @pytest.hookimpl(optionalhook=True)

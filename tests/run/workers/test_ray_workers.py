@@ -230,9 +230,7 @@ def test_a_failure_is_tried_again_elsewhere_with_half_the_batch(start, again: st
     settle(executor)
     executor.submit(job(0))
     (first,) = ray.jobs()
-    failed = Outcome(
-        items=None, failure=Failure(kind="failed", reason="out of memory"), seconds=1.0, worker="w"
-    )
+    failed = Outcome(items=None, failure=Failure(kind="failed", reason="out of memory"), seconds=1.0, worker="w")
     finish(ray, 0, failed)
     assert settle(executor) == []
     (second,) = ray.jobs()
