@@ -292,5 +292,5 @@ def memory_is_full(error: BaseException) -> bool:
     """Tell whether an error of Python or torch means that memory does not suffice."""
     import torch
 
-    # For a CPU's memory, torch raises a plain RuntimeError: "[enforce fail at alloc_cpu.cpp:...] DefaultCPUAllocator: ...".
+    # For the memory of a CPU, torch raises a plain RuntimeError: "[enforce fail ...] DefaultCPUAllocator: ..."
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
