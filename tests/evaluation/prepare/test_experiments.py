@@ -12,9 +12,19 @@ from evomerge.run import SearchEntry
 FOLDER = Path(__file__).resolve().parents[3] / "experiments"
 
 
-@pytest.mark.parametrize("name", ["open_llm_leaderboard", "nous"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "open_llm_leaderboard/search",
+        "nous/search",
+        "mergebench/search",
+        "biomistral/search",
+        "sakana/parameter_space",
+        "sakana/data_flow",
+    ],
+)
 def test_a_ready_search_file(name):
-    path = FOLDER / name / "search.yaml"
+    path = FOLDER / f"{name}.yaml"
     entry, problems = check_document(SearchEntry, yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
     assert entry is not None and not problems
     index = TaskIndex(path.parent / entry.task_path if entry.task_path else None)
