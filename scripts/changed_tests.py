@@ -26,18 +26,14 @@ def changed_files(since: str) -> list[str]:
     return list(names)
 
 
-def mirror(file: str) -> str | None:
-    """Return the folder of tests that mirrors a file's package, or None if it has none of its own."""
+def mirrors(file: str) -> list[str]:
+    """Return the folders of tests that mirror a file's package, the innermost first; none if it has none of its own."""
     parts = Path(file).parts
-    if parts[0] == "evomerge" and len(parts) > 2:
-        folder = Path("tests", parts[1])
-    elif parts[0] in ("docs", "scripts", "experiments"):
-        folder = Path("tests", parts[0])
-    elif parts[0] == "tests" and len(parts) > 2:
-        folder = Path(*parts[:2])
+    if parts[0] in ("evomerge", "tests"):
+        folders = [Path("tests", *parts[1:end]) for end in range(len(parts) - 1, 1, -1)]
     else:
-        return None
-    return str(folder) if (ROOT / folder).is_dir() else None
+        folders = [Path("tests", parts[0])] if parts[0] in ("docs", "scripts", "experiments") else []
+    return [str(folder) for folder in folders if (ROOT / folder).is_dir()]
 
 
 def names_module(test: Path, modules: set[str]) -> bool:
@@ -49,7 +45,7 @@ def names_module(test: Path, modules: set[str]) -> bool:
 def tests_of(files: list[str]) -> list[str]:
     """Return the tests of changed files, nearest first; pytest runs a test once, where it stands first."""
     tests = [file for file in files if re.fullmatch(r"tests/.*test_\w+\.py", file)]
-    folders = list(dict.fromkeys(folder for file in files if (folder := mirror(file))))
+    folders = list(dict.fromkeys(folder for file in files for folder in mirrors(file)))
     modules = {Path(file).stem.lstrip("_") for file in files if file.startswith("evomerge/")} - {"init", "init__"}
     for folder in folders:
         found = sorted((ROOT / folder).rglob("test_*.py"))

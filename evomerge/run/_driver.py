@@ -31,7 +31,7 @@ from evomerge.run.config import Extensions, Setup, check_search
 from evomerge.run.loop import ControlSearch, SearchLoop
 from evomerge.run.trackers import CLOSE_SECONDS, RunEnded, RunStarted, Tracker, Trackers
 from evomerge.run.workers import Executor, InlineExecutor, WorkerSetup
-from evomerge.space import Space
+from evomerge.space import KINDS, Space
 
 
 def search(
@@ -54,7 +54,8 @@ def search(
     """Run a search to its verdict, or resume it when `out` already holds it.
 
     Args:
-        source: a search file, or its content (a task's `scorer` may then be a function and its `items` a list).
+        source: a search file, or its content; relative paths in content start at the working directory (and a task's
+            `scorer` may be a function, its `items` a list).
         out: the run folder.
         hours: overrides the file, as do the next four.
         candidates: to be scored, references not counted.
@@ -70,7 +71,8 @@ def search(
         executor: builds the workers; by default as the search file says.
 
     Returns:
-        The run; `run.state` is "done", or something else if a stop was requested (Ctrl-C, SIGTERM).
+        The run; `run.state` is "done", or what it was interrupted in (Ctrl-C, SIGTERM): the same call resumes. The
+        public `evomerge.search` has written its report.html.
 
     Raises:
         InvalidFile: problems of the file, or a change that would alter what a score means.
@@ -127,7 +129,7 @@ def create_executor(setup: Setup, say: Callable[[str], None] = lambda line: None
         stamps=setup.parents.stamps,
         places=setup.parents.folders,
         share=MemoryShare(device=min(1.0, workers.gpus or 1.0), host=1 / max(1, workers.count)),
-        methods=registered(),
+        methods=_methods_of(setup),
     )
     if workers.count == 0:
         return InlineExecutor(shared)
@@ -136,6 +138,28 @@ def create_executor(setup: Setup, say: Callable[[str], None] = lambda line: None
     return RayExecutor(
         shared, count=workers.count, gpus=workers.gpus, address=workers.address, timeout=workers.timeout, say=say
     )
+
+
+def _methods_of(setup: Setup) -> tuple[Method, ...]:
+    """Return the registered methods that recipes of the search may name, for the workers.
+
+    Those are all where the space is somebody else's: what it decodes is not known.
+    """
+    if setup.extensions.space is not None or setup.space_data.get("kind") not in (None, *KINDS):
+        return registered()
+    named = set(_strings([setup.space_data, *(reference.document for reference in setup.references)]))
+    return tuple(method for method in registered() if method.name in named)
+
+
+def _strings(data: Any) -> Iterator[str]:
+    """Yield every string of plain data, keys left out."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, Mapping):
+        yield from _strings(list(data.values()))
+    elif isinstance(data, Sequence):
+        for value in data:
+            yield from _strings(value)
 
 
 def _open_ledger(setup: Setup, folder: Path, log: RunLog) -> tuple[Ledger, Setup]:

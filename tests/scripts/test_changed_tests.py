@@ -28,8 +28,10 @@ def test_changed_tests_come_before_tests_that_name_the_module_and_before_the_fol
     assert chosen[-1] == "tests/test_house.py"
 
 
-def test_a_sub_folder_belongs_to_its_package(script: Any) -> None:
-    assert "tests/run" in script.tests_of(["evomerge/run/loop/_loop.py"])
+def test_a_sub_folder_comes_before_its_package(script: Any) -> None:
+    assert script.mirrors("evomerge/run/loop/_loop.py") == ["tests/run/loop", "tests/run"]
+    assert script.mirrors("evomerge/run/_proof.py") == script.mirrors("tests/run/pico_search.py") == ["tests/run"]
+    assert script.mirrors("evomerge/results/_card.py") == ["tests/results"]
 
 
 def test_what_has_no_tests_of_its_own_gives_the_rules_of_the_house(script: Any) -> None:
