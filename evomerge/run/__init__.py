@@ -11,7 +11,6 @@ progress looks is an `Observer`'s business, how a result is rendered or exported
 
 from evomerge.run import trackers
 from evomerge.run._driver import create_executor, search
-from evomerge.run._floors import floors_of
 from evomerge.run._folder import LEDGER
 from evomerge.run._identity import facts_of
 from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, item_clusters, judge, verdict_plain, what_of
@@ -21,6 +20,7 @@ from evomerge.run._objectives import (
     displayed_score,
     displayed_value,
     fitness,
+    floors_of,
     internal_value,
     scale_factor,
     scaled_value,
@@ -32,6 +32,7 @@ from evomerge.run._objectives import (
 from evomerge.run._pace import JobPace, proof_seconds, search_end
 from evomerge.run._progress import Observer, Progress, SilentObserver
 from evomerge.run._proof import Proof
+from evomerge.run._race import parts_of, survivors
 from evomerge.run._ranking import Ranking, difficulty_offset, effects_of
 from evomerge.run._run import Presenter, Run, Summary, items_scored, utilization
 from evomerge.run.analysis import (
@@ -128,6 +129,7 @@ __all__ = [
     "items_scored",
     "judge",
     "outcomes",
+    "parts_of",
     "point_row",
     "progress_of",
     "proof_seconds",
@@ -141,6 +143,7 @@ __all__ = [
     "search_template",
     "short_names",
     "shortfall",
+    "survivors",
     "trackers",
     "utilization",
     "values_of",

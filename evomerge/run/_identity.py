@@ -85,9 +85,8 @@ def refuse_another_search(ledger: Ledger, setup: Setup) -> None:
         InvalidFile: with each difference.
     """
     old, new = ledger.meta("identity"), plain_data(setup.identity())
-    for name in {"report", "front", "ranking"}.difference(
-        setup.entry.proof.model_fields_set
-    ):  # their defaults were others once
+    changed = {"report", "front", "race", "ranking"}  # their defaults were others once
+    for name in changed.difference(setup.entry.proof.model_fields_set):
         new["proof"].pop(name)
         new["proof"] |= {key: value for key, value in old["proof"].items() if key == name}
     changes = list(_differences(old, new))

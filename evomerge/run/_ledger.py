@@ -221,7 +221,7 @@ class Ledger:
         )
 
     def add_scores(self, candidate: int, pool: Pool, scores: Scores, items: Mapping[str, ItemScores]) -> None:
-        """Record one pool's scores and items of a candidate; a pool is scored once.
+        """Record one pool's scores and items of a candidate, in place of those of a part of it.
 
         Args:
             candidate: its id.
@@ -230,11 +230,11 @@ class Ledger:
             items: objective -> item scores; empty for a candidate that repeats another.
         """
         self._db.executemany(
-            "INSERT INTO score VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?, ?, ?)",
             [(candidate, pool, name, score.value, score.stderr, score.n) for name, score in scores.items()],
         )
         self._db.executemany(
-            "INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     candidate,

@@ -1,17 +1,19 @@
 """From the scores of several objectives to what an optimizer learns from and what people read.
 
 Inside the program every score is an *internal value*: higher is better. People read *displayed values*: the metric's
-own units and direction.
+own units and direction. A floor is a value that an objective must reach, given as a number or by a parent's own score.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from evomerge.optimizers import ItemValue
 from evomerge.records import (
+    Candidate,
     ItemScores,
     Objective,
+    Pool,
     Score,
     Scores,
 )
@@ -128,3 +130,30 @@ def values_of(scores: Scores) -> dict[str, float]:
 def scores_of(items: Mapping[str, ItemScores]) -> dict[str, Score]:
     """Return the score of each objective from its items."""
     return {name: mean_and_stderr(scores.values, scores.weights) for name, scores in items.items()}
+
+
+def floors_of(
+    objectives: Sequence[Objective],
+    relative: Mapping[str, Sequence[Any]],
+    parent_scores: Mapping[str, Mapping[str, float]],
+) -> dict[str, float]:
+    """Return objective -> internal floor.
+
+    Args:
+        objectives: all objectives, some with a floor in the metric's own units.
+        relative: objective -> (parent, distance in the metric's own units), as `relative_floors` returns it.
+        parent_scores: parent -> objective -> internal value; a floor relative to a parent without scores is left out.
+    """
+    found = {o.name: internal_value(o, o.floor) for o in objectives if o.floor is not None}
+    for objective in objectives:
+        parent, minus = relative.get(objective.name, (None, 0.0))
+        if parent in parent_scores:
+            reached = displayed_value(objective, parent_scores[parent][objective.name])
+            floor = reached - minus if objective.direction == "max" else reached + minus
+            found[objective.name] = internal_value(objective, floor)
+    return found
+
+
+def parent_scores(candidates: Iterable[Candidate], pool: Pool) -> dict[str, dict[str, float]]:
+    """Return parent -> objective -> internal value of the parents that were scored on a pool."""
+    return {c.name: values_of(c.scores[pool]) for c in candidates if c.kind == "parent" and pool in c.scores}

@@ -8,11 +8,12 @@ from typing import Any
 from evomerge.errors import EvomergeError, NothingScored
 from evomerge.optimizers import GradientOptimizer, Optimizer
 from evomerge.records import Candidate, Point, Pool
-from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, judge, verdict_plain, what_of
 from evomerge.run._ledger import Ledger
-from evomerge.run._objectives import fitness, scores_of, values_of
+from evomerge.run._objectives import fitness, floors_of, parent_scores, scores_of, values_of
 from evomerge.run._progress import Observer, Phase, Progress
+from evomerge.run._race import ERROR as RACE_ERROR
+from evomerge.run._race import Part, joined, missing_items, parts_of, survivors
 from evomerge.run._ranking import ADJUSTED, CALIBRATION, Ranking, calibration, front_members
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop import COST, WAIT_SECONDS, SearchLoop, finished_candidate
@@ -63,14 +64,14 @@ class Proof:
                 *(reference.id for reference in self._references()),
                 *self.ledger.meta(CONTROL_FINALISTS, []),
             ]
-            if not self._score("selecting", "select", finalists):
+            if not self._race(list(dict.fromkeys(finalists))):
                 return False
             self._choose()
         while True:
             rivals = [rival["id"] for rival in self.ledger.meta("comparators")]
             required = [self.ledger.meta("pick"), *rivals, *self.ledger.meta(MEMBERS, [])]
             required = list(dict.fromkeys(required))
-            if not self._score("reporting", "report", required):
+            if not self._score("reporting", "report", required, self._loop.subsets.pool("report")):
                 return False
             failed = self._without_report(required)
             if not failed:
@@ -143,25 +144,45 @@ class Proof:
 
     # -- scoring -------------------------------------------------------------------------------------------------
 
-    def _score(self, phase: Phase, pool: Pool, candidates: Sequence[int]) -> bool:
-        """Score candidates on a whole pool, those without scores, each once a session.
+    def _race(self, finalists: Sequence[int]) -> bool:
+        """Score finalists and references on the select pool, and clearly worse ones on a part of it only.
+
+        Who is dropped is worked out from the scores alone, so that a resumed race is the same.
+
+        Returns:
+            False if a stop was requested before all were done.
+        """
+        pool = self._loop.subsets.pool("select")
+        races = self.ledger.meta("identity")["proof"].get("race", False)
+        parts = parts_of(pool, self.setup.entry.seed) if races else [pool]
+        error = RACE_ERROR / max(1, (len(parts) - 1) * (len(finalists) - 1))
+        running = list(finalists)
+        for part in parts:
+            if not self._score("selecting", "select", running, part):
+                return False
+            if part is not pool:
+                items = self.ledger.items("select", soft=False)
+                known = {identity: items[identity] for identity in running if identity in items}
+                clusters = self.setup.prepared.clusters
+                running = survivors(self.setup.objectives, known, part, error=error, clusters=clusters)
+        return True
+
+    def _score(self, phase: Phase, pool: Pool, candidates: Sequence[int], items: Part) -> bool:
+        """Score candidates on items of a pool that they have no scores of, each once a session if it fails.
 
         Returns:
             False if a stop was requested before all were done.
         """
         known = {candidate.id: candidate for candidate in self.ledger.candidates()}
-        todo = deque(
-            identity
-            for identity in candidates
-            if pool not in known[identity].scores and (identity, pool) not in self._tried
-        )
+        missing = {identity: missing_items(self.ledger, known[identity], pool, items) for identity in candidates}
+        todo = deque(i for i in candidates if missing[i] and (i, pool) not in self._tried)
         planned, running, done = len(todo), 0, 0
-        items = self._loop.subsets.pool(pool)
         started = time.monotonic()
         while todo or running:
             while self.executor.free and todo and not self._stop():
-                document = known[todo[0]].recipe
-                self.executor.submit(Job(candidate=todo.popleft(), pool=pool, document=document, items=items))
+                identity = todo.popleft()
+                document = known[identity].recipe
+                self.executor.submit(Job(candidate=identity, pool=pool, document=document, items=missing[identity]))
                 running += 1
             if self._stop() and not (running and self.executor.workers):
                 return False
@@ -184,12 +205,17 @@ class Proof:
 
     def _record(self, candidate: Candidate, job: Job, outcome: Outcome) -> None:
         """Commit one result; a failure is counted, and forgotten when a later session has a score."""
-        self._tried.add((candidate.id, job.pool))
+        items = outcome.items
+        if items is None:
+            self._tried.add((candidate.id, job.pool))
+        elif job.pool in candidate.scores:
+            items = joined(self.ledger.items_of(candidate.id, job.pool), items)
+        scores = None if items is None else scores_of(items)
         failures = self.ledger.meta(FAILURES, {})
         mine = failures.setdefault(str(candidate.id), {})
         with self.ledger.transaction():
-            if outcome.items is not None:
-                self.ledger.add_scores(candidate.id, job.pool, scores_of(outcome.items), outcome.items)
+            if items is not None and scores is not None:
+                self.ledger.add_scores(candidate.id, job.pool, scores, items)
                 mine.pop(job.pool, None)
             elif outcome.failure is not None:
                 sessions = mine.get(job.pool, {}).get("sessions", 0) + 1
@@ -208,7 +234,6 @@ class Proof:
             self.ledger.set_meta("seconds", self._loop.seconds)
         if outcome.failure is not None:
             self._observer.say(f"{candidate.name} could not be scored on the {job.pool} pool: {outcome.failure.reason}")
-        scores = None if outcome.items is None else scores_of(outcome.items)
         self._loop.trackers.candidate_scored(finished_candidate(candidate, job.pool, outcome, scores), job.pool)
 
     def _failures(self, pool: Pool) -> dict[int, Mapping[str, Any]]:
@@ -238,12 +263,16 @@ class Proof:
         values = {identity: values_of(candidate.scores["select"]) for identity, candidate in scored.items()}
         floors = floors_of(objectives, self.setup.relative_floors, parent_scores(scored.values(), "select"))
         kinds = {identity: candidate.kind for identity, candidate in scored.items() if identity not in left_out}
-        controls = {identity: values[identity] for identity in kinds if scored[identity].from_control}
-        control = choose_pick(objectives, controls, kinds, floors).pick if controls else None
-        kinds = {identity: kind for identity, kind in kinds.items() if identity not in controls or identity == control}
         if all(kind in REFERENCE_KINDS for kind in kinds.values()):
             pool = "report" if left_out else "select"
             raise NothingScored(f"{self.ledger.path.parent}: no finalist could be scored on the {pool} pool")
+        sizes = {name: len(ids) for name, ids in self._loop.subsets.pool("select").items()}
+        last = [i for i in kinds if all(scored[i].scores["select"][name].n == n for name, n in sizes.items())]
+        last = [] if left_out else last  # whom they were better than may be the best of those that are left
+        controls = [identity for identity in kinds if scored[identity].from_control]
+        of_control = {i: values[i] for i in (set(controls).intersection(last) or controls)}
+        control = choose_pick(objectives, of_control, kinds, floors).pick if of_control else None
+        kinds = {i: kinds[i] for i in (last or kinds) if i not in controls or i == control}
         choice = choose_pick(objectives, {identity: values[identity] for identity in kinds}, kinds, floors)
         rivals = [reference for reference in self._references() if reference.id not in left_out]
         if not self._reports_all:

@@ -13,13 +13,12 @@ from evomerge.records import (
     Objective,
     Pool,
 )
-from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._folder import LEDGER, owner_of
 from evomerge.run._identity import version_sentence
 from evomerge.run._judgement import item_clusters
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
-from evomerge.run._objectives import displayed_interval, fitness, values_of
+from evomerge.run._objectives import displayed_interval, fitness, floors_of, parent_scores, values_of
 from evomerge.run._ranking import ADJUSTED, CALIBRATION, Ranking, fitness_interval
 from evomerge.run.loop import COST, utilization_share
 from evomerge.stats import score_interval

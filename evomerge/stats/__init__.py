@@ -5,7 +5,7 @@ package must not import anything but the records and errors: it does not know wh
 where anything is stored.
 """
 
-from evomerge.stats._intervals import Interval, paired_interval
+from evomerge.stats._intervals import Interval, lower_end, paired_interval
 from evomerge.stats._item_effects import ItemEffects, item_effects
 from evomerge.stats._item_response import ItemResponse, item_response
 from evomerge.stats._scores import ScoreInterval, mean_and_stderr, score_interval, wilson_interval
@@ -34,6 +34,7 @@ __all__ = [
     "holm",
     "item_effects",
     "item_response",
+    "lower_end",
     "mcnemar",
     "mean_and_stderr",
     "paired_interval",

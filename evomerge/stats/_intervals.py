@@ -21,6 +21,7 @@ lower end is above the truth in at most 2.5%; the same items resampled one by on
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +109,51 @@ def paired_interval(
     low, high = (float(end) for end in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
     p_value = (1 + int((draws <= 0).sum())) / (1 + resamples)
     return Interval(gain=gain, low=min(low, gain), high=max(high, gain), level=level, p_value=p_value)
+
+
+def lower_end(
+    a: Mapping[str, ItemScores],
+    b: Mapping[str, ItemScores],
+    weights: Mapping[str, float],
+    *,
+    error: float,
+    scale: Mapping[str, float] | None = None,
+    clusters: Mapping[str, Mapping[int, Hashable]] | None = None,
+) -> float:
+    """Return a bound that the gain of `a` over `b` exceeds, from a normal approximation instead of resamples.
+
+    For many comparisons at small errors, where a bootstrap would need many resamples. As in `paired_interval` a win and
+    a loss are added; quantiles are Student's (the first term of Cornish & Fisher's expansion), and objectives count as
+    if they were fully correlated, which is what two metrics of the same items may be.
+
+    Args:
+        a: objective -> item scores of the first candidate.
+        b: the same of the second, on the same items.
+        weights: objective -> share, as in `paired_interval`.
+        error: chance that the bound is above the truth, in (0, 0.5).
+        scale: objective -> factor of its item scores before weighting; 1 where absent.
+        clusters: objective -> item -> its cluster.
+
+    Raises:
+        InvalidInput: as `paired_interval`.
+    """
+    total = sum(weights.values())
+    gain = margin = 0.0
+    quantile = NormalDist().inv_cdf(1 - error)
+    for name in sorted(weights):
+        factor = weights[name] / total * (scale or {}).get(name, 1.0)
+        ids, differences, item_weights, magnitude = _paired(name, a, b)
+        gain += factor * float(item_weights @ differences / item_weights.sum())
+        if clusters and name in clusters:
+            differences, item_weights = _joined(ids, differences, item_weights, clusters[name])
+            magnitude = float(np.abs(differences).max()) or magnitude
+        differences = np.concatenate([differences, [magnitude, -magnitude]])
+        item_weights = np.concatenate([item_weights, [item_weights.mean()] * 2])
+        centered = differences - float(item_weights @ differences / item_weights.sum())
+        n = len(differences)
+        stderr = float(np.sqrt(((item_weights * centered) ** 2).sum() * n / (n - 1)) / item_weights.sum())
+        margin += factor * stderr * (quantile + (quantile**3 + quantile) / (4 * (n - 1)))
+    return gain - margin
 
 
 def _joined(

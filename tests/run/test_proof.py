@@ -238,7 +238,7 @@ def test_items_that_belong_together_widen_the_intervals(pico: dict[str, Path], t
     """The same search twice; in the second, items of like difficulty are named as clusters of ten."""
     found = {}
     for name in ("alone", "together"):
-        file = write_search(tmp_path / name, pico, budget={"candidates": 12}, proof={"finalists": 2})
+        file = write_search(tmp_path / name, pico, budget={"candidates": 12}, proof={"finalists": 2, "race": "off"})
         items = [json.loads(line) for line in (tmp_path / name / "items.jsonl").read_text().splitlines()]
         if name == "together":
             items = [{**item, "cluster": int(item["tolerance"] * 9)} for item in items]

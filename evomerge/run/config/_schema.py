@@ -182,6 +182,9 @@ class ProofEntry(StrictModel):
             claims gains that are not there more often.
         front: whether the front's other members, as many as `finalists`, are scored on the report pool and judged, too,
             with Holm's correction for their number; auto = where the optimizer searches for a whole front.
+        race: auto = finalists and references that are clearly worse after an eighth, a quarter or half of the select
+            items are not scored on the rest, where all references are compared (`report: all`), no objective has a
+            floor and no whole front is judged; off = all are scored on all of them.
         ranking: how search scores on different items are made comparable to name the finalists. "effects" = ability of
             the candidate + easiness of the item; "irt" = MERGE^3's item-response model, in which a merge's ability is a
             mixture of its parents', for objectives whose item scores are from 0 to 1.
@@ -190,6 +193,7 @@ class ProofEntry(StrictModel):
     finalists: int = Field(8, ge=1)
     report: Literal["chosen", "all"] = "all"
     front: bool | Literal["auto"] = "auto"
+    race: Literal["auto", "off"] = "auto"
     ranking: Literal["effects", "irt"] = "effects"
 
 

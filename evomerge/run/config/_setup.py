@@ -122,6 +122,13 @@ class Setup:
         return several and not optimizers.get(self.optimizer).scalar if wanted == AUTO else bool(wanted)
 
     @property
+    def races(self) -> bool:
+        """Whether finalists that are clearly worse are scored on a part of the select items only."""
+        floors = any(objective.floor is not None for objective in self.objectives) or bool(self.relative_floors)
+        proof = self.entry.proof
+        return proof.race == AUTO and proof.report == "all" and not floors and not self.judges_front
+
+    @property
     def proof_jobs(self) -> tuple[int, int]:
         """How many candidates are scored on the select and on the report pool, at most."""
         proof, references = self.entry.proof, len(self.references)
@@ -139,7 +146,7 @@ class Setup:
         found = self.entry.model_dump(mode="json", include=_SCORE_KEYS)
         return {
             **found,
-            "proof": {**found["proof"], "front": self.judges_front},
+            "proof": {**found["proof"], "front": self.judges_front, "race": self.races},
             "parents": {str(ref): self.parents[ref].digest for ref in self.refs},
             "space": self.space_data,
             "tasks": {name: dict(facts) for name, facts in self.prepared.facts.items()},

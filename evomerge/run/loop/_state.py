@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from evomerge.errors import EvomergeError
 from evomerge.records import Candidate, Failure, ItemScores, Pool, Scores
-from evomerge.run._floors import floors_of, parent_scores
 from evomerge.run._ledger import Ledger
-from evomerge.run._objectives import fitness, values_of
+from evomerge.run._objectives import fitness, floors_of, parent_scores, values_of
 from evomerge.run._pace import JobPace
 from evomerge.run.config._setup import Setup
 from evomerge.run.workers import Outcome
