@@ -23,7 +23,7 @@ def export(
         out: the folder to make.
         candidate_id: which one; None = the run's pick.
         formats: any of "hf" (a model folder with its card), "recipe" (recipe.yaml), "mergekit" (mergekit.yaml),
-            "lm_eval" (results.json, its scores in lm-eval's form) and "optuna" (optuna.sqlite3, the run as a study).
+            "lm_eval" (results.json, its scores in lm-eval's form) and "optuna" (optuna.journal, the run as a study).
         progress: called with bytes written and bytes in all.
 
     Returns:

@@ -33,7 +33,7 @@ def export(
         out: the folder to make.
         candidate_id: which one; None = the run's pick.
         formats: any of `FORMATS`: "recipe" writes recipe.yaml, "mergekit" mergekit.yaml, "hf" a model folder with a
-            recipe, scores and a card, "optuna" the whole run as a study (optuna.sqlite3), "lm_eval" the candidate's
+            recipe, scores and a card, "optuna" the whole run as a study (optuna.journal), "lm_eval" the candidate's
             scores of the last pool that it was scored on in lm-eval's form (results.json).
         progress: called with bytes written and bytes in all.
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from evomerge.records import Candidate, Domain, Score
 from evomerge.run import Run, RunFacts, gene_range, trackers
 
-FILE = "optuna.sqlite3"
+FILE = "optuna.journal"
 
 
 def write_study(run: Run, folder: Path) -> Path:
-    """Write a run's candidates and references as two studies of one SQLite file, as the tracker `optuna` does.
+    """Write a run's candidates and references as two studies of one journal file, as the tracker `optuna` does.
 
     Search scores are the ones adjusted for item difficulty, so that candidates of different subsets compare; weights
     and densities are in their own units.
@@ -26,7 +26,7 @@ def write_study(run: Run, folder: Path) -> Path:
     names = tuple(str(name) for name in run.fact("coordinates", []))
     ranges = {name: found for name in names if (found := gene_range(run, name)) is not None}
     path = folder / FILE
-    tracker = trackers.create("optuna", {"storage": f"sqlite:///{path}", "ranges": ranges})
+    tracker = trackers.create("optuna", {"storage": str(path), "ranges": ranges})
     search = run.fact("search", {})
     tracker.started(
         trackers.RunStarted(

@@ -11,6 +11,11 @@ from evomerge.run import Run, RunFacts
 from tests.large_run import make_large_run
 
 
+def journal(file: Path) -> optuna.storages.JournalStorage:
+    """Return the storage behind a file."""
+    return optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(file)))
+
+
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with three objectives and failures."""
@@ -19,7 +24,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_is_an_optuna_study(large: Run, tmp_path: Path) -> None:
     (file,) = export(large, tmp_path / "out", formats=["optuna"])
-    storage = f"sqlite:///{file}"
+    storage = journal(file)
     study = optuna.load_study(study_name="run", storage=storage)
     facts = RunFacts(large)
     searched = facts.searched
@@ -41,7 +46,7 @@ def test_a_run_is_an_optuna_study(large: Run, tmp_path: Path) -> None:
 def test_a_run_without_a_verdict_is_a_study_too(tmp_path: Path) -> None:
     run = Path(__file__).parents[1] / "golden" / "old_runs" / "interrupted"
     (file,) = export(str(run), tmp_path / "out", formats=["optuna"])
-    trials = optuna.load_study(study_name="interrupted", storage=f"sqlite:///{file}").trials
+    trials = optuna.load_study(study_name="interrupted", storage=journal(file)).trials
     assert trials and all(trial.params for trial in trials)
 
 
@@ -61,5 +66,5 @@ def test_scores_are_read_by_what_reads_lm_evals_files(finished_run: Path, tmp_pa
 
 def test_two_formats_at_once_share_a_folder(finished_run: Path, tmp_path: Path) -> None:
     files = export(finished_run, tmp_path / "out", formats=["recipe", "lm_eval", "optuna"])
-    assert {file.name for file in files} == {"recipe.yaml", "results.json", "optuna.sqlite3"}
+    assert {file.name for file in files} == {"recipe.yaml", "results.json", "optuna.journal"}
     assert all(file.is_file() for file in files)
