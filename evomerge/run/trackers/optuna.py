@@ -84,8 +84,8 @@ def _storage(address: str) -> Any:
 def _study(storage: Any, name: str, directions: Sequence[str], run: RunStarted) -> "optuna.Study":
     import optuna
 
-    known = {summary.study_name for summary in optuna.get_all_study_summaries(storage, include_best_trial=False)}
-    if name in known and not run.resumed:
+    known = {found.study_name: found for found in optuna.get_all_study_summaries(storage, include_best_trial=False)}
+    if name in known and known[name].n_trials and not run.resumed:
         raise InvalidInput(f'there is a study "{name}" in this storage already; name another with `study:`')
     study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
     with warnings.catch_warnings():

@@ -58,7 +58,10 @@ class TestOptunaStudy(OfHere):
         assert len(optuna.load_study(study_name="mine", storage=address).trials) == 1
 
     def test_a_study_that_is_there_already_is_not_added_to(self, tmp_path: Path) -> None:
-        self.create().started(self.run(tmp_path))
+        for _ in ("killed before its first result", "again"):
+            tracker = self.create()
+            tracker.started(self.run(tmp_path))
+        tracker.candidate_scored(self.candidate(0, "search"), "search")
         with pytest.raises(InvalidInput, match="already"):
             self.create().started(self.run(tmp_path))
 
