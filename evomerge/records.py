@@ -159,6 +159,27 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """A coarse view of a space of reals: what a coarse-to-fine search varies before it varies everything.
+
+    Moving the level's numbers by d moves the space's reals by `weights` times d. Each row of the weights has the sum 1,
+    so that a level's number is the common value of the reals that it stands for.
+
+    Attributes:
+        name: for people ("curves over depth").
+        weights: (reals of the space, numbers of the level).
+    """
+
+    name: str
+    weights: tuple[tuple[float, ...], ...]
+
+    @property
+    def size(self) -> int:
+        """How many numbers the level has."""
+        return len(self.weights[0]) if self.weights else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
     """A place in a Domain; a space decodes it to a recipe.
 

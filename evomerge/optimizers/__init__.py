@@ -14,10 +14,13 @@ generations that may overlap. Resuming is replaying: see `Optimizer`. The contra
 `evomerge.testing.optimizers.OptimizerContract`; every optimizer here passes it.
 """
 
+from evomerge.optimizers._levels import LevelOptimizer
 from evomerge.optimizers._registry import (
     OPTIMIZERS,
     create,
+    create_by_levels,
     get,
+    goes_by_levels,
     names,
     register,
     resolve_auto,
@@ -52,6 +55,7 @@ __all__ = [
     "GradientOptimizer",
     "ItemOptimizer",
     "ItemValue",
+    "LevelOptimizer",
     "Optimizer",
     "OptimizerSpec",
     "OptionSpec",
@@ -61,9 +65,11 @@ __all__ = [
     "VectorCodec",
     "center",
     "create",
+    "create_by_levels",
     "dominates",
     "front",
     "get",
+    "goes_by_levels",
     "hypervolume",
     "names",
     "point_from_unit",

@@ -1,14 +1,16 @@
 """The known optimizers: by name, checked against a domain, created."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.optimizers import catcma, cma, cmaes_lra, grid, guided, m2n2, optuna, quasi_random, random
+from evomerge.optimizers._levels import LevelOptimizer
 from evomerge.optimizers.core import Optimizer, OptimizerSpec, varied
 from evomerge.plugins import load_plugin, plugin_names
-from evomerge.records import Domain, Point
+from evomerge.records import Domain, Level, Point
 
+MAX_NARROWING = 3.0  # of the first step size, from the first level to the others
 AUTO = "auto"
 OPTUNA = "optuna"
 """Names that stand for another optimizer, so that none may be registered under them."""
@@ -134,6 +136,52 @@ def create(
             f"expected {spec.name!r} and {values}, as in its spec"
         )
     return optimizer
+
+
+def create_by_levels(
+    name: str,
+    domain: Domain,
+    levels: Sequence[Level],
+    *,
+    seed: int,
+    start: Point,
+    planned: int,
+    options: Mapping[str, Any],
+) -> Optimizer:
+    """Create an optimizer that goes through the levels of a space, from coarse to fine.
+
+    Args:
+        name: as in `create`; of one that has a mean (`goes_by_levels`).
+        domain: reals alone.
+        levels: the last one is what the search ends with. Those with too few numbers for the optimizer are left out.
+        seed: as in `create`.
+        start: a point of the domain.
+        planned: candidates of the whole search, about: levels end early enough for the last one.
+        options: as in `create`; `sigma0` is that of the first level, the others start with the spread reached.
+
+    Raises:
+        InvalidInput: see `create`.
+    """
+    domain.check(start)
+    spec, options = _resolve(name, options, domain, 1)
+    defaults = spec.with_defaults(options)
+
+    def level(number: int, part: Domain, origin: Point, spread: float | None) -> Optimizer:
+        own = dict(options)
+        if spread is not None and "sigma0" in defaults:
+            own["sigma0"] = min(defaults["sigma0"], max(defaults["sigma0"] / MAX_NARROWING, spread))
+        return create(spec.name, part, objectives=1, seed=seed + number, start=origin, options=own)
+
+    wide = [part for part in levels if part.size >= spec.min_dimensions]
+    if not wide:
+        return create(name, domain, objectives=1, seed=seed, start=start, options=options)
+    return LevelOptimizer(domain, wide, level, start=start, planned=planned)
+
+
+def goes_by_levels(name: str) -> bool:
+    """Tell whether an optimizer can go from level to level: it has one value to maximize, and a mean to go on from."""
+    spec = get(name)
+    return spec.scalar and not spec.compares_generations and not spec.items
 
 
 def _resolve(

@@ -136,6 +136,11 @@ class PycmaStrategy:
             self._es = self._new(self.codec.encode(self._converged), 2 * self.size)
             self.epoch += 1
 
+    @property
+    def spread(self) -> float:
+        """Mean standard deviation of the coordinates."""
+        return float(np.mean(self._es.stds))
+
     def widen(self, size: int) -> bool:
         """Go on with a larger population: the same mean and standard deviations, without their correlations."""
         if self._options["popsize"] is not None:

@@ -166,6 +166,11 @@ class GuidedOptimizer:
         """Propose these points verbatim at the next asks."""
         (self._pending if self._evolution is None else self._evolution).inject(points)
 
+    @property
+    def spread(self) -> float | None:
+        """Mean standard deviation of what is proposed; None in the ascent, whose steps have a rate of their own."""
+        return None if self._evolution is None else self._evolution.spread
+
     def ascent_mean(self) -> Point | None:
         """Return the mean of the last iterates of the ascent, once it has ended; None if it made no step."""
         return self._ascent_mean

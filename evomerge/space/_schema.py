@@ -54,6 +54,9 @@ class GeneEntry(StrictModel):
     start: float | None = None
 
 
+_LEVEL_SCHEMA: dict[str, Any] = {"type": "array", "items": _AXES_SCHEMA}
+
+
 class SpaceEntry(StrictModel):
     """A space of merges or of layer stacks.
 
@@ -63,6 +66,8 @@ class SpaceEntry(StrictModel):
         parameters: fixed parameters, as in a recipe.
         dtype: of every candidate.
         evomerge: fixed `evomerge:` block of every recipe.
+        levels: what a coarse-to-fine search varies, one after the other, each as a gene's `per`; empty: everything at
+            once.
     """
 
     method: str | Annotated[list[str], Field(min_length=1)]
@@ -70,3 +75,6 @@ class SpaceEntry(StrictModel):
     parameters: dict[str, SettingField] = Field(default_factory=dict)
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
     evomerge: dict[str, Any] = Field(default_factory=dict)
+    levels: Annotated[list[Annotated[tuple[str, ...], BeforeValidator(_read_axes)]], WithJsonSchema(_LEVEL_SCHEMA)] = (
+        Field(default_factory=list)
+    )

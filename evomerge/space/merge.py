@@ -9,8 +9,9 @@ from evomerge import methods
 from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
 from evomerge.methods import Method, Parameter
 from evomerge.recipe import check_document
-from evomerge.records import Domain, ParentSummary, Point
+from evomerge.records import Domain, Level, ParentSummary, Point
 from evomerge.space._genes import Gene, groups_of
+from evomerge.space._levels import level_of
 from evomerge.space._protocol import MAX_COUNT, SpaceKind
 from evomerge.space._schema import GeneEntry, SpaceEntry
 
@@ -28,6 +29,7 @@ class MergeSpace:
         dtype: of every candidate, or None: as the parents'.
         extension: fixed `evomerge:` block of every recipe.
         description: the plain data that the space was built from.
+        levels: what a coarse-to-fine search varies, one after the other; empty = everything at once.
     """
 
     method_names: tuple[str, ...]
@@ -38,6 +40,7 @@ class MergeSpace:
     dtype: str | None
     extension: Mapping[str, Any]
     description: Mapping[str, Any]
+    levels: tuple[Level, ...] = ()
 
     @property
     def domain(self) -> Domain:
@@ -203,6 +206,7 @@ def _problems(
             yield Problem(f"{where}: parameters.{name}", f"{' and '.join(names)} have no such parameter.{hint}")
     if not entry.genes:
         yield Problem(f"{where}: genes", "is missing; a space varies at least one parameter")
+    yield from _level_problems(entry, len(names), where)
     for name, gene in entry.genes.items():
         place = f"{where}: genes.{name}"
         if name not in known:
@@ -216,6 +220,19 @@ def _problems(
     for parameter in known.values():
         if parameter.default is None and parameter.name not in given:
             yield Problem(f"{where}: genes", f"{parameter.name} has neither a gene nor a fixed value ({parameter.doc})")
+
+
+def _level_problems(entry: SpaceEntry, method_count: int, where: str) -> Iterator[Problem]:
+    if entry.levels and method_count > 1:
+        yield Problem(f"{where}: levels", "cannot be used with several methods; keep one method, or leave levels out")
+    known = {axis for gene in entry.genes.values() for axis in gene.per}
+    for i, axes in enumerate(entry.levels):
+        for axis in axes:
+            needed = "layer" if axis.startswith("curve:") else axis
+            if needed not in known:
+                yield Problem(
+                    f"{where}: levels.{i}", f"divides by {axis.partition(':')[0]}, but no gene has {needed} in its per"
+                )
 
 
 def _method_problems(method: Method, where: str, base: ParentSummary | None, count: int) -> Iterator[Problem]:
@@ -267,6 +284,7 @@ def _built(
     if base is None and any(methods.get(name).base == "required" for name in names):
         base, models = models[0], models[1:]
     genes = tuple(_gene(known[name], gene, models) for name, gene in entry.genes.items())
+    pers = [gene.per for gene in entry.genes.values()]
     return MergeSpace(
         method_names=tuple(names),
         base=base.name if base else None,
@@ -276,6 +294,7 @@ def _built(
         dtype=entry.dtype,
         extension=entry.evomerge,
         description=data,
+        levels=tuple(level_of(axes, genes, pers, models[0].num_layers) for axes in entry.levels),
     )
 
 

@@ -162,6 +162,8 @@ def _problems(entry: SpaceEntry, where: str) -> Iterator[Problem]:
         yield Problem(f"{where}: genes", f"is missing; a layer stack varies {', '.join(GENES)}")
     for name in entry.parameters:
         yield Problem(f"{where}: parameters.{name}", "a layer stack has no fixed parameters")
+    if entry.levels:
+        yield Problem(f"{where}: levels", "a layer stack has no levels; leave them out")
     for name, gene in entry.genes.items():
         place = f"{where}: genes.{name}"
         if name not in GENES:

@@ -201,6 +201,11 @@ class GenerationalOptimizer:
             if ranked is not None:
                 self._strategy.learn(ranked)
 
+    @property
+    def spread(self) -> float | None:
+        """Mean standard deviation of what is drawn, where the strategy says it."""
+        return getattr(self._strategy, "spread", None)
+
     def inject(self, points: Sequence[Point]) -> None:
         """Propose these points verbatim at the next asks."""
         self._pending.inject(points)

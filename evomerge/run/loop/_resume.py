@@ -2,8 +2,16 @@
 
 from typing import NamedTuple
 
-from evomerge.optimizers import GradientOptimizer, ItemOptimizer, Optimizer, create, get
-from evomerge.records import Point
+from evomerge.optimizers import (
+    GradientOptimizer,
+    ItemOptimizer,
+    Optimizer,
+    create,
+    create_by_levels,
+    get,
+    goes_by_levels,
+)
+from evomerge.records import Level, Point
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import item_values
 from evomerge.run._progress import Observer
@@ -22,7 +30,9 @@ class Restored(NamedTuple):
     with_gradient: frozenset[int]
 
 
-def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer, start: Point | None = None) -> Restored:
+def restored_optimizer(
+    setup: Setup, ledger: Ledger, observer: Observer, start: Point | None = None, *, planned: int = 0
+) -> Restored:
     """Return the run's optimizer in the state that the ledger describes.
 
     Replaying the recorded calls gives the recorded points, because an optimizer is a function of its calls. After an
@@ -35,32 +45,44 @@ def restored_optimizer(setup: Setup, ledger: Ledger, observer: Observer, start: 
         observer: hears of a replay that gave other points, and of start recipes that are no points of the space.
         start: where it starts, if that was chosen among the references; None = at the space's start, with the user's
             own recipes as its first proposals.
+        planned: candidates of the whole search, about, as it was begun.
     """
-    optimizer = _fresh(setup, observer, start)
+    optimizer = _fresh(setup, observer, start, planned)
     asked = _replayed(setup, optimizer, ledger, forced=False)
     if asked is not None:
         return Restored(optimizer, asked)
     observer.say("the optimizer's library now proposes other points than it did; it gets the recorded ones instead")
-    optimizer = _fresh(setup, observer, start, forced=True)
+    optimizer = _fresh(setup, observer, start, planned, forced=True)
     return Restored(optimizer, _replayed(setup, optimizer, ledger, forced=True) or frozenset())
 
 
-def _fresh(setup: Setup, observer: Observer, start: Point | None, *, forced: bool = False) -> Optimizer:
+def _fresh(setup: Setup, observer: Observer, start: Point | None, planned: int, *, forced: bool = False) -> Optimizer:
     """Return a new optimizer with nothing queued if `forced`, else with the start points as its first proposals."""
     if start is not None:
-        return _created(setup, start)
+        return _created(setup, start, planned)
     if forced:
         # Where there is no mean, the start would be a proposal of its own, before the recorded ones.
-        optimizer = _created(setup, setup.space.start)
-        return optimizer if optimizer.mean() is not None else _created(setup, None)
-    optimizer = _created(setup, setup.space.start)
+        optimizer = _created(setup, setup.space.start, planned)
+        return optimizer if optimizer.mean() is not None else _created(setup, None, planned)
+    optimizer = _created(setup, setup.space.start, planned)
     points = _start_points(setup, observer)
     if points:
         optimizer.inject(points)
     return optimizer
 
 
-def _created(setup: Setup, start: Point | None) -> Optimizer:
+def _created(setup: Setup, start: Point | None, planned: int) -> Optimizer:
+    levels = levels_of(setup)
+    if levels:
+        return create_by_levels(
+            setup.optimizer,
+            setup.space.domain,
+            levels,
+            seed=setup.entry.seed,
+            start=start or setup.space.start,
+            planned=planned,
+            options=setup.optimizer_options,
+        )
     return create(
         setup.optimizer,
         setup.space.domain,
@@ -69,6 +91,12 @@ def _created(setup: Setup, start: Point | None) -> Optimizer:
         start=start,
         options=setup.optimizer_options,
     )
+
+
+def levels_of(setup: Setup) -> tuple[Level, ...]:
+    """Return the levels that a search goes through, from coarse to fine; none where it varies everything at once."""
+    levels: tuple[Level, ...] = getattr(setup.space, "levels", ())
+    return levels if goes_by_levels(setup.optimizer) else ()
 
 
 def _start_points(setup: Setup, observer: Observer) -> list[Point]:

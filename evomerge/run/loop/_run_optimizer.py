@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from evomerge.engine import GradientTable
 from evomerge.methods import Direction
-from evomerge.optimizers import GradientOptimizer, ItemOptimizer, Optimizer, Proposal
+from evomerge.optimizers import GradientOptimizer, ItemOptimizer, LevelOptimizer, Optimizer, Proposal
 from evomerge.records import Candidate, ItemScores, Point
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_rows import point_of, stored_point
@@ -12,10 +12,13 @@ from evomerge.run._objectives import fitness, item_values, values_of
 from evomerge.run._progress import Observer
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop._gene_slopes import GeneSlopes, gene_slopes
-from evomerge.run.loop._resume import restored_optimizer
+from evomerge.run.loop._resume import levels_of, restored_optimizer
 from evomerge.run.loop._state import SearchState
 
 START = "start"  # the ledger's fact: name and point of the reference that an informed optimizer starts at
+PLANNED = "planned"  # the ledger's fact: candidates of the whole search, about, when it was begun
+LEVELS = "levels"  # the ledger's fact: [first proposal, name] of each level that has begun
+UNKNOWN_CANDIDATES = 400  # that a search is taken to have whose budget is hours alone
 NO_SLOPES = "its genes do not act linearly on parameters that a gradient can be taken by"
 
 
@@ -64,13 +67,19 @@ class RunOptimizer:
     def _create(self) -> None:
         start = (self._ledger.meta(START) or {}).get("point")
         point: Point | None = None if start is None else point_of(start)
-        restored = restored_optimizer(self._setup, self._ledger, self._observer, point)
+        planned = self._ledger.meta(PLANNED)
+        if planned is None and levels_of(self._setup):
+            planned = planned_candidates(self._setup)
+            self._ledger.set_meta(PLANNED, planned)
+        restored = restored_optimizer(self._setup, self._ledger, self._observer, point, planned=planned or 0)
         self.optimizer, self._with_gradient = restored.optimizer, set(restored.with_gradient)
 
     def ask(self) -> Proposal:
         """Return the next proposal."""
         assert self.optimizer is not None
         proposal = self.optimizer.ask()
+        if isinstance(self.optimizer, LevelOptimizer):
+            self._note_level(self.optimizer, proposal.number)
         if proposal.gradient:
             self._with_gradient.add(proposal.number)
         return proposal
@@ -89,6 +98,14 @@ class RunOptimizer:
         if gradient is not None and isinstance(self.optimizer, GradientOptimizer):
             self.optimizer.tell_gradient(number, gradient)
         self.optimizer.tell(number, values)
+
+    def _note_level(self, optimizer: LevelOptimizer, number: int) -> None:
+        """Record that a level of the space begins with a proposal, once."""
+        name = optimizer.level_name
+        begun = self._ledger.meta(LEVELS, [])
+        if not begun or begun[-1][1] != name:
+            self._ledger.set_meta(LEVELS, [*begun, [number, name]])
+            self._observer.say(f"the search varies {name}: {optimizer.level_size} numbers")
 
     def directions(self, number: int | None) -> tuple[Direction, ...]:
         """Return the parameters by which derivatives are needed for a proposal; none if it asks for no gradient."""
@@ -109,3 +126,13 @@ class RunOptimizer:
         if note not in self._notes:
             self._notes.add(note)
             self._observer.say(f"the search goes on without gene gradients: {note}")
+
+
+def planned_candidates(setup: Setup) -> int:
+    """Return about how many candidates a search's budget allows for."""
+    budget = setup.entry.budget
+    if budget.candidates is not None:
+        return budget.candidates
+    if budget.items is not None:
+        return max(1, budget.items // (setup.subset_items * len(setup.objectives)))
+    return UNKNOWN_CANDIDATES
