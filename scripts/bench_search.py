@@ -137,8 +137,8 @@ def landscape_bed(dimensions: int, seed: int, folder: Path, *, soft: bool = True
     return Bed(setup, LandscapeExecutor(landscape, str(folder / "base"), soft=soft), 0.5, 1.0)
 
 
-def zoo_bed(name: str, seed: int, *, budget: int = BUDGET_ITEMS) -> Bed:
-    """Return a zoo with the tasks, pools and space of its search file, and the product's defaults for the rest."""
+def zoo_bed(name: str, seed: int, *, budget: int = BUDGET_ITEMS, **changes: Any) -> Bed:
+    """Return a zoo with tasks, pools and space of its search file, with changes, and defaults for the rest."""
     folder = EXPERIMENTS / name
     data: dict[str, Any] = yaml.safe_load((folder / "search.yaml").read_text(encoding="utf-8"))
     parents = data["parents"]
@@ -150,7 +150,7 @@ def zoo_bed(name: str, seed: int, *, budget: int = BUDGET_ITEMS) -> Bed:
     }
     data = {key: value for key, value in data.items() if key not in ("optimizer", "subset", "proof")}
     data |= {"task_path": str(folder / data["task_path"]), "budget": {"items": budget}, "seed": seed}
-    data |= {"workers": {"count": 0, "batch_size": 128}}
+    data |= {"workers": {"count": 0, "batch_size": 128}, **changes}
     setup = check_search(data)
     top = max(weight_values(setup, 1.0))
     return Bed(setup, create_executor(setup), 1 / len(parents["models"]), top)

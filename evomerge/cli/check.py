@@ -131,6 +131,12 @@ def _cost(cost: "Cost | None") -> str:
     return f"{candidate}; {total}{listed}"
 
 
+def _levels(setup: "Setup") -> str:
+    """Return the levels that a search goes through, if there are any."""
+    listed = ", then ".join(f"{level.name} ({level.size})" for level in setup.levels)
+    return f"; coarse to fine: {listed}" if listed else ""
+
+
 def _search_facts(file: Path) -> dict[str, Any]:
     from evomerge.methods import get
     from evomerge.run import check_search, cost_of, resource_needs
@@ -153,7 +159,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
         "parents": f"{len(models)} models, {first.architecture}, {first.num_layers} layers, {first.dtype}",
         "relatedness": related,
         "licenses": ", ".join(model.license or "not stated" for model in models),
-        "space": f"{domain.size} numbers: {kinds}",
+        "space": f"{domain.size} numbers: {kinds}{_levels(setup)}",
         "optimizer": setup.optimizer,
         "tasks": [
             f"{o.name}: {o.metric}, {o.direction}; items "

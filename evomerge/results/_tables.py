@@ -54,6 +54,9 @@ def status_lines(run: Run, summary: Summary, *, price: float | None = None) -> l
         f"candidates {summary.finished}{of} finished, {spent} spent, front {summary.front}",
     ]
     lines.append(f"cost: {cost_text(run, price)}")
+    if levels := run.fact("levels", []):
+        number, name = levels[-1]
+        lines.append(f"level {len(levels)}: {name}, since the optimizer's proposal {number}")
     if summary.best is not None:
         low, high = summary.best_interval or (summary.best[1], summary.best[1])
         interval = f"(95% {low:.3f} to {high:.3f}; adjusted for item difficulty)"

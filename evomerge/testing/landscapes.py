@@ -93,6 +93,15 @@ class Landscape:
         self._drop = self._top - scale * PHI.inv_cdf(start_accuracy)
         self._set_curvature()
 
+    def move_optimum(self, optimum: Sequence[float] | FloatArray) -> None:
+        """Plant the optimum elsewhere; the accuracies at the start and at the optimum stay what they are.
+
+        Args:
+            optimum: (dimensions,) another point than the start.
+        """
+        self.optimum = np.array(optimum, dtype=np.float64)
+        self._set_curvature()
+
     def _set_curvature(self) -> None:
         """Make the skill fall from the optimum to the start by what lies between their accuracies."""
         self._curvature = self._drop / float(np.sum((self.start - self.optimum) ** 2))

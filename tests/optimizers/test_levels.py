@@ -24,9 +24,7 @@ START = Point(reals=tuple(0.1 + 0.01 * k for k in range(DEPTH)))
 
 
 def make(name: str = "guided", planned: int = 200, start: Point = START, seed: int = 0) -> LevelOptimizer:
-    optimizer = create_by_levels(
-        name, Domain(reals=DEPTH), LEVELS, seed=seed, start=start, planned=planned, options={}
-    )
+    optimizer = create_by_levels(name, Domain(reals=DEPTH), LEVELS, seed=seed, start=start, planned=planned, options={})
     assert isinstance(optimizer, LevelOptimizer)
     return optimizer
 

@@ -12,7 +12,7 @@ from evomerge import optimizers
 from evomerge.checkpoint import Parents
 from evomerge.evaluation import Prepared
 from evomerge.recipe import ModelRef, Recipe, parse_recipe
-from evomerge.records import Objective, ParentSummary, Point
+from evomerge.records import Level, Objective, ParentSummary, Point
 from evomerge.run.config._extensions import Extensions
 from evomerge.run.config._schema import SearchEntry
 from evomerge.run.trackers import Tracker
@@ -76,6 +76,12 @@ class Setup:
     def informed(self) -> bool:
         """Whether the optimizer waits for the references (see `OptimizerSpec.informed`)."""
         return optimizers.get(self.optimizer).informed
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels that the search goes through, from coarse to fine; none where it varies everything at once."""
+        levels: tuple[Level, ...] = getattr(self.space, "levels", ())
+        return levels if optimizers.goes_by_levels(self.optimizer) else ()
 
     @property
     def adaptive_subsets(self) -> bool:

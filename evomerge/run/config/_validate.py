@@ -6,7 +6,7 @@ from typing import Any
 
 from evomerge.checkpoint import Model, Parents
 from evomerge.errors import InvalidInput
-from evomerge.optimizers import resolve_auto, validate_options
+from evomerge.optimizers import goes_by_levels, resolve_auto, validate_options
 from evomerge.recipe import ModelRef, load_recipe, read_yaml
 from evomerge.records import Domain
 from evomerge.run.config._collector import ProblemCollector
@@ -78,6 +78,7 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
     assert space is not None and parents is not None and prepared is not None
     base = opened[entry.parents.base] if entry.parents.base else None
     models = [opened[ref] for ref in entry.parents.models]
+    name = options.pop("name")
     fixed = references(base.name if base else None, [model.name for model in models], getattr(space, "dtype", None))
     return Setup(
         where=where,
@@ -90,11 +91,11 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
         space=space,
         space_data=space_data,
         prepared=prepared,
-        optimizer=options.pop("name"),
+        optimizer=name,
         optimizer_options=options,
         references=(*fixed, *starts),
         relative_floors=floors,
-        notes=(*prepared.notes, *license_notes(opened.values())),
+        notes=(*prepared.notes, *license_notes(opened.values()), *_level_notes(space, name)),
         trackers=trackers,
         extensions=extensions,
     )
@@ -155,6 +156,13 @@ def _optimizer(read: ReadEntry, space: Space | None, problems: ProblemCollector)
     for sentence in validate_options(name, options, domain, objectives):
         problems.add("optimizer", sentence)
     return {"name": name, **options}
+
+
+def _level_notes(space: Space, optimizer: str) -> list[str]:
+    """Return a sentence if the space has levels that the optimizer cannot go through."""
+    if not getattr(space, "levels", ()) or goes_by_levels(optimizer):
+        return []
+    return [f"{optimizer} varies all numbers of the space at once, without its levels; guided and cma go through them"]
 
 
 def _start_references(entry: SearchEntry, folder: Path, problems: ProblemCollector) -> list[Reference]:

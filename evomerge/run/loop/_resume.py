@@ -9,9 +9,8 @@ from evomerge.optimizers import (
     create,
     create_by_levels,
     get,
-    goes_by_levels,
 )
-from evomerge.records import Level, Point
+from evomerge.records import Point
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import item_values
 from evomerge.run._progress import Observer
@@ -72,12 +71,11 @@ def _fresh(setup: Setup, observer: Observer, start: Point | None, planned: int, 
 
 
 def _created(setup: Setup, start: Point | None, planned: int) -> Optimizer:
-    levels = levels_of(setup)
-    if levels:
+    if setup.levels:
         return create_by_levels(
             setup.optimizer,
             setup.space.domain,
-            levels,
+            setup.levels,
             seed=setup.entry.seed,
             start=start or setup.space.start,
             planned=planned,
@@ -91,12 +89,6 @@ def _created(setup: Setup, start: Point | None, planned: int) -> Optimizer:
         start=start,
         options=setup.optimizer_options,
     )
-
-
-def levels_of(setup: Setup) -> tuple[Level, ...]:
-    """Return the levels that a search goes through, from coarse to fine; none where it varies everything at once."""
-    levels: tuple[Level, ...] = getattr(setup.space, "levels", ())
-    return levels if goes_by_levels(setup.optimizer) else ()
 
 
 def _start_points(setup: Setup, observer: Observer) -> list[Point]:

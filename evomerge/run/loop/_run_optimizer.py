@@ -12,7 +12,7 @@ from evomerge.run._objectives import fitness, item_values, values_of
 from evomerge.run._progress import Observer
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop._gene_slopes import GeneSlopes, gene_slopes
-from evomerge.run.loop._resume import levels_of, restored_optimizer
+from evomerge.run.loop._resume import restored_optimizer
 from evomerge.run.loop._state import SearchState
 
 START = "start"  # the ledger's fact: name and point of the reference that an informed optimizer starts at
@@ -68,7 +68,7 @@ class RunOptimizer:
         start = (self._ledger.meta(START) or {}).get("point")
         point: Point | None = None if start is None else point_of(start)
         planned = self._ledger.meta(PLANNED)
-        if planned is None and levels_of(self._setup):
+        if planned is None and self._setup.levels:
             planned = planned_candidates(self._setup)
             self._ledger.set_meta(PLANNED, planned)
         restored = restored_optimizer(self._setup, self._ledger, self._observer, point, planned=planned or 0)
