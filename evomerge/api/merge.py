@@ -18,6 +18,7 @@ def merge(
     device: str = "cpu",
     seed: int | None = None,
     shard_bytes: int = SHARD_BYTES,
+    threads: int = 1,
     overwrite: bool = False,
     methods: Sequence[Method] = (),
     progress: ProgressCallback | None = None,
@@ -30,6 +31,7 @@ def merge(
         device: where the arithmetic runs: "cpu", "cuda" or "cuda:N".
         seed: of random masks; overrides the recipe's.
         shard_bytes: largest size of a weight file.
+        threads: that merge on a CPU; 0 = as many as memory has bandwidth for, measured. They change no byte.
         overwrite: whether a model folder that evomerge wrote gives way, once the new one is whole.
         methods: merge methods of the caller's, under whose names the recipe finds them; they stay known to this
             process.
@@ -47,7 +49,14 @@ def merge(
         register(method)
     plan, parents = plan_merge(recipe, seed=seed)
     write_merge(
-        plan, parents, Path(out), device=device, shard_bytes=shard_bytes, overwrite=overwrite, progress=progress
+        plan,
+        parents,
+        Path(out),
+        device=device,
+        shard_bytes=shard_bytes,
+        threads=threads,
+        overwrite=overwrite,
+        progress=progress,
     )
     return Path(out)
 
@@ -84,6 +93,7 @@ def write_merge(
     *,
     device: str = "cpu",
     shard_bytes: int = SHARD_BYTES,
+    threads: int = 1,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
     sections: Sequence[str] = (),
@@ -97,6 +107,7 @@ def write_merge(
         out: the folder to make.
         device: see `merge`.
         shard_bytes: see `merge`.
+        threads: see `merge`.
         overwrite: see `merge`.
         progress: see `merge`.
         sections: of the card, besides the parents and the recipe.
@@ -115,5 +126,13 @@ def write_merge(
     known = {**(record or {}), "parents": [parent._asdict() for parent in described]}
     texts = FolderTexts(card=card, record=known)
     write_folder(
-        plan, parents, out, texts=texts, shard_bytes=shard_bytes, device=device, overwrite=overwrite, progress=progress
+        plan,
+        parents,
+        out,
+        texts=texts,
+        shard_bytes=shard_bytes,
+        device=device,
+        threads=threads,
+        overwrite=overwrite,
+        progress=progress,
     )

@@ -20,7 +20,7 @@ _COUNTERPARTS = {
     "--read-to-gpu": "write --device cuda",
     "--multi-gpu": "write --device cuda; one GPU is faster than the disk",
     "--gpu-rich": "write --device cuda",
-    "--num-threads": "one thread is at the speed of memory for most methods; leave it out",
+    "--num-threads": "it is called --threads here (0 = as many as memory has bandwidth for)",
     "-j": "one thread is at the speed of memory for most methods; leave it out",
     "--async-write": _NOT_NEEDED + "files are always written beside the arithmetic",
     "--write-threads": _NOT_NEEDED + "files are always written beside the arithmetic",

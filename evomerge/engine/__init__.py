@@ -31,6 +31,7 @@ from evomerge.engine._residency import (
     tier_of,
 )
 from evomerge.engine._statistics_cache import CacheEntry, StatisticsCache, cache_folder, write_statistics
+from evomerge.engine._threads import threads_by_bandwidth
 from evomerge.engine._tokenizer import output_tokenizer, vocabulary_notes
 from evomerge.engine.live import GradientTable, LiveModel, collected_gradients, self_check
 from evomerge.engine.plan import make_plan
@@ -67,6 +68,7 @@ __all__ = [
     "output_tokenizer",
     "relatedness",
     "self_check",
+    "threads_by_bandwidth",
     "tier_of",
     "vocabulary_notes",
     "write_companions",

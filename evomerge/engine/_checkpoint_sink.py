@@ -1,11 +1,9 @@
 """The folder sink: a plan becomes a checkpoint folder, tensor by tensor."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from evomerge.checkpoint import (
     SHARD_BYTES,
@@ -18,6 +16,7 @@ from evomerge.checkpoint import (
 from evomerge.engine._build import Builder
 from evomerge.engine._plan_records import Plan
 from evomerge.engine._residency import device_of
+from evomerge.engine._threads import TensorMaker, made_in_order, thread_count
 from evomerge.engine._tokenizer import output_tokenizer, template_of
 
 ProgressCallback = Callable[[int, int], None]
@@ -61,12 +60,14 @@ def write_folder(
     shard_bytes: int = SHARD_BYTES,
     device: str = "cpu",
     block: int | None = None,
+    threads: int = 1,
     overwrite: bool = False,
     progress: ProgressCallback | None = None,
 ) -> None:
     """Build every tensor and write the model folder: weights, config, tokenizer, recipe.yaml, evomerge.json, card.
 
-    Nothing is visible at `out` until all of it is there. Memory: one output tensor and cache-sized buffers.
+    Nothing is visible at `out` until all of it is there. Memory: one output tensor and cache-sized buffers, of which
+    each thread has its own, and one tensor more.
 
     Args:
         plan: what to build.
@@ -76,6 +77,7 @@ def write_folder(
         shard_bytes: largest size of one file of weights.
         device: where tensors are merged: "cpu", "cuda", "cuda:1", ...
         block: elements worked on at a time; None = what suits the device. It changes no result.
+        threads: that build tensors, on a CPU; 0 = by the measured bandwidth of memory. They change no result.
         overwrite: whether a model folder that evomerge wrote gives way, once the new one is whole.
         progress: called after each tensor.
 
@@ -85,9 +87,9 @@ def write_folder(
         MergeFailed: a method has no result for its settings; nothing is left behind.
         ParentChanged: a parent's file changed meanwhile; nothing is left behind.
     """
-    builder = Builder(parents, keep_statistics=False, device=device_of(device), block=block)
+    makers = _makers(plan, parents, device, threads, block)
     with CheckpointWriter(out, {tensor.name: tensor.info for tensor in plan.tensors}, shard_bytes, overwrite) as writer:
-        _write_tensors(plan, builder, writer, progress)
+        _write_tensors(plan, makers, writer, progress)
         parents.check_unchanged()
         write_companions(plan, parents, writer.folder)
         pinned = plan.recipe.with_commits(parents.commits)
@@ -139,24 +141,32 @@ def write_tensors(
         DegenerateModel: a tensor is not finite; nothing is left behind.
         MergeFailed: a method has no result for its settings; nothing is left behind.
     """
-    builder = Builder(parents, keep_statistics=False, device=device_of(device))
+    makers = _makers(plan, parents, device, 1)
     with CheckpointWriter(out, {tensor.name: tensor.info for tensor in plan.tensors}, shard_bytes) as writer:
-        _write_tensors(plan, builder, writer, progress)
+        _write_tensors(plan, makers, writer, progress)
+        parents.check_unchanged()
         (writer.folder / "recipe.yaml").write_text(plan.recipe.to_yaml(out), encoding="utf-8")
         write_json(writer.folder / "evomerge.json", {"recipe": plan.recipe.fingerprint})
 
 
-def _write_tensors(plan: Plan, builder: Builder, writer: CheckpointWriter, progress: ProgressCallback | None) -> None:
-    """Build and write one tensor after another, all in the same memory: fresh pages would cost more than the copy."""
-    largest = max((tensor.info.size_bytes for tensor in plan.tensors), default=0)
-    memory = torch.empty(largest, dtype=torch.uint8, device=builder.device)
+def _makers(plan: Plan, parents: Parents, device: str, threads: int, block: int | None = None) -> list[TensorMaker]:
+    """Return what builds the tensors: one maker, or one for each thread and one more."""
+    where = device_of(device)
+    count = thread_count(threads, where)
+    largest_bytes = max((tensor.info.size_bytes for tensor in plan.tensors), default=0)
+    return [
+        TensorMaker(Builder(parents, keep_statistics=False, device=where, block=block), largest_bytes)
+        for _ in range(1 if count == 1 else count + 1)
+    ]
+
+
+def _write_tensors(
+    plan: Plan, makers: Sequence[TensorMaker], writer: CheckpointWriter, progress: ProgressCallback | None
+) -> None:
+    """Build all tensors and write them in their order."""
     done, total = 0, plan.size_bytes
-    for tensor in plan.tensors:
-        builder.parents.check_unchanged()  # reading behind the end of a file that became shorter ends the process
-        target = memory[: tensor.info.size_bytes].view(tensor.dtype).view(tensor.shape)
-        builder.build(tensor, target)
-        builder.finish()
-        writer.write(tensor.name, target)
+    for tensor, made in made_in_order(plan.tensors, makers):
+        writer.write(tensor.name, made)
         done += tensor.info.size_bytes
         if progress:
             progress(done, total)

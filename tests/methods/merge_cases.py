@@ -45,6 +45,11 @@ def case(
     return MergeCase(method=method, models=models, base=base, merge=shared, parents=each, variants=variants or {})
 
 
+# Parameters without effect that methods had when the stored numbers were made: as many are drawn after the others.
+_SPARSE = ("ties", "dare_linear", "dare_ties", "breadcrumbs", "breadcrumbs_ties", "della", "della_linear", "sce")
+FORMER = {("task_arithmetic", "merge"): 2, ("task_arithmetic", "own"): 1, **{(name, "merge"): 1 for name in _SPARSE}}
+
+
 def random_case(name: str, number: int, dtype: torch.dtype = torch.float32) -> MergeCase:
     """Return case `number` of a method: shape, spread, inputs and settings all follow from the two."""
     method = methods.get(name)
@@ -67,7 +72,9 @@ def random_case(name: str, number: int, dtype: torch.dtype = torch.float32) -> M
 
 def _draw(method: Method, per: str, generator: torch.Generator) -> dict[str, Value]:
     chosen = [p for p in method.parameters if (p.per == "merge") == (per == "merge")]
-    return {p.name: _value(p, float(torch.rand((), generator=generator))) for p in chosen}
+    values = {p.name: _value(p, float(torch.rand((), generator=generator))) for p in chosen}
+    torch.rand(FORMER.get((method.name, per), 0), generator=generator)
+    return values
 
 
 def _value(parameter: Parameter, u: float) -> Value:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from threading import Lock
 
 import torch
 
@@ -30,6 +31,7 @@ class PlannedModel(Model):
         self.folder, self.config = parents[plan.recipe.config_source].folder, dict(plan.config)
         self._plans = {tensor.name: tensor for tensor in plan.tensors}
         self._builder = Builder(parents, keep_statistics=False)
+        self._building = Lock()  # several threads may ask for tensors
 
     @cached_property
     def tensors(self) -> Mapping[str, TensorInfo]:
@@ -55,7 +57,8 @@ class PlannedModel(Model):
         plan = self._plans[name]
         if out is None or not out.is_cpu:
             out = torch.empty(plan.shape, dtype=plan.dtype)
-        self._builder.build(plan, out)
+        with self._building, torch.no_grad():
+            self._builder.build(plan, out)
         return out
 
     def is_computed(self, name: str) -> bool:

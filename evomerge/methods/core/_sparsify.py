@@ -136,7 +136,9 @@ class SparseMethod(Method):
         assert inputs.base is not None
         models = [inputs.models[model] for model, _ in coefficients.models]
         code = cpu.kernels([out, inputs.base, *models])
-        return None if code is None else cpu_sparse.sparse(code, out, inputs.base, models, coefficients, gain)
+        if code is None:
+            return None
+        return cpu_sparse.sparse(code, out, inputs.base, models, coefficients, gain, inputs=len(inputs.models))
 
     def unit(self, inputs: Inputs) -> int:
         """Return the elements of whole rows where ranks are counted by row."""

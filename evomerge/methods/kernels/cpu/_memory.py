@@ -7,6 +7,7 @@ methods (no fused multiply-add, no reordering): results are equal bit for bit, w
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
+
+from evomerge.methods.kernels.cpu._kernel_cache import KernelCache
 
 BF16, FP32, FP16 = 0, 1, 2
 TILE = 512  # elements worked on at a time: a tile of every input stays in the first-level cache
@@ -33,10 +36,10 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     the thread that writes a result goes on.
     """
     function.__qualname__ = f"{function.__qualname__}_{_SOURCES}"
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # nowhere to write
-        return njit(nogil=True)(function)
+    dispatcher = njit(nogil=True)(function)
+    with suppress(RuntimeError, OSError):  # nowhere to write
+        dispatcher._cache = KernelCache(function)
+    return dispatcher
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
