@@ -7,6 +7,7 @@ embeddings alone rounds twice).
 import hashlib
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -19,8 +20,8 @@ from evomerge.checkpoint._file_state import FileStamps
 from evomerge.checkpoint._folder import Checkpoint, open_safetensors, tensor_info
 from evomerge.checkpoint._json import read_json_object
 from evomerge.checkpoint._model import Model, StoredTensor, TensorInfo
-from evomerge.checkpoint.family import is_head
-from evomerge.errors import InvalidInput, RefusedForSafety
+from evomerge.checkpoint.family import is_head, parameter_map
+from evomerge.errors import InvalidInput, MergeFailed, RefusedForSafety
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PART = re.compile(r"^(?P<module>.+)\.lora_(?P<embedding>embedding_)?(?P<side>[AB])(\.weight)?$")
@@ -264,9 +265,20 @@ class AdaptedModel(Model):
         found = self.inner.local_name(name) or next(
             (h for h in self.inner.tensors if is_head(h) and is_head(name)), None
         )
+        found = found or self._stored_names.get(name)
         if found is None:
             raise InvalidInput(f"{self.name}: the adapter changes {module}, which {self.inner.name} does not have")
         return found
+
+    @cached_property
+    def _stored_names(self) -> Mapping[str, str]:
+        """Name in memory, as PEFT writes it -> the stored tensor that alone fills it, by transformers' rules."""
+        try:
+            names = parameter_map(self.inner.config).names(self.inner.tensors)
+        except MergeFailed:
+            return {}
+        counts = Counter(names.values())
+        return {parameter: stored for stored, parameter in names.items() if counts[parameter] == 1}
 
     def _replaced_name(self, target: str) -> str:
         if is_head(target) and self.inner.tied:

@@ -18,7 +18,7 @@ GENERATION_CONFIG = "generation_config.json"
 
 _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 # Lists of the numbers of some blocks, not one entry a block.
-_LAYER_NUMBER_KEYS = ("mlp_only_layers", "moe_layers", "full_attn_idxs", "attn_layer_indices")
+_LAYER_NUMBER_KEYS = ("mlp_only_layers", "moe_layers", "cross_attention_layers", "full_attn_idxs", "attn_layer_indices")
 _LEADING_KEYS = ("first_k_dense_replace",)  # how many of the first blocks are of another kind
 _ENDING_KEYS = ("moe_layer_end_index",)  # the number of the last block of a kind that reaches to the end
 _RULE_KEYS = ("layer_types", "no_rope_layers")  # lists that a config may leave to a rule by the block's number

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from evomerge.api.merge import merge, plan_merge
 from evomerge.checkpoint import Checkpoint, Parents
 from evomerge.engine import LiveModel, make_plan
-from evomerge.errors import InvalidInput
+from evomerge.errors import InvalidInput, MergeFailed
 from evomerge.recipe import parse_recipe
 from evomerge.testing.families import VISION_CONFIGS
-from evomerge.testing.pico import auto_class, write_pico
+from evomerge.testing.pico import auto_class, character_tokenizer, write_pico
 
 TOKENS = torch.arange(3, 35).view(2, 16)
 # Each names and nests its parts in its own way: old wrappers, a flat language model, fused and transposed experts.
@@ -151,6 +151,60 @@ def test_a_language_model_gives_blocks_to_a_vision_language_model(llava: dict[st
     assert torch.equal(weights(folder)["language_model.lm_head.weight"], weights(llava["better"])["lm_head.weight"])
 
 
+def test_folders_of_several_spellings_are_merged(llava: dict[str, Path], tmp_path: Path) -> None:
+    """Since transformers 4.52 some checkpoints have the names of the model in memory, others the old ones."""
+    tensors = weights(llava["tuned"])
+    heads = {"language_model.lm_head.": "lm_head.", "language_model.model.": "model.language_model."}
+    for name in list(tensors):
+        old, new = next(((o, n) for o, n in heads.items() if name.startswith(o)), ("", "model."))
+        tensors[new + name.removeprefix(old)] = tensors.pop(name)
+    plain = {"merge_method": "linear", "dtype": "float32"}
+    entries = [{"model": str(llava[name]), "parameters": {"weight": 1}} for name in ("base", "tuned")]
+    expected = weights(merge({**plain, "models": entries}, tmp_path / "expected"))
+    save_file(tensors, llava["tuned"] / "model.safetensors", {"format": "pt"})
+    found = weights(same_when_loaded({**plain, "models": entries}, tmp_path / "out", "llava"))
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in found.items())
+
+
+def test_a_config_without_a_part_for_text(tmp_path: Path) -> None:
+    """The hub's Qwen2.5-VL states its language model's values beside the vision config, not in a part of their own."""
+    family = "qwen2_5_vl"
+    folders = [write_pico(tmp_path / f"m{i}", i, family=family, **VISION_CONFIGS[family]) for i in (1, 2)]
+    for folder in folders:
+        config = json.loads((folder / "config.json").read_text())
+        text = config.pop("text_config")
+        (folder / "config.json").write_text(json.dumps({**text, **config}))
+    depth = Checkpoint(folders[0], "one").layout.num_layers
+    document = {"merge_method": "passthrough", "slices": stack((folders[0], 0, depth - 1), (folders[1], 1, depth))}
+    folder = same_when_loaded(document, tmp_path / "out", family)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["num_hidden_layers"] == 2 * depth - 2
+    assert len(config["layer_types"]) == 2 * depth - 2
+
+
+def test_an_adapter_of_the_language_model_is_applied(llava: dict[str, Path], tmp_path: Path) -> None:
+    """PEFT writes the names of the model in memory, which are not those of the folder."""
+    peft = pytest.importorskip("peft")
+    model = auto_class("llava").from_pretrained(llava["base"], dtype=torch.float32)
+    adapted = peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["q_proj", "down_proj"]))
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in adapted.named_parameters():
+        if "lora_" in name:
+            parameter.data = torch.randn(parameter.shape, generator=generator) * 0.1
+    adapted.save_pretrained(tmp_path / "lora")
+    reference = {"model": str(llava["base"]), "lora": str(tmp_path / "lora")}
+    folder = merge({"merge_method": "passthrough", "models": [{"model": reference}]}, tmp_path / "out")
+    found = auto_class("llava").from_pretrained(folder).state_dict()
+    expected = adapted.merge_and_unload().state_dict()
+    assert not torch.equal(
+        expected["model.language_model.layers.0.self_attn.q_proj.weight"],
+        weights(llava["base"])["language_model.model.layers.0.self_attn.q_proj.weight"],
+    )
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name].float(), tensor.float(), rtol=1e-5, atol=1e-6, msg=name)
+
+
 def test_what_is_no_part_is_refused_in_words(llava: dict[str, Path], tmp_path: Path) -> None:
     def plan(modules: dict[str, Any]) -> None:
         plan_merge({"merge_method": "linear", "base_model": str(llava["base"]), "modules": modules})
@@ -177,3 +231,28 @@ def test_blocks_that_nobody_can_name_are_not_cut(tmp_path: Path) -> None:
     assert torch.equal(
         *(weights(f)["vision_tower.pre_layrnorm.weight"] for f in (folder, merge(whole, tmp_path / "o")))
     )
+
+
+def test_a_model_of_two_towers_without_logits(tmp_path: Path) -> None:
+    """CLIP: its text tower is the part that a layer_range means; it gives no logits, so it is not scored."""
+    from transformers import CLIPConfig, CLIPModel
+
+    tower = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2}
+    text = {**tower, "vocab_size": 64, "max_position_embeddings": 32, "eos_token_id": 2, "num_hidden_layers": 3}
+    vision = {**tower, "image_size": 8, "patch_size": 4, "num_hidden_layers": 4}
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for seed, folder in enumerate(folders):
+        torch.manual_seed(seed)
+        CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
+        character_tokenizer().save_pretrained(folder)
+    document = {"merge_method": "passthrough", "slices": stack((folders[0], 0, 3), (folders[1], 2, 3))}
+    folder = merge(document, tmp_path / "out")
+    loaded, info = CLIPModel.from_pretrained(folder, output_loading_info=True)
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert len(loaded.text_model.encoder.layers) == len(loaded.vision_model.encoder.layers) == 4
+    key = "text_model.encoder.layers.{}.mlp.fc1.weight"
+    assert torch.equal(weights(folder)[key.format(3)], weights(folders[1])[key.format(2)])
+    recipe = parse_recipe(document)
+    live = LiveModel(Parents(recipe.models))
+    with pytest.raises(MergeFailed, match="is no causal language model"):
+        live.apply(make_plan(recipe, live.parents))

@@ -79,11 +79,11 @@ def _cached_paths(config: str) -> _Paths:
     model: Any = meta_model(stated)
     trunk, blocks = _language_model(model, str(stated.get("model_type", "model")))
     model.tie_weights()
-    ends = model.get_input_embeddings(), model.get_output_embeddings()
-    head = next((name for name, module in model.named_modules() if module is ends[1]), trunk)
-    tied = ends[1] is not None and getattr(ends[0], "weight", None) is ends[1].weight
+    embedding, output = _ends(model)
+    head = next((name for name, module in model.named_modules() if module is output), trunk)
+    tied = output is not None and getattr(embedding, "weight", None) is getattr(output, "weight", None)
     base = f"{getattr(model, 'base_model_prefix', '')}."
-    return _Paths((f"{trunk}.", f"{head}."), blocks, base, tied, ParameterMap(model))
+    return _Paths((f"{trunk}." if trunk else "", f"{head}."), blocks, base, tied, ParameterMap(model))
 
 
 def has_parts(config: Mapping[str, Any]) -> bool:
@@ -101,16 +101,22 @@ def has_parts(config: Mapping[str, Any]) -> bool:
     )
 
 
+def _ends(model: Any) -> tuple[nn.Module | None, nn.Module | None]:
+    """Return the token embedding and the output head, None for what the model does not have."""
+    try:
+        return model.get_input_embeddings(), model.get_output_embeddings()
+    except (NotImplementedError, AttributeError):  # CLIP has an embedding, but names none
+        return None, None
+
+
 def _language_model(model: Any, family: str) -> tuple[str, str]:
-    """Return the paths of the language model's trunk and of its list of blocks."""
+    """Return the paths of the language model and of its list of blocks; "" where it is the whole model."""
     text = model.config.get_text_config(decoder=True)
     depth = getattr(text, "num_hidden_layers", None)
-    for path, module in model.named_modules():
-        if getattr(module, "config", None) is not text:
-            continue
-        for name, child in module.named_children():
-            if isinstance(child, nn.ModuleList) and len(child) == depth:
-                return path, f"{path}.{name}" if path else name
+    trunk = next((path for path, module in model.named_modules() if getattr(module, "config", None) is text), None)
+    for path, module in model.named_modules() if trunk is not None else ():
+        if path.startswith(trunk) and isinstance(module, nn.ModuleList) and len(module) == depth:
+            return trunk, path
     raise MergeFailed(f"the blocks of the language model of a {family} are not where transformers keeps such blocks")
 
 
