@@ -113,10 +113,10 @@ def _language_model(model: Any, family: str) -> tuple[str, str]:
     """Return the paths of the language model and of its list of blocks; "" where it is the whole model."""
     text = model.config.get_text_config(decoder=True)
     depth = getattr(text, "num_hidden_layers", None)
-    trunk = next((path for path, module in model.named_modules() if getattr(module, "config", None) is text), None)
-    for path, module in model.named_modules() if trunk is not None else ():
-        if path.startswith(trunk) and isinstance(module, nn.ModuleList) and len(module) == depth:
-            return trunk, path
+    trunks = [path for path, module in model.named_modules() if getattr(module, "config", None) is text]
+    for path, module in model.named_modules():
+        if trunks and path.startswith(trunks[0]) and isinstance(module, nn.ModuleList) and len(module) == depth:
+            return trunks[0], path
     raise MergeFailed(f"the blocks of the language model of a {family} are not where transformers keeps such blocks")
 
 
