@@ -1,6 +1,7 @@
 """Workers that come and go, with a miniature Ray: who gets which job, and what is said when nobody can."""
 
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -13,6 +14,7 @@ from evomerge.run.workers.ray import RayExecutor, WorkerInfo, WorkerPool
 from tests.run.workers.fake_ray import VERSION, Broken, FakeRay, RayError, done
 
 POOL = "evomerge.run.workers.ray._pool"
+EXECUTOR = "evomerge.run.workers.ray._executor"
 
 
 class FakeSetup:
@@ -209,6 +211,19 @@ def test_a_candidate_that_takes_three_workers_with_it_is_lost(start) -> None:
     assert (lost.candidate, outcome.attempts, outcome.failure.kind) == (0, 3, "lost")
     assert "vanished every time" in outcome.failure.reason and outcome.failure.detail == "out of memory"
     assert executor.free == 2
+
+
+def test_a_candidate_that_overruns_its_time_is_lost_at_once(start, monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = FakeRay(home=2)
+    executor, _ = start(ray, count=2, timeout=100.0)
+    settle(executor)
+    executor.submit(job(0))
+    (sent,) = ray.jobs()
+    assert settle(executor) == [] and not sent.actor.dead
+    monkeypatch.setattr(f"{EXECUTOR}.time.monotonic", lambda now=time.monotonic(): now + 101.0)
+    ((lost, outcome),) = settle(executor)
+    assert sent.actor.dead and (lost.candidate, outcome.attempts, outcome.failure.kind) == (0, 1, "lost")
+    assert "overran its time" in outcome.failure.reason
 
 
 def test_workers_that_only_die_end_the_run(start) -> None:
