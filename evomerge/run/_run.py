@@ -88,6 +88,10 @@ class Run:
         self.path = Path(path)
         self._ledger = Ledger.read(self.path / LEDGER)
 
+    def close(self) -> None:
+        """Let go of the ledger's file; the run cannot be read after that. An open reader keeps a log beside the file."""
+        self._ledger.close()
+
     @property
     def state(self) -> RunState:
         """Whether the run is still searching, in its proof, or done."""

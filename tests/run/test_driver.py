@@ -26,11 +26,8 @@ from evomerge.run import (
     search,
     search_end,
 )
+from evomerge.testing.faults import DriverDied, faulty
 from tests.run.pico_search import search_data, task, write_search
-
-
-class Killed(BaseException):
-    """Stands for the sudden death of a driver."""
 
 
 class Listening(SilentObserver):
@@ -62,17 +59,6 @@ def wrapped(change: Callable[[int, Any], Any]) -> Callable[[Setup], Any]:
         return executor
 
     return build
-
-
-def dying(after: int) -> Callable[[Setup], Any]:
-    """Return an executor that dies with the driver after some jobs."""
-
-    def change(number: int, outcome: Any) -> Any:
-        if number >= after:
-            raise Killed
-        return outcome
-
-    return wrapped(change)
 
 
 # -- hours ------------------------------------------------------------------------------------------------------------
@@ -152,8 +138,8 @@ def set_meta(run: Path, key: str, change: Callable[[Any], Any]) -> None:
 
 def begun(pico: dict[str, Path], folder: Path, jobs: int) -> Path:
     file = write_search(folder, pico, budget={"candidates": 10})
-    with pytest.raises(Killed):
-        search(file, folder / "run", executor=dying(jobs))
+    with pytest.raises(DriverDied):
+        search(file, folder / "run", executor=faulty({jobs: "driver dies late"}))
     return file
 
 
@@ -231,9 +217,9 @@ def test_the_log_has_a_line_for_each_event(pico: dict[str, Path], tmp_path: Path
         "reporting",
     ]
     assert texts[-1] == "done"
-    with pytest.raises(Killed):
-        search(file, tmp_path / "second", executor=dying(5))
-    assert "ended by Killed" in (tmp_path / "second" / "logs" / "run.log").read_text()
+    with pytest.raises(DriverDied):
+        search(file, tmp_path / "second", executor=faulty({5: "driver dies late"}))
+    assert "ended by DriverDied" in (tmp_path / "second" / "logs" / "run.log").read_text()
 
 
 def test_two_searches_of_one_process_in_one_folder(pico: dict[str, Path], tmp_path: Path) -> None:

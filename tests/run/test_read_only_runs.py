@@ -12,7 +12,7 @@ import pytest
 
 from evomerge.errors import InvalidInput
 from evomerge.records import ItemScores, Score
-from evomerge.run import LEDGER, Ledger, Run
+from evomerge.run import LEDGER, Ledger, Run, search
 
 NOBODY = 65534
 ITEMS = {"acc": ItemScores(ids=(3, 5), values=(1.0, 0.0))}
@@ -153,3 +153,8 @@ def test_a_reader_does_not_keep_a_run_from_closing(run_folder: Path) -> None:
     assert len(reader.candidates()) == 1
     ledger.close()
     assert len(reader.candidates()) == len(Run(run_folder).candidates()) == 1
+
+
+def test_a_finished_search_leaves_one_plain_file(search_file: Path, tmp_path: Path) -> None:
+    search(search_file, tmp_path / "run", candidates=2)
+    assert [file.name for file in (tmp_path / "run").glob(f"{LEDGER}*")] == [LEDGER]

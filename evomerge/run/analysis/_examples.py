@@ -1,5 +1,7 @@
 """The texts of the items that tell the most about a verdict, kept in the ledger, which knows items by number only."""
 
+from contextlib import closing
+
 from evomerge.run._ledger import Ledger
 from evomerge.run._run import Run
 from evomerge.run.analysis._facts import RunFacts
@@ -14,7 +16,8 @@ def note_examples(setup: Setup, ledger: Ledger) -> None:
     """Keep what the items ask on which the pick differs most from the best parent; done once, after the verdict."""
     if ledger.meta("state") != "done" or ledger.meta(EXAMPLES) is not None:
         return
-    found = outcomes(RunFacts(Run(ledger.path.parent)))
+    with closing(Run(ledger.path.parent)) as run:  # an open reader would keep the ledger from becoming one plain file
+        found = outcomes(RunFacts(run))
     if found is None:
         return
     texts = {

@@ -1,8 +1,10 @@
 """The optimizer of a run: where it starts, brought to where the ledger left it, and the gradients it asks for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from evomerge.engine import GradientTable
+from evomerge.errors import EvomergeError
 from evomerge.methods import Direction
 from evomerge.optimizers import GradientOptimizer, ItemOptimizer, LevelOptimizer, Optimizer, Proposal
 from evomerge.records import Candidate, ItemScores, Point
@@ -75,9 +77,14 @@ class RunOptimizer:
         self.optimizer, self._with_gradient = restored.optimizer, set(restored.with_gradient)
 
     def ask(self) -> Proposal:
-        """Return the next proposal."""
+        """Return the next proposal.
+
+        Raises:
+            EvomergeError: the optimizer raised, whatever it was.
+        """
         assert self.optimizer is not None
-        proposal = self.optimizer.ask()
+        with _said_by(self.optimizer):
+            proposal = self.optimizer.ask()
         if isinstance(self.optimizer, LevelOptimizer):
             self._note_level(self.optimizer, proposal.number)
         if proposal.gradient:
@@ -91,13 +98,18 @@ class RunOptimizer:
         gradient: Sequence[float] | None,
         items: Mapping[str, ItemScores] | None,
     ) -> None:
-        """Answer a proposal, with its gradient and the scores of its items if there are any."""
+        """Answer a proposal, with its gradient and the scores of its items if there are any.
+
+        Raises:
+            EvomergeError: the optimizer raised, whatever it was.
+        """
         assert self.optimizer is not None
-        if items is not None and isinstance(self.optimizer, ItemOptimizer):
-            self.optimizer.tell_items(number, item_values(self._setup.objectives, items))
-        if gradient is not None and isinstance(self.optimizer, GradientOptimizer):
-            self.optimizer.tell_gradient(number, gradient)
-        self.optimizer.tell(number, values)
+        with _said_by(self.optimizer):
+            if items is not None and isinstance(self.optimizer, ItemOptimizer):
+                self.optimizer.tell_items(number, item_values(self._setup.objectives, items))
+            if gradient is not None and isinstance(self.optimizer, GradientOptimizer):
+                self.optimizer.tell_gradient(number, gradient)
+            self.optimizer.tell(number, values)
 
     def _note_level(self, optimizer: LevelOptimizer, number: int) -> None:
         """Record that a level of the space begins with a proposal, once."""
@@ -136,3 +148,17 @@ def planned_candidates(setup: Setup) -> int:
     if budget.items is not None:
         return max(1, budget.items // (setup.subset_items * len(setup.objectives)))
     return UNKNOWN_CANDIDATES
+
+
+@contextmanager
+def _said_by(optimizer: Optimizer) -> Iterator[None]:
+    """Give the name of an optimizer to what it raises: it may be anybody's."""
+    try:
+        yield
+    except EvomergeError:
+        raise
+    except Exception as error:
+        raise EvomergeError(
+            f"the optimizer {optimizer.name} raised {type(error).__name__}: {error}; what was scored is kept, and the "
+            "same command goes on once it is corrected"
+        ) from error

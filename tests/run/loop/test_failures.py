@@ -1,15 +1,19 @@
 """One bad candidate never ends the night; a bad machine does, and says so."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from evomerge.errors import EvomergeError, InvalidFile, NothingScored
+from evomerge.optimizers import OPTIMIZERS, register
 from evomerge.run import LEDGER, Run, search
-from tests.run.pico_search import rows, search_data, task, write_search
+from evomerge.testing.faults import faulty, raising
+from tests.run.pico_search import differences, rows, search_data, task, write_search
 
 
 def test_some_failures_are_recorded_and_the_run_goes_on(run_search) -> None:
@@ -140,3 +144,29 @@ def test_a_ledger_that_turned_bad_is_refused_before_anything_is_written(run_sear
     with pytest.raises(InvalidFile):
         search({**search_data(pico), "budget": {}}, tmp_path / "other")
     assert not (tmp_path / "other").exists(), "an invalid file leaves no run folder"
+
+
+def test_lost_and_late_results_are_those_of_their_candidates_alone(run_search: Callable[..., Run]) -> None:
+    """Of 8 references and 12 candidates, the third candidate's worker dies; another one's hangs for a while."""
+    run = run_search(budget={"candidates": 12}, overrides={"executor": faulty({10: "worker dies", 14: "worker hangs"})})
+    searched = [each for each in run.candidates() if each.kind == "candidate"]
+    assert run.state == "done" and len(searched) == 12
+    (lost,) = (each for each in searched if each.state != "scored")
+    assert (lost.state, lost.failure.kind) == ("lost", "lost")
+    told = Counter(row[2] for row in rows(run.path, "step")["step"] if row[1] == "tell")
+    assert told == Counter(each.id for each in searched)
+
+
+@pytest.mark.parametrize("call", ["ask", "tell"])
+def test_an_optimizer_that_raises_is_named_and_the_run_goes_on_when_it_is_corrected(
+    call: Any, run_search: Callable[..., Run], tmp_path: Path
+) -> None:
+    changes = {"optimizer": "odd", "budget": {"candidates": 8}}
+    register(raising(OPTIMIZERS["random"], name="odd", at=5, call=call))
+    with pytest.raises(EvomergeError, match="the optimizer odd raised RuntimeError: out of ideas; what was scored"):
+        run_search(**changes)
+    assert Run(tmp_path / "run").state == "searching"
+    register(raising(OPTIMIZERS["random"], name="odd", at=1000))
+    run = run_search(**changes)
+    assert run.state == "done" and run.summary().finished == 8
+    assert differences(run.path, run_search("whole", **changes).path) == []

@@ -14,7 +14,8 @@ import yaml
 
 from evomerge.errors import InvalidFile, InvalidInput
 from evomerge.optimizers import create
-from evomerge.run import Run, Setup, create_executor, search
+from evomerge.run import Run, search
+from evomerge.testing.faults import DriverDied, faulty
 from tests.forked import Forked
 from tests.run.pico_search import differences, rows, task, write_search
 
@@ -24,33 +25,6 @@ def drive(file: Path, out: Path) -> None:
     run = search(file, out)
     print(run.state)
     sys.exit(0 if run.state == "done" else 130)
-
-
-class Killed(BaseException):
-    """Stands for the sudden death of a driver."""
-
-
-def dying_after(jobs: int, *, scored: bool) -> Callable[[Setup], Any]:
-    """Return an executor that dies at a job: before it was scored, or after that but before its result is known."""
-
-    def build(setup: Setup) -> Any:
-        executor = create_executor(setup)
-        wait, seen = executor.wait, 0
-
-        def counted(timeout: float) -> Any:
-            nonlocal seen
-            seen += 1
-            if seen > jobs and not scored:
-                raise Killed
-            outcomes = wait(timeout)
-            if seen > jobs:
-                raise Killed
-            return outcomes
-
-        executor.wait = counted
-        return executor
-
-    return build
 
 
 TWO = [task(), task("otherness", weight=2)]
@@ -79,9 +53,11 @@ def test_a_run_that_died_again_and_again_ends_like_one_that_did_not(
         jobs, scored = chance.randrange(2, 20), chance.random() < 0.5
         before = rows(tmp_path / "torn", "score", "item", "step") if deaths else {}
         try:
-            run = search(file, tmp_path / "torn", executor=dying_after(jobs, scored=scored))
+            run = search(
+                file, tmp_path / "torn", executor=faulty({jobs: "driver dies late" if scored else "driver dies"})
+            )
             break
-        except Killed:
+        except DriverDied:
             deaths += 1
         after = rows(tmp_path / "torn", "score", "item", "step")
         for table, kept in before.items():
@@ -242,8 +218,8 @@ def dead(pico: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Pat
     """A folder with a search file whose run in `run` died after 15 jobs."""
     folder = tmp_path_factory.mktemp("dead")
     file = write_search(folder, pico, budget={"candidates": 20})
-    with pytest.raises(Killed):
-        search(file, folder / "run", executor=dying_after(15, scored=False))
+    with pytest.raises(DriverDied):
+        search(file, folder / "run", executor=faulty({15: "driver dies"}))
     return folder
 
 
@@ -290,8 +266,8 @@ def test_what_changes_the_meaning_of_a_score_is_refused(name: str, begun: Path) 
 def test_other_weights_of_a_parent_are_refused(pico: dict[str, Path], tmp_path: Path) -> None:
     mine = {name: Path(shutil.copytree(path, tmp_path / "models" / name)) for name, path in pico.items()}
     file = write_search(tmp_path, mine, budget={"candidates": 5})
-    with pytest.raises(Killed):
-        search(file, tmp_path / "run", executor=dying_after(5, scored=False))
+    with pytest.raises(DriverDied):
+        search(file, tmp_path / "run", executor=faulty({5: "driver dies"}))
     shutil.copyfile(mine["three"] / "model.safetensors", mine["one"] / "model.safetensors")
     with pytest.raises(InvalidFile, match=r"parents\..*one: differs from what this run was started with"):
         search(file, tmp_path / "run")
@@ -333,8 +309,8 @@ def test_a_library_that_now_proposes_other_points_is_told_the_recorded_ones(
         said.clear()
         file = write_search(tmp_path, pico, optimizer=optimizer, budget={"candidates": 16})
         out = tmp_path / f"run{number}"
-        with pytest.raises(Killed):
-            search(file, out, executor=dying_after(19, scored=False))
+        with pytest.raises(DriverDied):
+            search(file, out, executor=faulty({19: "driver dies"}))
         before = rows(out, "score", "step")
         with monkeypatch.context() as patch:
             patch.setattr("evomerge.run.loop._resume.create", upgraded)
