@@ -89,7 +89,7 @@ class Run:
         self._ledger = Ledger.read(self.path / LEDGER)
 
     def close(self) -> None:
-        """Let go of the ledger's file; the run cannot be read after that. An open reader keeps a log beside the file."""
+        """Let go of the ledger, which an open reader keeps from becoming one plain file; nothing can be read then."""
         self._ledger.close()
 
     @property

@@ -1,4 +1,4 @@
-"""Fakes that misbehave, for tests of what a run survives: drivers that die, workers that die or hang, optimizers that raise."""
+"""Fakes that misbehave, to see what a run survives: drivers that die, workers that die or hang, raising optimizers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -220,7 +220,8 @@ def test_a_candidate_that_overruns_its_time_is_lost_at_once(start, monkeypatch: 
     executor.submit(job(0))
     (sent,) = ray.jobs()
     assert settle(executor) == [] and not sent.actor.dead
-    monkeypatch.setattr(f"{EXECUTOR}.time.monotonic", lambda now=time.monotonic(): now + 101.0)
+    later = time.monotonic() + 101.0
+    monkeypatch.setattr(f"{EXECUTOR}.time.monotonic", lambda: later)
     ((lost, outcome),) = settle(executor)
     assert sent.actor.dead and (lost.candidate, outcome.attempts, outcome.failure.kind) == (0, 1, "lost")
     assert "overran its time" in outcome.failure.reason
