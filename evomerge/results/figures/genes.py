@@ -31,7 +31,7 @@ def importance(genes: Sequence[GeneImportance]) -> Drawing | None:
     drawing.text(0, 12, "gene", css="soft")
     drawing.text(190, 12, "share of the importance", css="soft")
     drawing.text(460, 12, "more is", css="soft", anchor="end")
-    x = Scale(0.0, drawn[0].share, 190, 360)
+    x = Scale(0.0, drawn[0].share, 190, 350)
     for number, gene in enumerate(drawn):
         y = 20 + ROW * number
         drawing.text(0, y + 14, clipped(_short(gene.gene), 182))
@@ -48,7 +48,8 @@ def importance(genes: Sequence[GeneImportance]) -> Drawing | None:
 def _trend(gene: GeneImportance) -> str:
     if abs(gene.trend) < WEAK:
         return "neither"
-    return ("much " if abs(gene.trend) >= STRONG else "") + ("better ▲" if gene.trend > 0 else "worse ▼")
+    word, arrow = ("better", "▲") if gene.trend > 0 else ("worse", "▼")
+    return f"{word} {arrow * (2 if abs(gene.trend) >= STRONG else 1)}"
 
 
 def movement(facts: RunFacts, genes: Sequence[GeneImportance]) -> Drawing | None:
