@@ -29,7 +29,8 @@ def init(
         tasks: lm-eval tasks, "task" or "task/metric"; each is an objective.
         base: the common ancestor of the models, or None.
         task_path: a folder of further task YAMLs.
-        space: a shipped space, or a file; None = weights by model and block, by task arithmetic if there is a base.
+        space: a shipped space, or a file; None = task arithmetic from coarse to fine if there is a base, else an
+            average with weights by model and block.
         hours: of the budget.
         candidates: of the budget.
         workers: worker processes; 0 = in this one.

@@ -109,7 +109,7 @@ def test_init_writes_a_file_that_check_accepts(pico: dict[str, Path], tmp_path: 
     (tmp_path / "f.py").write_text("def f(model, tokenizer, items):\n    return [1.0 for _ in items]\n")
     (tmp_path / "i.jsonl").write_text("".join(json.dumps({"n": n}) + "\n" for n in range(1100)))
     made.write_text(text.replace("{task: some_task, metric: acc}", "{scorer: f.py:f, items: i.jsonl}"))
-    assert check_search(made).space.domain.size == 2 * 4
+    assert check_search(made).space.domain.size >= 2 * 4
 
 
 def test_init_names_local_parents_from_the_files_own_folder(

@@ -236,6 +236,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_large_run_has_a_small_page(large: Path) -> None:
     found = parsed(large.read_text())
     assert large.stat().st_size < MAX_BYTES
+    assert "What each parent contributes" in found.text, "by the outlines in the ledger: its parents are nowhere"
     assert "2,000" in found.text and "logits are not finite" in found.text
 
 

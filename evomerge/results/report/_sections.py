@@ -129,7 +129,7 @@ def recipe(facts: RunFacts, made: Figures, shares: Shares) -> str:
     if facts.pick is None:
         return ""
     text = yaml.safe_dump(dict(facts.pick.recipe), sort_keys=False, allow_unicode=True)
-    said = "A factor multiplies a parent, or its task vector where the method has a base; the base is not listed."
+    said = "A factor multiplies a parent, or its task vector where the method has a base, which is then not listed."
     return section(
         "recipe",
         "What the pick is made of",

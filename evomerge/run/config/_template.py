@@ -10,7 +10,7 @@ import yaml
 from evomerge.run.config._schema import BudgetEntry, PoolsEntry
 
 NO_BASE = "  # base: ORG/NAME             # the common ancestor; task arithmetic needs it"
-SPACE, SPACE_WITHOUT_BASE = "layerwise_task_arithmetic", "layerwise_linear"
+SPACE, SPACE_WITHOUT_BASE = "auto", "layerwise_linear"
 
 
 class SearchOutline(NamedTuple):
