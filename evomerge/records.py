@@ -8,7 +8,7 @@ direction.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from evomerge.errors import InvalidInput
 
@@ -192,6 +192,29 @@ class Point:
     reals: tuple[float, ...] = ()
     integers: tuple[int, ...] = ()
     categories: tuple[int, ...] = ()
+
+
+class Stage(NamedTuple):
+    """A part of the coordinates that a search varies while it keeps the others.
+
+    Attributes:
+        name: for people.
+        reals: numbers of the real coordinates.
+        integers: of the integers.
+        categories: of the categories.
+        share: of the candidates that it gets.
+    """
+
+    name: str
+    reals: range
+    integers: range
+    categories: range
+    share: float
+
+    @property
+    def size(self) -> int:
+        """How many numbers it varies."""
+        return len(self.reals) + len(self.integers) + len(self.categories)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

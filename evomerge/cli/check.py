@@ -133,7 +133,7 @@ def _cost(cost: "Cost | None") -> str:
 
 def _levels(setup: "Setup") -> str:
     """Return the levels that a search goes through, if there are any."""
-    listed = ", then ".join(f"{level.name} ({level.size})" for level in setup.levels)
+    listed = ", then ".join(f"{level.name} ({level.size})" for level in setup.levels or setup.stages)
     return f"; coarse to fine: {listed}" if listed else ""
 
 

@@ -19,6 +19,7 @@ from evomerge.optimizers._registry import (
     OPTIMIZERS,
     create,
     create_by_levels,
+    create_by_stages,
     get,
     goes_by_levels,
     names,
@@ -26,6 +27,7 @@ from evomerge.optimizers._registry import (
     resolve_auto,
     validate_options,
 )
+from evomerge.optimizers._stages import StageOptimizer
 from evomerge.optimizers.core import (
     CreateOptimizer,
     EvolutionStrategy,
@@ -61,11 +63,13 @@ __all__ = [
     "OptionSpec",
     "PendingProposals",
     "Proposal",
+    "StageOptimizer",
     "Vector",
     "VectorCodec",
     "center",
     "create",
     "create_by_levels",
+    "create_by_stages",
     "dominates",
     "front",
     "get",

@@ -3,12 +3,15 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.optimizers import catcma, cma, cmaes_lra, grid, guided, m2n2, optuna, quasi_random, random
 from evomerge.optimizers._levels import LevelOptimizer
+from evomerge.optimizers._stages import StageOptimizer
 from evomerge.optimizers.core import Optimizer, OptimizerSpec, varied
 from evomerge.plugins import load_plugin, plugin_names
-from evomerge.records import Domain, Level, Point
+from evomerge.records import Domain, Level, Point, Stage
 
 MAX_NARROWING = 3.0  # of the first step size, from the first level to the others
 AUTO = "auto"
@@ -182,6 +185,41 @@ def goes_by_levels(name: str) -> bool:
     """Tell whether an optimizer can go from level to level: it has one value to maximize, and a mean to go on from."""
     spec = get(name)
     return spec.scalar and not spec.compares_generations and not spec.items
+
+
+def create_by_stages(
+    name: str,
+    domain: Domain,
+    stages: Sequence[Stage],
+    *,
+    objectives: int,
+    seed: int,
+    start: Point,
+    planned: int,
+    options: Mapping[str, Any],
+) -> Optimizer:
+    """Create an optimizer that varies one part of a point after the other.
+
+    Args:
+        name: as for `create`; every stage has one of this name.
+        domain: of the points.
+        stages: at least one; together they vary every coordinate.
+        objectives: as for `create`.
+        seed: as for `create`; each stage has a stream of its own.
+        start: a point of the domain.
+        planned: candidates of the whole search, about.
+        options: as for `create`.
+
+    Raises:
+        InvalidInput: the optimizer cannot vary a stage, or an option is wrong.
+    """
+    spec, settled = _resolve(name, options, domain, objectives)
+
+    def create_stage(stage: int, part: Domain, first: Point) -> Optimizer:
+        own = int(np.random.SeedSequence([seed, stage]).generate_state(1)[0])
+        return create(spec.name, part, objectives=objectives, seed=own, start=first, options=settled)
+
+    return StageOptimizer(domain, stages, create_stage, start=start, planned=planned)
 
 
 def _resolve(

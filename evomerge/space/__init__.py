@@ -23,6 +23,7 @@ from evomerge.space._registry import (
 )
 from evomerge.space._schema import SpaceEntry
 from evomerge.space.data_flow import DataFlowSpace
+from evomerge.space.hybrid import HybridSpace
 from evomerge.space.merge import MergeSpace
 from evomerge.space.stack import StackSpace
 
@@ -31,6 +32,7 @@ __all__ = [
     "KINDS",
     "BuildSpace",
     "DataFlowSpace",
+    "HybridSpace",
     "MergeSpace",
     "Reference",
     "Space",

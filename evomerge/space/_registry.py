@@ -12,10 +12,12 @@ from evomerge.space._paths import METHOD as STACK_METHOD
 from evomerge.space._protocol import Space, SpaceKind
 from evomerge.space._schema import SpaceEntry
 from evomerge.space.data_flow import DATA_FLOW, DataFlowEntry
+from evomerge.space.hybrid import HybridEntry, hybrid_kind
 from evomerge.space.merge import MERGE
 from evomerge.space.stack import STACK
 
-KINDS: Mapping[str, SpaceKind] = {kind.name: kind for kind in (MERGE, STACK, DATA_FLOW)}
+HYBRID = hybrid_kind(MERGE, DATA_FLOW)
+KINDS: Mapping[str, SpaceKind] = {kind.name: kind for kind in (MERGE, STACK, DATA_FLOW, HYBRID)}
 """The built-in kinds by name."""
 
 _MEMBERS = ("domain", "coordinates", "start", "recipe_count", "dtype", "description", "decode", "encode")
@@ -156,11 +158,11 @@ def space_schema() -> dict[str, Any]:
     schema = json_schema(SpaceEntry)
     properties = {"kind": {"enum": [MERGE.name, STACK.name]}, **schema.pop("properties")}
     own = {"properties": properties, **{key: schema.pop(key) for key in ("required", "additionalProperties")}}
-    flow = json_schema(DataFlowEntry)
-    paths = {
-        "properties": {"kind": {"const": DATA_FLOW.name}, **flow["properties"]},
-        "required": ["kind"],
-        "additionalProperties": False,
-    }
+    others = []
+    for name, entry in ((DATA_FLOW.name, DataFlowEntry), (HYBRID.name, HybridEntry)):
+        found = json_schema(entry)
+        properties = {"kind": {"const": name}, **found["properties"]}
+        required = ["kind", *found.get("required", [])]
+        others.append({"properties": properties, "required": required, "additionalProperties": False})
     other = {"properties": {"kind": {"type": "string", "not": {"enum": list(KINDS)}}}, "required": ["kind"]}
-    return {**schema, "anyOf": [own, paths, other]}
+    return {**schema, "anyOf": [own, *others, other]}

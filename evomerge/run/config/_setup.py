@@ -12,7 +12,7 @@ from evomerge import optimizers
 from evomerge.checkpoint import Parents
 from evomerge.evaluation import Prepared
 from evomerge.recipe import ModelRef, Recipe, parse_recipe
-from evomerge.records import Level, Objective, ParentSummary, Point
+from evomerge.records import Level, Objective, ParentSummary, Point, Stage
 from evomerge.run.config._extensions import Extensions
 from evomerge.run.config._schema import SearchEntry
 from evomerge.run.trackers import Tracker
@@ -76,6 +76,12 @@ class Setup:
     def informed(self) -> bool:
         """Whether the optimizer waits for the references (see `OptimizerSpec.informed`)."""
         return optimizers.get(self.optimizer).informed
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The parts of a point that the search varies one after the other; none where there is one part."""
+        stages: tuple[Stage, ...] = getattr(self.space, "stages", ())
+        return stages
 
     @property
     def levels(self) -> tuple[Level, ...]:

@@ -8,6 +8,7 @@ from evomerge.optimizers import (
     Optimizer,
     create,
     create_by_levels,
+    create_by_stages,
     get,
 )
 from evomerge.records import Point
@@ -76,6 +77,17 @@ def _created(setup: Setup, start: Point | None, planned: int) -> Optimizer:
             setup.optimizer,
             setup.space.domain,
             setup.levels,
+            seed=setup.entry.seed,
+            start=start or setup.space.start,
+            planned=planned,
+            options=setup.optimizer_options,
+        )
+    if setup.stages:
+        return create_by_stages(
+            setup.optimizer,
+            setup.space.domain,
+            setup.stages,
+            objectives=len(setup.objectives),
             seed=setup.entry.seed,
             start=start or setup.space.start,
             planned=planned,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from evomerge.engine import GradientTable
 from evomerge.errors import EvomergeError
 from evomerge.methods import Direction
-from evomerge.optimizers import GradientOptimizer, ItemOptimizer, LevelOptimizer, Optimizer, Proposal
+from evomerge.optimizers import GradientOptimizer, ItemOptimizer, LevelOptimizer, Optimizer, Proposal, StageOptimizer
 from evomerge.records import Candidate, ItemScores, Point
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_rows import point_of, stored_point
@@ -70,7 +70,7 @@ class RunOptimizer:
         start = (self._ledger.meta(START) or {}).get("point")
         point: Point | None = None if start is None else point_of(start)
         planned = self._ledger.meta(PLANNED)
-        if planned is None and self._setup.levels:
+        if planned is None and (self._setup.levels or self._setup.stages):
             planned = planned_candidates(self._setup)
             self._ledger.set_meta(PLANNED, planned)
         restored = restored_optimizer(self._setup, self._ledger, self._observer, point, planned=planned or 0)
@@ -85,7 +85,7 @@ class RunOptimizer:
         assert self.optimizer is not None
         with _said_by(self.optimizer):
             proposal = self.optimizer.ask()
-        if isinstance(self.optimizer, LevelOptimizer):
+        if isinstance(self.optimizer, LevelOptimizer | StageOptimizer):
             self._note_level(self.optimizer, proposal.number)
         if proposal.gradient:
             self._with_gradient.add(proposal.number)
@@ -111,7 +111,7 @@ class RunOptimizer:
                 self.optimizer.tell_gradient(number, gradient)
             self.optimizer.tell(number, values)
 
-    def _note_level(self, optimizer: LevelOptimizer, number: int) -> None:
+    def _note_level(self, optimizer: LevelOptimizer | StageOptimizer, number: int) -> None:
         """Record that a level of the space begins with a proposal, once."""
         name = optimizer.level_name
         begun = self._ledger.meta(LEVELS, [])
