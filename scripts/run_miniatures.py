@@ -31,6 +31,7 @@ MINIATURES = (
     "planted_stack/moves",
     "sakana_miniature/parameter_space",
     "sakana_miniature/data_flow",
+    "sakana_miniature/hybrid",
 )
 BEGIN, END = "<!-- results of scripts/run_miniatures.py -->", "<!-- end of results -->"
 HEADER = (

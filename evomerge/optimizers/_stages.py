@@ -6,7 +6,7 @@ from typing import TypeVar
 from evomerge.optimizers.core import ItemOptimizer, ItemValue, Optimizer, PendingProposals, Proposal
 from evomerge.records import Domain, Point, Stage
 
-Value = TypeVar("Value", int, float)
+Number = TypeVar("Number", int, float)
 CreateStage = Callable[[int, Domain, Point], Optimizer]
 """Creates the optimizer of a stage: number of the stage, its domain, where it starts."""
 
@@ -144,6 +144,6 @@ class StageOptimizer:
         return None if mean is None else self._whole(mean)
 
 
-def _replaced(values: tuple[Value, ...], places: range, own: tuple[Value, ...]) -> tuple[Value, ...]:
+def _replaced(values: tuple[Number, ...], places: range, own: tuple[Number, ...]) -> tuple[Number, ...]:
     """Return values with others in some places."""
     return values[: places.start] + own + values[places.stop :]

@@ -21,6 +21,7 @@ FOLDER = Path(__file__).resolve().parents[3] / "experiments"
         "biomistral/search",
         "sakana/parameter_space",
         "sakana/data_flow",
+        "sakana/hybrid",
     ],
 )
 def test_a_ready_search_file(name):

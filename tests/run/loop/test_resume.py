@@ -29,6 +29,10 @@ def drive(file: Path, out: Path) -> None:
 
 TWO = [task(), task("otherness", weight=2)]
 STACK = {"method": "passthrough", "genes": {"source": {"per": "layer"}, "repeat": {"per": "layer", "range": [0, 2]}}}
+HYBRID = {
+    "kind": "hybrid",
+    "parameter_space": {"method": "task_arithmetic", "genes": {"weight": {"per": "model", "range": [0, 1]}}},
+}
 SEARCHES: dict[str, dict[str, Any]] = {
     "cma": {"budget": {"candidates": 26}},
     "cmaes_lra": {"optimizer": "cmaes_lra", "budget": {"candidates": 18}},
@@ -36,6 +40,7 @@ SEARCHES: dict[str, dict[str, Any]] = {
     "nsga2": {"optimizer": {"name": "nsga2", "popsize": 8}, "tasks": TWO, "budget": {"candidates": 22}},
     "stack": {"space": STACK, "budget": {"candidates": 18}},
     "data flow": {"space": {"kind": "data_flow"}, "budget": {"candidates": 26}},
+    "hybrid": {"space": HYBRID, "budget": {"candidates": 40}},
     "m2n2": {"optimizer": {"name": "m2n2", "archive": 5}, "tasks": TWO, "budget": {"candidates": 26}},
     "failures": {"tasks": [task("moody")], "budget": {"candidates": 18}},
 }
