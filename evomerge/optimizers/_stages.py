@@ -6,7 +6,7 @@ from typing import TypeVar
 from evomerge.optimizers.core import ItemOptimizer, ItemValue, Optimizer, PendingProposals, Proposal
 from evomerge.records import Domain, Point, Stage
 
-Number = TypeVar("Number", int, float)
+Coordinate = TypeVar("Coordinate", int, float)
 CreateStage = Callable[[int, Domain, Point], Optimizer]
 """Creates the optimizer of a stage: number of the stage, its domain, where it starts."""
 
@@ -144,6 +144,6 @@ class StageOptimizer:
         return None if mean is None else self._whole(mean)
 
 
-def _replaced(values: tuple[Number, ...], places: range, own: tuple[Number, ...]) -> tuple[Number, ...]:
+def _replaced(values: tuple[Coordinate, ...], places: range, own: tuple[Coordinate, ...]) -> tuple[Coordinate, ...]:
     """Return values with others in some places."""
     return values[: places.start] + own + values[places.stop :]
