@@ -11,6 +11,7 @@ Python modules compiled.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -204,6 +205,25 @@ def compare(name: str, folder: Path, peer: str | None, repeats: int, threads: in
     return row
 
 
+def compare_threads(name: str, folder: Path, counts: Sequence[int], repeats: int) -> None:
+    """Time one recipe with several numbers of threads in turn, print a line for each, and compare the bytes."""
+    recipe, out = folder / f"{name}.yaml", folder / "threads"
+    timings: dict[int, list[Timing]] = {count: [] for count in counts}
+    digests = set()
+    for _ in range(repeats + 1):  # the first compiles
+        for count in counts:
+            shutil.rmtree(out, ignore_errors=True)
+            read_parents(folder)
+            timings[count].append(timed([*OURS, str(recipe), str(out), "--threads", str(count)]))
+            digests.add(hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest())
+    shutil.rmtree(out)
+    for count, times in timings.items():
+        memory = max(timing.anonymous for timing in times[1:]) / 1e9
+        print(f"| {name} | {count} | {median(times[1:]):.2f} | {memory:.2f} |", flush=True)
+    if len(digests) > 1:
+        sys.exit(f"{name}: threads change the bytes")
+
+
 def median(times: list[Timing]) -> float:
     """Return the median of seconds."""
     return statistics.median(timing.seconds for timing in times)
@@ -229,6 +249,9 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=24)
     parser.add_argument("--threads", type=int, default=1, help="OMP_NUM_THREADS of both programs")
     parser.add_argument("--only", nargs="*", help="names of recipes")
+    parser.add_argument(
+        "--merge-threads", nargs="*", type=int, help="time `evomerge merge --threads N` for each of these, nothing else"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
@@ -236,6 +259,12 @@ def main() -> None:
         size = write_models(folder, arguments.layers)
         for name, document in recipes(folder).items():
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(document))
+        if arguments.merge_threads:
+            print(f"{len(MODELS)} parents of {size / 2e9:.2f} B parameters in bf16, medians of {arguments.repeats}")
+            print("| method | threads | s | GB |\n|---|---|---|---|")
+            for name in arguments.only or recipes(folder):
+                compare_threads(name, folder, arguments.merge_threads, arguments.repeats)
+            return
         dry = [*OURS, str(folder / "linear.yaml"), str(folder / "x"), "--dry-run"]
         startup = median([timed(dry) for _ in range(4)][1:])
         print(f"{len(MODELS)} parents of {size / 2e9:.2f} B parameters in bf16, medians of {arguments.repeats}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from evomerge.checkpoint._json import read_json_object
 from evomerge.checkpoint._model import DEPTH_KEYS, Model
 from evomerge.checkpoint.family import config_object
 from evomerge.errors import InvalidInput, MergeFailed, first_line
@@ -122,11 +123,13 @@ def generation_settings(config: Mapping[str, Any], folder: Path) -> Any:
         folder: which holds generation_config.json, or does not.
 
     Raises:
-        InvalidInput: the settings make no sense to transformers.
+        InvalidInput: the file is damaged, or its settings make no sense to transformers.
     """
     from transformers import GenerationConfig
 
     file = folder / GENERATION_CONFIG
+    if file.exists():
+        read_json_object(file)  # transformers would go on without it, and not say so
     with TemporaryDirectory(prefix="evomerge-config-") as scratch:
         (Path(scratch) / "config.json").write_text(json.dumps(config), encoding="utf-8")
         if file.exists():
@@ -134,7 +137,7 @@ def generation_settings(config: Mapping[str, Any], folder: Path) -> Any:
         try:
             try:
                 return GenerationConfig.from_pretrained(scratch)
-            except OSError:  # no such file, or no JSON: transformers goes on with what the config says
+            except OSError:  # no such file: transformers goes on with what the config says
                 return GenerationConfig.from_pretrained(
                     scratch, config_file_name="config.json", _from_model_config=True
                 )

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, make_plan, write_folder
+from evomerge.errors import InvalidInput
 from evomerge.recipe import parse_recipe
 from evomerge.testing.pico import write_pico
 
@@ -89,6 +90,17 @@ def test_generation_settings_follow_the_candidate(tmp_path: Path) -> None:
 
         assert_equal_answers(live, AutoModelForCausalLM.from_pretrained(tmp_path / f"out{number}"))
         live.model.generation_config.max_new_tokens = 1  # as a scorer may do
+
+
+@pytest.mark.parametrize(("content", "words"), [("{nope", "is not valid JSON"), ("[1]", "found list, expected")])
+def test_damaged_generation_settings_are_named(content: str, words: str, tmp_path: Path) -> None:
+    """transformers would silently go on with its own."""
+    one = write_pico(tmp_path / "one", 0)
+    (one / "generation_config.json").write_text(content)
+    recipe = parse_recipe(merged(one, write_pico(tmp_path / "two", 1, near=write_pico(tmp_path / "base", 0))))
+    live = LiveModel(Parents(recipe.models))
+    with pytest.raises(InvalidInput, match=rf"one/generation_config\.json: {words}"):
+        live.apply(make_plan(recipe, live.parents))
 
 
 def test_tokenizers_are_loaded_once(tmp_path: Path, pico: dict[str, Path]) -> None:
