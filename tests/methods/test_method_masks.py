@@ -182,6 +182,14 @@ def test_opposite_vectors_stay_finite(name: str) -> None:
     assert float(result.abs().max()) <= 1.1 * float(DELTA.abs().max()) * 1.0001
 
 
+@pytest.mark.parametrize("weights", [(1.0, -1.0), (0.5, 0.5), (-2.0, 1.0)])
+def test_infinite_parents_give_no_finite_mean_of_directions(weights: tuple[float, float]) -> None:
+    """Not even where infinite parts cancel; and no error of arithmetic."""
+    endless = torch.full_like(BASE, float("inf"))
+    own = [{"weight": weight} for weight in weights]
+    assert not case("multislerp", [endless, endless], None, own, normalize_weights=False).attempt()[1]
+
+
 @pytest.mark.parametrize("name", sorted(set(METHODS) - {"passthrough"}))
 def test_nan_of_a_parent_is_noticed(name: str) -> None:
     base = torch.randn(3, 50, generator=torch.Generator().manual_seed(2))
