@@ -167,6 +167,20 @@ def test_foreign_text_stays_text(finished_run: Path, tmp_path: Path) -> None:
         ElementTree.fromstring(figure.svg())
 
 
+def test_claims_about_the_rest_of_the_front_are_listed(finished_run: Path, tmp_path: Path) -> None:
+    run = changed(finished_run, tmp_path)
+    claim = {"id": 9, "name": "candidate 9", "gain": 0.125, "interval": [0.0625, 0.25], "p_value": 0.001}
+    claims = [{**claim, "adjusted_p_value": 0.002, "claimed": True}]
+    claims.append({**claims[0], "name": "candidate 10", "gain": None, "interval": None, "claimed": False})
+    ledger = Ledger.resume(run / LEDGER)
+    with ledger.transaction():
+        ledger.set_meta("verdict", {**ledger.meta("verdict"), "front": claims})
+    ledger.close()
+    text = parsed(report_page(Run(run))).text
+    for word in ("candidate 9", "+0.1250", "+0.0625 to +0.2500", "0.002", "candidate 10"):
+        assert word in text
+
+
 def test_examples_can_be_left_out(finished_run: Path) -> None:
     texts = Run(finished_run).fact("examples")["share"]
     assert texts and all(json.loads(text)["number"] >= 0 for text in texts.values())

@@ -36,22 +36,27 @@ def verdict(facts: RunFacts, made: Figures) -> str:
     box = f'<div class="verdict"><b><span class="symbol" aria-hidden="true">{said.symbol}</span>'
     box += f"{_plain(said.text)}</b>{''.join(text)}</div>"
     floors = [paragraph(line) for line in floor_lines(found)]
-    missed = [
-        paragraph(
-            "Neither finalist nor reference meets every floor on the select items; the pick misses them by least."
-        )
-    ] * (not facts.run.fact("pick_meets_floors", True))
+    if not facts.run.fact("pick_meets_floors", True):
+        floors.append(paragraph("Nobody meets every floor on the select items; the pick misses them by the least."))
     notes = [paragraph(f"Note: {note}", soft=True) for note in facts.run.notes]
-    return section(
-        "verdict",
-        "Verdict",
-        box,
-        *floors,
-        *missed,
-        fact_list(_facts(facts)),
-        figures([made.get("comparisons")]),
-        *notes,
-    )
+    drawn = figures([made.get("comparisons")])
+    return section("verdict", "Verdict", box, *floors, fact_list(_facts(facts)), drawn, _front_claims(facts), *notes)
+
+
+def _front_claims(facts: RunFacts) -> str:
+    """What is claimed of the other members of the front, where the run asked for that."""
+    rows = [
+        [
+            str(claim["name"]),
+            "yes" if claim["claimed"] else "no",
+            "-" if claim["gain"] is None else f"{claim['gain']:+.4f}",
+            "-" if claim["interval"] is None else "{:+.4f} to {:+.4f}".format(*claim["interval"]),
+            f"{claim['adjusted_p_value']:.3g}",
+        ]
+        for claim in (facts.verdict or {}).get("front", [])
+    ]
+    heads = ["other members of the front", "gain claimed", "gain", "95% interval", "p, Holm's correction"]
+    return table(heads, rows, words=(0,))
 
 
 def _facts(facts: RunFacts) -> list[tuple[str, object]]:
