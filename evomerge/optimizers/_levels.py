@@ -5,6 +5,10 @@ last level ended at: x = x0 + W (z - z0), clipped to the unit cube, with the lev
 stand for x0 best. At z0 that is x0 itself, whatever its form, so that nothing is lost from one level to the next.
 Gradients by x become gradients by z through W.
 
+Gradients by x also say what a level can gain at all: the inner products of gradients on different items estimate the
+square of the true one, within the level's directions and in all. A level whose directions hold less than half of it
+is left for the first one that holds more.
+
 A level ends when following gradients has ended there, when the moves of the mean point nowhere together any longer
 (see `guided`), or when its share of the planned candidates is spent; the last one goes on for good.
 """
@@ -23,9 +27,13 @@ from evomerge.records import Domain, Level, Point
 SHARE = 0.4  # of the planned candidates, for all levels but the last together
 MIN_STEPS, MAX_STEPS = 8, 16  # of an ascent at a level but the last: with Adam's rate, the way through the whole range
 MIN_GENERATIONS = 4  # of an evolution at a level
+MIN_GRADIENTS = 4  # with which it can be said what a level's directions hold
+MIN_HELD = 0.5  # of the squared gradient, for a level to be stayed at
 WINDOW_GENERATIONS = 6  # moves of the mean whose agreement decides
 DECIMALS = 9  # of a coordinate, far below the grid of spaces: how BLAS rounds must not show when calls are repeated
 ROUNDING = 1e-8  # by which a point may differ from the level's own
+
+_Matrix = npt.NDArray[np.float64]
 
 CreateLevel = Callable[[int, Domain, Point, float | None], Optimizer]
 """Creates the optimizer of a level: number of the level, its domain, where it starts, and the spread it starts with."""
@@ -75,14 +83,16 @@ class LevelOptimizer:
 
     def _begin(self, level: int, spread: float | None) -> None:
         self.level = level
-        self._weights: npt.NDArray[np.float64] = np.array(self._levels[level].weights)
+        self._weights: _Matrix = np.array(self._levels[level].weights)
         fitted = np.linalg.lstsq(self._weights, self._center, rcond=None)[0]
         self._origin: Vector = np.clip(np.round(fitted, DECIMALS), 0.0, 1.0)
         self._inner = self._create(level, Domain(reals=len(self._origin)), _point(self._origin), spread)
         self._asked: dict[int, _Asked] = {}
         self._answered = self._in_generation = 0
         self._means: deque[Vector] = deque(maxlen=WINDOW_GENERATIONS + 1)
+        self._gradients: list[Vector] = []
         self._ended = False
+        self._next = level + 1
 
     @property
     def level_name(self) -> str:
@@ -151,7 +161,9 @@ class LevelOptimizer:
             )
         asked = self._asked.get(number)
         if asked is not None and isinstance(self._inner, GradientOptimizer):
-            found = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0) * asked.inside
+            found = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
+            self._gradients.append(found)
+            found = found * asked.inside
             self._inner.tell_gradient(asked.number, [float(value) for value in self._weights.T @ found])
 
     def tell(self, number: int, values: tuple[float, ...] | None) -> None:
@@ -171,11 +183,28 @@ class LevelOptimizer:
         if isinstance(self._inner, GradientOptimizer):
             if self._inner.ascent_mean() is not None:
                 return True
+            if len(self._gradients) >= MIN_GRADIENTS and self._holds_little():
+                return True
             if size == 1:
                 return self._answered >= min(MAX_STEPS, max(MIN_STEPS, share))
         if self._answered >= max(MIN_GENERATIONS * size, share):
             return True
         return self._answered % size == 0 and self._circles()
+
+    def _holds_little(self) -> bool:
+        """Tell whether most of the gradient lies outside of the level, and find the first level that holds it."""
+        position = self._embedded(self._inner_mean())
+        gradients = np.array(self._gradients)
+        total = _squared(gradients, _movable(np.eye(len(position)), position, gradients))
+        if total <= 0:
+            return False
+        held = [
+            _squared(gradients, _movable(np.array(level.weights), position, gradients)) / total
+            for level in self._levels
+        ]
+        finer = range(self.level + 1, len(self._levels))
+        self._next = next((level for level in finer if held[level] >= MIN_HELD), len(self._levels) - 1)
+        return held[self.level] < MIN_HELD
 
     def _circles(self) -> bool:
         """Note where the mean is after another generation; tell whether its last moves point nowhere together."""
@@ -191,13 +220,15 @@ class LevelOptimizer:
         return bool(np.sum(products / np.maximum(lengths[1:] * lengths[:-1], 1e-300)) <= 0)
 
     def _next_level(self) -> None:
-        mean = self._inner.mean()
         self._ascent_mean = self.ascent_mean()
         spread = getattr(self._inner, "spread", None)
-        if mean is not None:
-            self._center = self._embedded(mean.reals)
+        self._center = self._embedded(self._inner_mean())
         self._first_generation = self._generation + 1
-        self._begin(self.level + 1, None if spread is None else float(spread))
+        self._begin(self._next, None if spread is None else float(spread))
+
+    def _inner_mean(self) -> Sequence[float]:
+        mean = self._inner.mean()
+        return self._origin.tolist() if mean is None else mean.reals
 
     def inject(self, points: Sequence[Point]) -> None:
         """Propose these points verbatim at the next asks."""
@@ -216,3 +247,19 @@ class LevelOptimizer:
 
 def _point(reals: Vector) -> Point:
     return Point(reals=tuple(float(value) for value in reals))
+
+
+def _movable(weights: _Matrix, position: Vector, gradients: _Matrix) -> _Matrix:
+    """Return orthonormal directions that the columns of weights span, without those that lead out of the cube."""
+    slopes = weights.T @ gradients.mean(axis=0)
+    lowest = np.array([position[column > 0].max(initial=0.0) for column in weights.T])
+    highest = np.array([position[column > 0].min(initial=1.0) for column in weights.T])
+    free = ~((slopes < 0) & (lowest <= ROUNDING) | (slopes > 0) & (highest >= 1 - ROUNDING))
+    return np.asarray(np.linalg.qr(weights[:, free])[0])
+
+
+def _squared(gradients: _Matrix, directions: _Matrix) -> float:
+    """Return the squared length of the true gradient within directions, by products of different gradients."""
+    along = gradients @ directions
+    total = float(np.sum(along.sum(axis=0) ** 2)) - float(np.sum(along**2))
+    return total / (len(along) * (len(along) - 1))

@@ -17,6 +17,9 @@ class Space(Protocol):
 
     A space is a constant: `decode` depends on the point and on nothing else, because a run is resumed by decoding its
     points again. It must be picklable. `evomerge.testing.spaces.SpaceContract` checks all of this.
+
+    A space of reals may have one more attribute, `levels`: a tuple of `evomerge.records.Level`, from coarse to fine,
+    which optimizers that can go through one after the other (`optimizers.goes_by_levels`).
     """
 
     @property

@@ -132,3 +132,18 @@ def test_generations_go_up_over_the_change_of_levels() -> None:
         generations.append(proposal.generation)
         optimizer.tell(proposal.number, (value(proposal.point),))
     assert all(after - before in (0, 1) for before, after in pairwise(generations)) and optimizer.level == 2
+
+
+def test_a_level_that_holds_little_of_the_gradient_is_left_at_once() -> None:
+    """Neighbors pull apart: neither groups nor curves can follow."""
+    torn = np.array([0.9, 0.1] * (DEPTH // 2))
+    optimizer = make(start=Point(reals=(0.5,) * DEPTH))
+    random = np.random.default_rng(0)
+    levels = []
+    for _ in range(12):
+        proposal = optimizer.ask()
+        levels.append(optimizer.level)
+        gradient = torn - np.array(proposal.point.reals) + 0.1 * random.standard_normal(DEPTH)
+        optimizer.tell_gradient(proposal.number, gradient.tolist())
+        optimizer.tell(proposal.number, (0.5,))
+    assert levels == [0] * 4 + [2] * 8
