@@ -7,8 +7,7 @@ import pytest
 
 from evomerge.records import Point
 from evomerge.run import Run, search
-from evomerge.run.loop import SearchLoop
-from tests.run.loop.test_guided_search import QUICKSTART
+from tests.run.loop.test_guided_search import QUICKSTART, Killed, die_after
 from tests.run.pico_search import differences
 
 
@@ -21,8 +20,9 @@ def coarse_to_fine(**changes: Any) -> dict[str, Any]:
         "tasks": [{"task": "zoo_kanji", "metric": "acc"}],
         "task_path": str(QUICKSTART / "tasks"),
         "pools": {"search": 64, "select": 16, "report": 16},
-        "budget": {"candidates": 32},
-        "optimizer": {"name": "guided", "steps": 28, "popsize": 4},
+        "subset": {"size": 8},
+        "budget": {"candidates": 56},
+        "optimizer": {"name": "cma", "popsize": 4},
         "workers": {"count": 0},
         "proof": {"finalists": 2},
         **changes,
@@ -55,42 +55,52 @@ def test_it_goes_through_all_levels(finished: Path) -> None:
     assert run.state == "done" and run.verdict is not None
 
 
-class Killed(Exception):
-    """The end of a driver in the middle of a search."""
-
-
-@pytest.mark.parametrize("when", [3, 12, 20, 29])
+@pytest.mark.parametrize("when", [3, 20, 40, 54])
 def test_killed_at_any_level_it_resumes_as_if_never_stopped(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
 ) -> None:
-    remember = SearchLoop._remember
-
-    def dying(self: SearchLoop, result: Any) -> None:
-        remember(self, result)
-        if self.state.done == when:
-            raise Killed
-
-    with monkeypatch.context() as patched:
-        patched.setattr(SearchLoop, "_remember", dying)
-        with pytest.raises(Killed):
-            search(coarse_to_fine(), tmp_path / "run")
+    die_after(monkeypatch, when)
+    with pytest.raises(Killed):
+        search(coarse_to_fine(), tmp_path / "run")
+    monkeypatch.undo()
     search(coarse_to_fine(), tmp_path / "run")
     assert not differences(finished, tmp_path / "run")
 
 
-def test_another_budget_on_resume_does_not_move_the_levels(finished: Path, tmp_path: Path) -> None:
+def test_with_gradients_a_level_lasts_while_it_holds_them_and_a_killed_run_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = coarse_to_fine(optimizer={"name": "guided", "steps": 12}, budget={"candidates": 20})
+    whole = search(data, tmp_path / "whole")
+    names = [name for _, name in whole.fact("levels")]
+    assert names[0] == "models" and names[-1] == "models x layers"
+    die_after(monkeypatch, 13, 22)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            search(data, tmp_path / "run")
+    monkeypatch.undo()
+    search(data, tmp_path / "run")
+    assert not differences(whole.path, tmp_path / "run")
+
+
+def test_another_budget_on_resume_moves_no_level(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Levels end by what was planned when the run began; otherwise the recorded calls could not be repeated."""
     lines: list[str] = []
-    stopped = {"done": False}
 
-    class Few:
+    class Listener:
         def update(self, progress: Any) -> None:
-            stopped["done"] = progress.done >= 10
+            pass
 
         def say(self, line: str) -> None:
             lines.append(line)
 
-    search(coarse_to_fine(budget={"candidates": 12}), tmp_path / "few", observer=Few())
-    names = [name for _, name in Run(tmp_path / "few").fact("levels")]
-    assert names == [name for _, name in Run(finished).fact("levels")][: len(names)]
-    assert any("the search varies models" in line for line in lines)
+    die_after(monkeypatch, 30)
+    with pytest.raises(Killed):
+        search(coarse_to_fine(), tmp_path / "run")
+    monkeypatch.undo()
+    run = search(coarse_to_fine(budget={"candidates": 60}), tmp_path / "run", observer=Listener())
+    assert run.fact("planned") == 56 and run.fact("levels") == Run(finished).fact("levels")
+    assert not any("proposes other points" in line for line in lines)
+    assert any(line.startswith("the search varies models x layers: 14 numbers") for line in lines)
