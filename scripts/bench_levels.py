@@ -27,7 +27,7 @@ from evomerge.testing.landscape_search import LandscapeExecutor
 from evomerge.testing.landscapes import Landscape
 
 MODELS, LAYERS, KNOTS = 2, 12, 3
-BUDGETS = {"smooth": 8000, "rough": 8000, "quickstart": 4000, "natural": 12000}
+BUDGETS = {"smooth": 8000, "rough": 8000, "quickstart": 3000, "natural": 12000}
 MOMENTS = (0.125, 0.25, 0.5, 1.0)  # of the budget
 ITEMS = {"search_items": 1256, "held_out_items": 2000}
 
