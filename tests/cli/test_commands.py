@@ -49,7 +49,7 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
     seconds = time.monotonic() - started
     assert done.returncode == 0, done.stderr
     assert all(verb in done.stdout for verb in VERBS)
-    assert len(done.stdout.splitlines()) <= 30
+    assert len(done.stdout.splitlines()) <= 36
     assert seconds < 5  # the promise of 0.3 s is measured in benchmarks, not on a loaded test machine
 
 
