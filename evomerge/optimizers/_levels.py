@@ -195,12 +195,13 @@ class LevelOptimizer:
         """Tell whether most of the gradient lies outside of the level, and find the first level that holds it."""
         position = self._embedded(self._inner_mean())
         gradients = np.array(self._gradients)
-        total = _squared(gradients, _movable(np.eye(len(position)), position, gradients))
+        slope = gradients.mean(axis=0)
+        blocked = (slope < 0) & (position <= ROUNDING) | (slope > 0) & (position >= 1 - ROUNDING)
+        total = _squared(gradients[:, ~blocked])
         if total <= 0:
             return False
         held = [
-            _squared(gradients, _movable(np.array(level.weights), position, gradients)) / total
-            for level in self._levels
+            _squared(gradients @ _movable(np.array(level.weights), position, slope)) / total for level in self._levels
         ]
         finer = range(self.level + 1, len(self._levels))
         self._next = next((level for level in finer if held[level] >= MIN_HELD), len(self._levels) - 1)
@@ -249,17 +250,16 @@ def _point(reals: Vector) -> Point:
     return Point(reals=tuple(float(value) for value in reals))
 
 
-def _movable(weights: _Matrix, position: Vector, gradients: _Matrix) -> _Matrix:
+def _movable(weights: _Matrix, position: Vector, slope: Vector) -> _Matrix:
     """Return orthonormal directions that the columns of weights span, without those that lead out of the cube."""
-    slopes = weights.T @ gradients.mean(axis=0)
+    slopes = weights.T @ slope
     lowest = np.array([position[column > 0].max(initial=0.0) for column in weights.T])
     highest = np.array([position[column > 0].min(initial=1.0) for column in weights.T])
     free = ~((slopes < 0) & (lowest <= ROUNDING) | (slopes > 0) & (highest >= 1 - ROUNDING))
     return np.asarray(np.linalg.qr(weights[:, free])[0])
 
 
-def _squared(gradients: _Matrix, directions: _Matrix) -> float:
-    """Return the squared length of the true gradient within directions, by products of different gradients."""
-    along = gradients @ directions
+def _squared(along: _Matrix) -> float:
+    """Return the squared length of the true gradient by products of different ones, (gradients, directions)."""
     total = float(np.sum(along.sum(axis=0) ** 2)) - float(np.sum(along**2))
     return total / (len(along) * (len(along) - 1))
