@@ -29,8 +29,7 @@ def init(
         tasks: lm-eval tasks, "task" or "task/metric"; each is an objective.
         base: the common ancestor of the models, or None.
         task_path: a folder of further task YAMLs.
-        space: a shipped space, or a file; None = task arithmetic from coarse to fine if there is a base, else an
-            average with weights by model and block.
+        space: a shipped space, or a file; None = "auto" if there is a base, else weights by model and block.
         hours: of the budget.
         candidates: of the budget.
         workers: worker processes; 0 = in this one.

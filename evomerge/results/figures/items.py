@@ -25,6 +25,6 @@ def items(facts: RunFacts, found: Outcomes) -> Drawing:
         drawing.rect(0, y + 20, 460, 14, "neither")
         drawing.rect(0, y + 20, row.won * unit, 14, "won")
         drawing.rect(460 - row.lost * unit, y + 20, row.lost * unit, 14, "lost")
-    said = f"left: won by {first}; right: won by {other}; between: the same"
+    said = f"left: {clipped(first, 130)} wins; right: {clipped(other, 130)} wins"
     drawing.text(0, ROW * len(found.objectives) + 10, clipped(said, 460), css="soft small")
     return drawing

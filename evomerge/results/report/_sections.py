@@ -44,7 +44,7 @@ def verdict(facts: RunFacts, made: Figures) -> str:
 
 
 def _front_claims(facts: RunFacts) -> str:
-    """What is claimed of the other members of the front, where the run asked for that."""
+    """What is claimed of the other members of the front, where the run wants that."""
     rows = [
         [
             str(claim["name"]),
