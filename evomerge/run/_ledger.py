@@ -220,21 +220,25 @@ class Ledger:
             ),
         )
 
-    def add_scores(self, candidate: int, pool: Pool, scores: Scores, items: Mapping[str, ItemScores]) -> None:
-        """Record one pool's scores and items of a candidate, in place of those of a part of it.
+    def add_scores(
+        self, candidate: int, pool: Pool, scores: Scores, items: Mapping[str, ItemScores], *, grown: bool = False
+    ) -> None:
+        """Record one pool's scores and items of a candidate; a pool is scored once, if not in parts.
 
         Args:
             candidate: its id.
             pool: that it was scored on.
             scores: objective -> score.
             items: objective -> item scores; empty for a candidate that repeats another.
+            grown: whether they take the place of those of a part of the items.
         """
+        insert = "INSERT OR REPLACE INTO" if grown else "INSERT INTO"
         self._db.executemany(
-            "INSERT OR REPLACE INTO score VALUES (?, ?, ?, ?, ?, ?)",
+            f"{insert} score VALUES (?, ?, ?, ?, ?, ?)",
             [(candidate, pool, name, score.value, score.stderr, score.n) for name, score in scores.items()],
         )
         self._db.executemany(
-            "INSERT OR REPLACE INTO item VALUES (?, ?, ?, ?, ?, ?, ?)",
+            f"{insert} item VALUES (?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     candidate,

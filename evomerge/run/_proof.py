@@ -215,7 +215,8 @@ class Proof:
         mine = failures.setdefault(str(candidate.id), {})
         with self.ledger.transaction():
             if items is not None and scores is not None:
-                self.ledger.add_scores(candidate.id, job.pool, scores, items)
+                grown = job.pool in candidate.scores
+                self.ledger.add_scores(candidate.id, job.pool, scores, items, grown=grown)
                 mine.pop(job.pool, None)
             elif outcome.failure is not None:
                 sessions = mine.get(job.pool, {}).get("sessions", 0) + 1

@@ -92,7 +92,8 @@ class Tracker:
 
         Args:
             candidate: with its scores (internal: higher is better), or with the failure that it has instead.
-            pool: "search" during the search, then "select" and "report" for finalists and references.
+            pool: "search" during the search, then "select" and "report" for finalists and references; those that race
+                on the select items come again with each part that they are scored on.
         """
 
     def front_changed(self, front: Sequence[FrontMember], pool: Pool) -> None:

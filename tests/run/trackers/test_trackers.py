@@ -78,7 +78,9 @@ def lines(run: Path, file: str = "events.jsonl") -> list[dict[str, Any]]:
 
 def test_every_result_is_told_once_after_it_is_in_the_ledger(pico: dict[str, Path], tmp_path: Path) -> None:
     tasks = [task(), task("otherness")]
-    file = write_search(tmp_path, pico, trackers=["recorder"], tasks=tasks, budget={"candidates": 9})
+    file = write_search(
+        tmp_path, pico, trackers=["recorder"], tasks=tasks, budget={"candidates": 9}, proof={"race": "off"}
+    )
     run = search(file, tmp_path / "run")
     kinds = [kind for kind, _ in Recorder.events]
     assert (kinds[0], kinds[-1]) == ("started", "ended")
