@@ -220,7 +220,8 @@ def test_flipped_bytes_never_give_a_traceback(run_search, tmp_path: Path) -> Non
 
 
 def test_a_ledger_cut_short_never_gives_a_traceback(run_search, tmp_path: Path) -> None:
-    run = run_search(budget={"candidates": 6})
+    # Without a race, whose replaced rows may leave a free page at the end, of which nothing is missed.
+    run = run_search(budget={"candidates": 6}, proof={"race": "off"})
     whole = (run.path / LEDGER).read_bytes()
     damaged = tmp_path / "damaged"
     damaged.mkdir()
