@@ -190,7 +190,7 @@ def test_a_newer_ledger_is_refused(ledger: Ledger) -> None:
 def read_everything(folder: Path) -> None:
     run = Run(folder)
     run.summary()
-    _ = (run.state, run.objectives, run.front, run.finalists, run.verdict, run.pick)
+    _ = (run.state, run.objectives, run.front, run.finalists, run.verdict, run.pick, run.fact("outlines"), run.cost())
     for pool in ("search", "select", "report"):
         run.items(pool)
     for each in run.candidates():
@@ -220,8 +220,7 @@ def test_flipped_bytes_never_give_a_traceback(run_search, tmp_path: Path) -> Non
 
 
 def test_a_ledger_cut_short_never_gives_a_traceback(run_search, tmp_path: Path) -> None:
-    # Without a race, whose replaced rows may leave a free page at the end, of which nothing is missed.
-    run = run_search(budget={"candidates": 6}, proof={"race": "off"})
+    run = run_search(budget={"candidates": 6})
     whole = (run.path / LEDGER).read_bytes()
     damaged = tmp_path / "damaged"
     damaged.mkdir()
