@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, Plan, collected_gradients, make_plan
@@ -85,3 +87,14 @@ def test_the_model_is_as_before_when_memory_does_not_suffice(
         table_of(merged, checkpoints=checkpoints)
     assert all(not parameter.requires_grad and parameter.grad is None for parameter in live.model.parameters())
     assert all("forward" not in vars(module) for module in live.model.modules())
+
+
+def test_blocks_run_again_as_they_ran_under_another_attention(merged: tuple[LiveModel, Plan]) -> None:
+    class Split(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            found = func(*args, **(kwargs or {}))
+            return found * 2 * 0.5 if func is scaled_dot_product_attention else found
+
+    plain = table_of(merged)
+    with Split():
+        assert np.allclose(table_of(merged, checkpoints=True), plain, rtol=1e-3)

@@ -4,7 +4,7 @@ What a forward pass leaves for the backward pass is counted while it runs. On a 
 is killed, a pass that would take more than its share ends with a MemoryError; a GPU says so by itself.
 
 With checkpoints (Chen et al. 2016, https://arxiv.org/abs/1604.06174) only the input of each block is kept, and the
-block runs once more on the way back: the same numbers, for about a third more time.
+block runs once more on the way back, for about a third more time: the same numbers, up to rounding behind tree masks.
 """
 
 from collections.abc import Callable, Iterator
@@ -84,6 +84,12 @@ class _Kept:
         self._release()
 
 
+def _without_modes(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a block as it will run on the way back, where modes such as attention in blocks are off."""
+    with torch._C.DisableTorchFunction():
+        return forward(*args, **kwargs)
+
+
 @contextmanager
 def checkpointed_blocks(model: nn.Module) -> Iterator[None]:
     """Keep only the inputs of the model's blocks for backward passes within the context.
@@ -96,7 +102,8 @@ def checkpointed_blocks(model: nn.Module) -> Iterator[None]:
     own: list[dict[str, Any]] = [{"forward": vars(b)["forward"]} if "forward" in vars(b) else {} for b in blocks]
     try:
         for block in blocks:
-            block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+            run = partial(_without_modes, block.forward)
+            block.forward = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=False)
         yield
     finally:
         for block, before in zip(blocks, own, strict=True):
