@@ -93,7 +93,7 @@ def test_blocks_run_again_as_they_ran_under_another_attention(merged: tuple[Live
     class Split(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             found = func(*args, **(kwargs or {}))
-            return found * 2 * 0.5 if func is scaled_dot_product_attention else found
+            return found.exp().log() if func is scaled_dot_product_attention else found
 
     plain = table_of(merged)
     with Split():
