@@ -278,7 +278,7 @@ def test_a_stack_of_layers_from_start_to_verdict(run_search, pico: dict[str, Pat
     depths = {sum(each.point.integers) for each in searched(run) if each.state == "scored"}
     assert len(depths) >= 3
     assert all(each.state in ("scored", "infeasible", "failed") for each in searched(run))
-    assert searched(run)[0].point.integers == (1, 1, 1), "the first point is the donor itself"
+    assert any(each.point.integers == (1, 1, 1) for each in searched(run)), "the whole parent, around which it starts"
 
 
 def test_a_direction_of_min_is_shown_as_it_is_and_searched_downwards(run_search) -> None:
