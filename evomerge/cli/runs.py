@@ -18,10 +18,12 @@ def command(folder: Path, as_json: bool) -> None:
     Example:
       evomerge runs runs/
     """
-    from evomerge.results import run_rows, runs_in, runs_table
+    from evomerge.results import problem_lines, run_rows, runs_in, runs_table
 
     found = runs_in(folder)
     if as_json:
         print_json({"version": 1, "runs": run_rows(found)})
         return
     print_table(runs_table(found, folder))
+    for line in problem_lines(found):
+        click.echo(line)

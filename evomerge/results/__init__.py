@@ -9,7 +9,14 @@ from evomerge.results._explain import explain_document
 from evomerge.results._export import FORMATS, export, provenance
 from evomerge.results._front import front_document
 from evomerge.results._headline import Headline, headline
-from evomerge.results._listing import comparison_document, comparison_table, run_rows, runs_in, runs_table
+from evomerge.results._listing import (
+    comparison_document,
+    comparison_table,
+    problem_lines,
+    run_rows,
+    runs_in,
+    runs_table,
+)
 from evomerge.results._lm_eval_form import lm_eval_document
 from evomerge.results._notebook import NotebookPresenter
 from evomerge.results._shares import Shares, shares_of
@@ -38,6 +45,7 @@ __all__ = [
     "headline",
     "lm_eval_document",
     "printable",
+    "problem_lines",
     "provenance",
     "report_page",
     "results_table",

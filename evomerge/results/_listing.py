@@ -87,16 +87,15 @@ def _row(path: Path, facts: RunFacts) -> dict[str, Any]:
 
 
 def runs_table(runs: list[ListedRun], folder: Path) -> Table:
-    """Return a row for each run."""
+    """Return a row for each run that can be read."""
     table = Table(box=box.SIMPLE_HEAD)
     for head in ("run", "state", "objectives", "candidates", "pick", "report", "gain", "time"):
         right = head in ("candidates", "report", "time")
         table.add_column(head, justify="right" if right else "left", overflow="fold")
     for run in runs:
-        name = str(run.path.relative_to(folder)) if run.path != folder else str(run.path)
         if run.facts is None:
-            table.add_row(Text(name), Text(printable(run.problem)))
             continue
+        name = str(run.path.relative_to(folder)) if run.path != folder else str(run.path)
         row, facts = _row(run.path, run.facts), run.facts
         table.add_row(
             Text(name),
@@ -109,6 +108,11 @@ def runs_table(runs: list[ListedRun], folder: Path) -> Table:
             format_duration(row["seconds"]),
         )
     return table
+
+
+def problem_lines(runs: list[ListedRun]) -> list[str]:
+    """Return a line for each run that cannot be read."""
+    return [printable(run.problem) for run in runs if run.facts is None]
 
 
 def _gain(facts: RunFacts) -> str:

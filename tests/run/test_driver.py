@@ -265,7 +265,7 @@ def grid(domain: Domain, *, objectives: int, seed: int, start: Point | None, opt
     found = create("random", domain, objectives=objectives, seed=seed, start=start, options=dict(options))
 
     class Grid:
-        name = "grid"
+        name = "lattice"
 
         def __getattr__(self, name: str) -> Any:
             return getattr(found, name)
@@ -274,7 +274,7 @@ def grid(domain: Domain, *, objectives: int, seed: int, start: Point | None, opt
 
 
 GRID = OptimizerSpec(
-    name="grid", description="for tests", options=OPTIMIZERS["random"].options, create=grid, scalar=False
+    name="lattice", description="for tests", options=OPTIMIZERS["random"].options, create=grid, scalar=False
 )
 
 
@@ -291,12 +291,12 @@ def test_optimizer_space_tasks_and_trackers_as_objects(pico: dict[str, Path], tm
     space = check_search(data).space
     without = {key: value for key, value in data.items() if key != "space"}
     run = search(without, "run", optimizer=GRID, space=space)
-    assert run.state == "done" and run.fact("optimizer") == "grid"
+    assert run.state == "done" and run.fact("optimizer") == "lattice"
     identity = run.fact("identity")
     assert identity["optimizer_object"].endswith("test_driver.grid")
     assert identity["space"]["object"] == "evomerge.space.merge.MergeSpace" and identity["space"]["description"]
     assert search(without, "run", optimizer=GRID, space=space).state == "done"
-    with pytest.raises(InvalidFile, match=r"optimizer.*was .*grid"):
+    with pytest.raises(InvalidFile, match=r"optimizer.*was .*lattice"):
         search(without, "run", space=space)
     with pytest.raises(InvalidFile, match="space: is required but missing"):
         search(without, "run", optimizer=GRID)

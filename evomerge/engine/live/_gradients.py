@@ -32,7 +32,8 @@ def collected_gradients(
         live: the model, which `live.apply(plan)` has turned into the merge.
         plan: of the merge.
         directions: which parameters.
-        checkpoints: keep the inputs of the model's blocks alone: less memory, more time, the same numbers.
+        checkpoints: keep the inputs of the model's blocks alone: less memory and more time; the same numbers, but for
+            rounding behind tree masks.
 
     Yields:
         The table. 0 where a tensor does not depend on a parameter, or the differentiated number not on the tensor; NaN

@@ -165,7 +165,8 @@ def test_who_hangs_is_lost_and_other_failures_are_tried_again_in_fresh_processes
         return 0.0
 
     monkeypatch.setattr(RayExecutor, "_limit", limit)
-    file = ray_search(tasks=[task("faulty")], workers={"count": 1}, budget={"candidates": 4})
+    whole = {"race": "off"}  # the scorer tells the search's subsets by their size from the proof's items
+    file = ray_search(tasks=[task("faulty")], workers={"count": 1}, budget={"candidates": 4}, proof=whole)
     run = search(file, tmp_path / "run")
     assert_complete(run, 4)
     attempts = attempts_of(run)
