@@ -158,11 +158,10 @@ def assert_kills_lose_nothing(
             current.process.send_signal(signal.SIGKILL)
             done += 1
         current.finish()
-        before = rows(torn, "score", "item", "step") if (torn / "ledger.sqlite").exists() else {}
+        before = lasting(torn) if (torn / "ledger.sqlite").exists() else {}
     assert search(file, torn).state == "done"
     assert done == kills
-    after = rows(torn, "score", "item", "step")
-    assert all(after[table][: len(kept)] == kept for table, kept in before.items())
+    assert_kept(before, lasting(torn))
     assert differences(whole, torn) == []
     assert calls <= logged(log) <= calls + kills, "a scored candidate was scored again"
 
