@@ -143,4 +143,4 @@ def test_values_of_a_search_compile_nothing_new(method: str, signatures: Callabl
     settings = Settings.of({**shared, "lambda": 1.0}, [{"weight": 0.5, "density": 0.5, **extra}] * 3)
     with use_kernels("always"):
         merge_into(torch.empty_like(base), methods.get(method), inputs, settings)
-    assert len(signatures()) == 1
+    assert len(signatures()) == 1, [[str(part) for part in found] for found in signatures()]
