@@ -117,6 +117,8 @@ def signatures(monkeypatch: pytest.MonkeyPatch) -> Callable[[], set[tuple[object
         return code._replace(sparse=sparse)
 
     monkeypatch.setattr("evomerge.methods.kernels.cpu._dispatch.kernels", recording)
+    # Which version serves depends on those that the process has used: here it is a fresh process.
+    monkeypatch.setattr("evomerge.methods.kernels.cpu._dispatch_sparse._versions", set())
     return lambda: seen
 
 
