@@ -41,7 +41,8 @@ def make_large_run(folder: Path, candidates: int, *, seed: int = 0, failures: in
         skills = {}
         for name in REFERENCES:
             kind = "parent" if name in (BASE, *MODELS) else "simple"
-            i = ledger.add(name=name, kind=kind, generation=-1, subset=-1, recipe=_reference(name), fingerprint=name)
+            recipe = _reference(name)
+            i = ledger.add(name=name, kind=kind, generation=-1, subset=-1, recipe=recipe, fingerprint=name).id
             skills[i] = [0.55 + chance.uniform(-0.25, 0.12) for _ in OBJECTIVES]
             _score(ledger, chance, i, skills[i], "search", ITEMS["search"])
         for number in range(candidates):
@@ -57,7 +58,7 @@ def make_large_run(folder: Path, candidates: int, *, seed: int = 0, failures: in
                 fingerprint=f"f{number}",
                 point=Point(reals=tuple(point)),
                 number=number,
-            )
+            ).id
             if failures and number % (step := max(1, candidates // failures)) == min(7, step - 1):
                 failure = Failure(kind="degenerate", reason="logits are not finite in layer 3", detail="Traceback ...")
                 ledger.finish(i, failure=failure, attempts=1, seconds=0.4, worker="worker 0")

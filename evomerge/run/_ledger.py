@@ -159,8 +159,10 @@ class Ledger:
         point: Point | None = None,
         number: int | None = None,
         duplicate_of: int | None = None,
-    ) -> int:
-        """Add a candidate in state "running"; with a proposal number, record also the ask that it came from.
+    ) -> Candidate:
+        """Add a candidate in state "running" and return it.
+
+        With a proposal number, the ask that it came from is recorded, too.
 
         Args:
             name: displayed to people; "{id}" in it becomes the candidate's id.
@@ -172,18 +174,16 @@ class Ledger:
             point: where in the space it is, if it came from there.
             number: the optimizer's number of it, if it proposed it.
             duplicate_of: the finished candidate that it repeats.
-
-        Returns:
-            Its id.
         """
         (candidate,) = self._db.execute("SELECT coalesce(max(id), -1) + 1 FROM candidate").fetchone()
+        name = name.replace("{id}", str(candidate))
         self._db.execute(
             "INSERT INTO candidate"
             " (id, name, kind, generation, subset, number, point, recipe, fingerprint, same_as, state)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'running')",
             (
                 candidate,
-                name.replace("{id}", str(candidate)),
+                name,
                 kind,
                 generation,
                 subset,
@@ -196,7 +196,16 @@ class Ledger:
         )
         if number is not None:
             self._step("ask", candidate, number, None)
-        return int(candidate)
+        return Candidate(
+            id=candidate,
+            name=name,
+            kind=kind,
+            generation=generation,
+            subset=subset,
+            point=point,
+            recipe=recipe,
+            state="running",
+        )
 
     def finish(
         self,

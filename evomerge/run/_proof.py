@@ -140,7 +140,7 @@ class Proof:
             recipe=document,
             fingerprint=self.setup.recipe(document).fingerprint,
             point=point,
-        )
+        ).id
 
     # -- scoring -------------------------------------------------------------------------------------------------
 

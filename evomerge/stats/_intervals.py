@@ -96,13 +96,8 @@ def paired_interval(
     gain = 0.0
     draws = np.zeros(resamples)
     for name, factor in factors.items():
-        ids, differences, item_weights, magnitude = _paired(name, a, b)
-        gain += factor * float(item_weights @ differences / item_weights.sum())
-        if clusters and name in clusters:
-            differences, item_weights = _joined(ids, differences, item_weights, clusters[name])
-            magnitude = float(np.abs(differences).max()) or magnitude
-        differences = np.concatenate([differences, [magnitude, -magnitude]])
-        item_weights = np.concatenate([item_weights, [item_weights.mean()] * 2])
+        difference, differences, item_weights = _extended(name, a, b, (clusters or {}).get(name))
+        gain += factor * difference
         draws += factor * _resampled_means(
             differences, item_weights, resamples, np.random.Generator(np.random.PCG64(stream_of[name]))
         )
@@ -142,18 +137,32 @@ def lower_end(
     quantile = NormalDist().inv_cdf(1 - error)
     for name in sorted(weights):
         factor = weights[name] / total * (scale or {}).get(name, 1.0)
-        ids, differences, item_weights, magnitude = _paired(name, a, b)
-        gain += factor * float(item_weights @ differences / item_weights.sum())
-        if clusters and name in clusters:
-            differences, item_weights = _joined(ids, differences, item_weights, clusters[name])
-            magnitude = float(np.abs(differences).max()) or magnitude
-        differences = np.concatenate([differences, [magnitude, -magnitude]])
-        item_weights = np.concatenate([item_weights, [item_weights.mean()] * 2])
+        difference, differences, item_weights = _extended(name, a, b, (clusters or {}).get(name))
+        gain += factor * difference
         centered = differences - float(item_weights @ differences / item_weights.sum())
         n = len(differences)
         stderr = float(np.sqrt(((item_weights * centered) ** 2).sum() * n / (n - 1)) / item_weights.sum())
         margin += factor * stderr * (quantile + (quantile**3 + quantile) / (4 * (n - 1)))
     return gain - margin
+
+
+def _extended(
+    name: str,
+    a: Mapping[str, ItemScores],
+    b: Mapping[str, ItemScores],
+    cluster_of: Mapping[int, Hashable] | None,
+) -> tuple[float, _Array, _Array]:
+    """Return an objective's mean difference a - b, its differences with a win and a loss added, and their weights.
+
+    The differences are those of items, or of clusters where there are some.
+    """
+    ids, differences, weights, magnitude = _paired(name, a, b)
+    mean = float(weights @ differences / weights.sum())
+    if cluster_of is not None:
+        differences, weights = _joined(ids, differences, weights, cluster_of)
+        magnitude = float(np.abs(differences).max()) or magnitude
+    extended = np.concatenate([differences, [magnitude, -magnitude]])
+    return mean, extended, np.concatenate([weights, [weights.mean()] * 2])
 
 
 def _joined(

@@ -37,7 +37,7 @@ def add(ledger: Ledger, number: int | None = None, fingerprint: str = "f", subse
         point=POINT,
         number=number,
         **more,
-    )
+    ).id
 
 
 def score(ledger: Ledger, candidate: int) -> None:

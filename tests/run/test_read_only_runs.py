@@ -58,7 +58,7 @@ def add(ledger: Ledger) -> None:
     with ledger.transaction():
         candidate = ledger.add(
             name="candidate {id}", kind="candidate", generation=0, subset=0, recipe={}, fingerprint="f", number=0
-        )
+        ).id
         ledger.finish(candidate, failure=None, attempts=1, seconds=0.1, worker="inline")
         ledger.add_scores(candidate, "search", SCORES, ITEMS)
 

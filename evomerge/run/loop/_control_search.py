@@ -105,7 +105,7 @@ class ControlSearch:
         if original is not None:
             return
         with self._ledger.transaction(results=False):
-            identity = self._ledger.add(
+            candidate = self._ledger.add(
                 name="random {id}",
                 kind="control",
                 generation=proposal.number,
@@ -114,18 +114,7 @@ class ControlSearch:
                 fingerprint=fingerprint,
                 point=proposal.point,
             )
-        self._queue.append(
-            Candidate(
-                id=identity,
-                name=f"random {identity}",
-                kind="control",
-                generation=proposal.number,
-                subset=CONTROL_SUBSET,
-                point=proposal.point,
-                recipe=document,
-                state="running",
-            )
-        )
+        self._queue.append(candidate)
 
     def _record(self, candidate: Candidate, outcome: Outcome) -> None:
         """Commit one result."""

@@ -282,7 +282,7 @@ class SearchLoop:
         fingerprint = fingerprint_of(document)
         # The outcome of another candidate has no gradient.
         original = None if proposal.gradient else self.ledger.find_original(fingerprint, subset)
-        identity = self.ledger.add(
+        candidate = self.ledger.add(
             name="candidate {id}",
             kind="candidate",
             generation=proposal.generation,
@@ -292,16 +292,6 @@ class SearchLoop:
             point=proposal.point,
             number=proposal.number,
             duplicate_of=original,
-        )
-        candidate = Candidate(
-            id=identity,
-            name=f"candidate {identity}",
-            kind="candidate",
-            generation=proposal.generation,
-            subset=subset,
-            point=proposal.point,
-            recipe=document,
-            state="running",
         )
         self.state.ask(candidate, proposal.number, fingerprint, repeated=original is not None)
         return self._job(candidate), None if original is None else self._outcome_of(original)
