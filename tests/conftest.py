@@ -94,12 +94,15 @@ def finished_run(pico: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 @pytest.fixture(autouse=True)
 def _registries_as_before() -> Iterator[None]:
     """Take back what a test registers: methods of a test's own file, say, would travel to the next test's workers."""
-    names = ("methods", "optimizers", "space", "run.trackers")
-    modules = {name: sys.modules.get(f"evomerge.{name}._registry") for name in names}
-    before = {name: dict(module._registered) for name, module in modules.items() if module is not None}
+    names = ("methods", "optimizers", "space", "evaluation", "run.trackers")
+
+    def found() -> dict[str, tuple[dict[str, object], dict[str, object]]]:
+        modules = {name: sys.modules.get(f"evomerge.{name}._registry") for name in names}
+        return {name: (m.REGISTRY._registered, m.REGISTRY._loaded) for name, m in modules.items() if m is not None}
+
+    before = {name: [dict(part) for part in parts] for name, parts in found().items()}
     yield
-    for name in names:
-        module = sys.modules.get(f"evomerge.{name}._registry")
-        if module is not None:
-            module._registered.clear()
-            module._registered.update(before.get(name, {}))
+    for name, parts in found().items():
+        for part, earlier in zip(parts, before.get(name, [{}, {}]), strict=True):
+            part.clear()
+            part.update(earlier)

@@ -1,6 +1,7 @@
 """Finding methods by name: those of evomerge, those of other packages, and those that a program registers."""
 
-from evomerge.errors import InvalidInput, did_you_mean
+from typing import Any
+
 from evomerge.methods.arcee_fusion import ArceeFusion
 from evomerge.methods.breadcrumbs import Breadcrumbs, BreadcrumbsTies
 from evomerge.methods.core import Method
@@ -18,7 +19,7 @@ from evomerge.methods.sce import SCE
 from evomerge.methods.slerp import Slerp
 from evomerge.methods.task_arithmetic import TaskArithmetic
 from evomerge.methods.ties import Ties
-from evomerge.plugins import load_plugin, plugin_names
+from evomerge.plugins import Registry, created
 
 _BUILT_IN: dict[str, Method] = {
     method.name: method
@@ -34,13 +35,18 @@ MERGEKIT_WORDS = {  # parameters of published recipes that no method has -> what
     "dtype": "a key of the recipe, not a parameter",
     "out_dtype": "a key of the recipe, not a parameter",
 }
-_registered: dict[str, Method] = {}
-_from_packages: dict[str, Method] = {}  # loaded so far
+
+
+def _checked(given: Any) -> Method:
+    return created(given, Method, "an object or a subclass of evomerge.methods.Method")
+
+
+REGISTRY = Registry("methods", "merge method", _BUILT_IN, _checked)
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all methods: evomerge's own, registered ones, and those that installed packages bring."""
-    return tuple(dict.fromkeys([*_BUILT_IN, *_registered, *plugin_names("methods")]))
+    return REGISTRY.names()
 
 
 def built_in_names() -> tuple[str, ...]:
@@ -54,14 +60,7 @@ def get(name: str) -> Method:
     Raises:
         InvalidInput: there is none (the message names the closest), or the package that brings it is broken.
     """
-    for known_methods in (_BUILT_IN, _registered, _from_packages):
-        if name in known_methods:
-            return known_methods[name]
-    if name in plugin_names("methods"):
-        _from_packages[name] = _from_package(name)
-        return _from_packages[name]
-    known = names()
-    raise InvalidInput(f'unknown merge method "{name}"; known are {", ".join(known)}.{did_you_mean(name, known)}')
+    return REGISTRY.get(name)
 
 
 def without_effect(method: Method, parameter: str) -> str | None:
@@ -94,33 +93,9 @@ def register(method: Method | type[Method]) -> Method:
     Raises:
         InvalidInput: it is no method, or has the name of a built-in one.
     """
-    made = _as_method(method, "register")
-    if made.name in _BUILT_IN:
-        raise InvalidInput(f'a merge method called "{made.name}" is built in; give yours another name')
-    _registered[made.name] = made
-    return made
+    return REGISTRY.register(method)
 
 
 def registered() -> tuple[Method, ...]:
     """Return the methods that `register` was given in this process."""
-    return tuple(_registered.values())
-
-
-def _from_package(name: str) -> Method:
-    method = _as_method(load_plugin("methods", name), f'the entry point evomerge.methods "{name}"')
-    if method.name != name:
-        raise InvalidInput(
-            f'the entry point evomerge.methods "{name}" gives a method called "{method.name}"; the names must be equal'
-        )
-    return method
-
-
-def _as_method(value: object, where: str) -> Method:
-    if isinstance(value, type) and issubclass(value, Method):
-        try:
-            value = value()
-        except TypeError as error:
-            raise InvalidInput(f"{where}: {error}") from error
-    if not isinstance(value, Method):
-        raise InvalidInput(f"{where}: found {type(value).__name__}, expected a subclass of evomerge.methods.Method")
-    return value
+    return REGISTRY.registered()

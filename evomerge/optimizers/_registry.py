@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from evomerge.errors import InvalidInput, did_you_mean
+from evomerge.errors import InvalidInput
 from evomerge.optimizers import catcma, cma, cmaes_lra, grid, guided, m2n2, optuna, quasi_random, random
 from evomerge.optimizers._levels import LevelOptimizer
 from evomerge.optimizers._stages import StageOptimizer
 from evomerge.optimizers.core import Optimizer, OptimizerSpec, varied
-from evomerge.plugins import load_plugin, plugin_names
+from evomerge.plugins import Registry
 from evomerge.records import Domain, Level, Point, Stage
 
 MAX_NARROWING = 3.0  # of the first step size, from the first level to the others
@@ -37,7 +37,14 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = {
 }
 """The built-in optimizers by name."""
 
-_registered: dict[str, OptimizerSpec] = {}
+
+def _checked(given: Any) -> OptimizerSpec:
+    if not isinstance(given, OptimizerSpec):
+        raise InvalidInput(f"found {type(given).__name__}, expected an evomerge.optimizers.OptimizerSpec")
+    return given
+
+
+REGISTRY = Registry("optimizers", "optimizer", OPTIMIZERS, _checked, reserved=(OPTUNA, AUTO))
 
 
 def register(spec: OptimizerSpec) -> None:
@@ -46,16 +53,12 @@ def register(spec: OptimizerSpec) -> None:
     Raises:
         InvalidInput: not a spec, or its name is that of a built-in optimizer.
     """
-    if not isinstance(spec, OptimizerSpec):
-        raise InvalidInput(f"an optimizer is registered by an OptimizerSpec, found {type(spec).__name__}")
-    if spec.name in (*OPTIMIZERS, AUTO, OPTUNA):
-        raise InvalidInput(f'an optimizer called "{spec.name}" comes with evomerge; choose another name')
-    _registered[spec.name] = spec
+    REGISTRY.register(spec)
 
 
 def names() -> tuple[str, ...]:
     """Return the names of all optimizers: built-in ones, then registered ones, then those of installed packages."""
-    return tuple(dict.fromkeys((*OPTIMIZERS, *_registered, *plugin_names("optimizers"))))
+    return REGISTRY.names()
 
 
 def get(name: str) -> OptimizerSpec:
@@ -64,19 +67,7 @@ def get(name: str) -> OptimizerSpec:
     Raises:
         InvalidInput: no optimizer has this name, or the package that brings it cannot be loaded.
     """
-    spec = OPTIMIZERS.get(name) or _registered.get(name)
-    if spec is not None:
-        return spec
-    if name not in plugin_names("optimizers"):
-        known = [*names(), OPTUNA, AUTO]
-        raise InvalidInput(f"no optimizer is called {name!r}; known: {', '.join(known)}.{did_you_mean(name, known)}")
-    found = load_plugin("optimizers", name)
-    if not isinstance(found, OptimizerSpec) or found.name != name:
-        raise InvalidInput(
-            f'the entry point "{name}" of evomerge.optimizers leads to {found!r}; expected an OptimizerSpec of this '
-            "name; correct or remove the package that brings it"
-        )
-    return found
+    return REGISTRY.get(name)
 
 
 def resolve_auto(domain: Domain, objectives: int) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
-from evomerge.plugins import load_plugin, plugin_names
+from evomerge.plugins import Registry
 from evomerge.recipe import json_schema, read_yaml
 from evomerge.records import ParentSummary
 from evomerge.space._paths import METHOD as STACK_METHOD
@@ -22,7 +22,14 @@ KINDS: Mapping[str, SpaceKind] = {kind.name: kind for kind in (MERGE, STACK, DAT
 
 _MEMBERS = ("domain", "coordinates", "start", "recipe_count", "dtype", "description", "decode", "encode")
 
-_registered: dict[str, SpaceKind] = {}
+
+def _checked_kind(given: Any) -> SpaceKind:
+    if not isinstance(given, SpaceKind):
+        raise InvalidInput(f"found {type(given).__name__}, expected an evomerge.space.SpaceKind")
+    return given
+
+
+REGISTRY = Registry("spaces", "space kind", KINDS, _checked_kind)
 
 
 def register(kind: SpaceKind) -> None:
@@ -31,16 +38,12 @@ def register(kind: SpaceKind) -> None:
     Raises:
         InvalidInput: not a SpaceKind, or its name is that of a built-in kind.
     """
-    if not isinstance(kind, SpaceKind):
-        raise InvalidInput(f"a space kind is registered by a SpaceKind, found {type(kind).__name__}")
-    if kind.name in KINDS:
-        raise InvalidInput(f'a space kind called "{kind.name}" comes with evomerge; choose another name')
-    _registered[kind.name] = kind
+    REGISTRY.register(kind)
 
 
 def kind_names() -> tuple[str, ...]:
     """Return the names of all kinds: built-in ones, then registered ones, then those of installed packages."""
-    return tuple(dict.fromkeys((*KINDS, *_registered, *plugin_names("spaces"))))
+    return REGISTRY.names()
 
 
 def get_kind(name: str) -> SpaceKind:
@@ -49,19 +52,7 @@ def get_kind(name: str) -> SpaceKind:
     Raises:
         InvalidInput: there is none of this name, or the package that brings it cannot be loaded.
     """
-    kind = KINDS.get(name) or _registered.get(name)
-    if kind is not None:
-        return kind
-    if name not in plugin_names("spaces"):
-        known = kind_names()
-        raise InvalidInput(f'no space kind is called "{name}"; known: {", ".join(known)}.{did_you_mean(name, known)}')
-    found = load_plugin("spaces", name)
-    if not isinstance(found, SpaceKind) or found.name != name:
-        raise InvalidInput(
-            f'the entry point "{name}" of evomerge.spaces leads to {found!r}; expected a SpaceKind of this name; '
-            "correct or remove the package that brings it"
-        )
-    return found
+    return REGISTRY.get(name)
 
 
 def shipped_folder() -> Path:

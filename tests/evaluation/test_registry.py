@@ -35,12 +35,6 @@ class Counting(Evaluator):
         return ItemScores(ids=tuple(ids), values=tuple(float(self.start + i) for i in ids))
 
 
-@pytest.fixture(autouse=True)
-def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave no registered evaluator to other tests."""
-    monkeypatch.setattr("evomerge.evaluation._registry._REGISTERED", {})
-
-
 def prepared(*requests: TaskRequest) -> evaluation.Prepared:
     return evaluation.prepare_tasks(requests, pools=SIZES, seed=0)
 
@@ -57,9 +51,12 @@ def test_registering_again_replaces_and_built_in_names_are_refused() -> None:
     assert evaluation.get("counting").start == 5  # type: ignore[attr-defined]
     assert evaluation.names()[:2] == ("lm_eval_task", "python_scorer") and "counting" in evaluation.names()
     taken = type("Taken", (Counting,), {"name": "lm_eval_task"})
-    with pytest.raises(InvalidInput, match="built-in evaluator"):
+    with pytest.raises(InvalidInput, match='the evaluator "lm_eval_task" comes with evomerge'):
         evaluation.register(taken)
-    for wrong, text in [(5, "is no evaluator"), (type("Nameless", (Counting,), {"name": ""}), "has no name")]:
+    for wrong, text in [
+        (5, "found 5, expected an object"),
+        (type("Nameless", (Counting,), {"name": ""}), "has no name"),
+    ]:
         with pytest.raises(InvalidInput, match=text):
             evaluation.register(wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="without arguments"):

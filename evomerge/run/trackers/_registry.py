@@ -3,11 +3,10 @@
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from typing import Any
 
 from evomerge.errors import EvomergeError, InvalidInput, did_you_mean
-from evomerge.plugins import load_plugin, plugin_names
+from evomerge.plugins import Registry
 from evomerge.run.trackers._tracker import Tracker, is_tracker
 
 Factory = Callable[..., Tracker]
@@ -20,7 +19,16 @@ _BUILT_IN = {
     "mlflow": "evomerge.run.trackers.mlflow:Mlflow",
     "wandb": "evomerge.run.trackers.wandb:Wandb",
 }
-_registered: dict[str, Factory] = {}
+
+
+def _checked(given: Any) -> Factory:
+    if not callable(given):
+        raise InvalidInput(f"found {given!r}, expected a class or function that creates a tracker")
+    factory: Factory = given
+    return factory
+
+
+REGISTRY = Registry("trackers", "tracker", _BUILT_IN, _checked)
 
 
 def register(factory: type[Tracker] | Factory, name: str | None = None) -> None:
@@ -40,20 +48,18 @@ def register(factory: type[Tracker] | Factory, name: str | None = None) -> None:
             f"{factory!r} cannot be registered as a tracker named {name!r}; expected a class or function, and a name "
             'of letters, digits, "_" and "-"'
         )
-    if name in _BUILT_IN:
-        raise InvalidInput(f'"{name}" is a tracker that comes with evomerge; choose another name')
-    _registered[name] = factory
+    REGISTRY.register(factory, name)
 
 
 def names() -> tuple[str, ...]:
     """Return the known names: built-in, then registered, then those of installed packages."""
-    return tuple(dict.fromkeys([*_BUILT_IN, *_registered, *plugin_names("trackers")]))
+    return REGISTRY.names()
 
 
 def option_problems(name: str, options: Mapping[str, Any]) -> list[str]:
     """Return what is wrong with a tracker's name and option names, one sentence each; empty if nothing is."""
     try:
-        return list(_option_problems(name, _factory(name), options))
+        return list(_option_problems(name, REGISTRY.get(name), options))
     except InvalidInput as error:
         return [str(error)]
 
@@ -71,7 +77,7 @@ def create(name: str, options: Mapping[str, Any]) -> Tracker:
     if problems := option_problems(name, options):
         raise InvalidInput("\n".join(problems))
     try:
-        tracker = _factory(name)(**options)
+        tracker = REGISTRY.get(name)(**options)
     except EvomergeError:
         raise
     except Exception as error:  # foreign code: whatever it raises is about the options that it was given
@@ -82,20 +88,6 @@ def create(name: str, options: Mapping[str, Any]) -> Tracker:
             "candidate_scored, front_changed and ended; subclass evomerge.run.trackers.Tracker"
         )
     return tracker
-
-
-def _factory(name: str) -> Factory:
-    if name in _BUILT_IN:
-        module, attribute = _BUILT_IN[name].split(":")
-        found: Factory = getattr(import_module(module), attribute)
-        return found
-    if name in _registered:
-        return _registered[name]
-    if name in plugin_names("trackers"):
-        plugin: Factory = load_plugin("trackers", name)
-        return plugin
-    known = names()
-    raise InvalidInput(f'no tracker is called "{name}"; known: {", ".join(known)}.{did_you_mean(name, known)}')
 
 
 def _option_problems(name: str, factory: Factory, options: Mapping[str, Any]) -> Iterator[str]:
