@@ -21,7 +21,8 @@ def checked(given: Any) -> Evaluator:
     Raises:
         InvalidInput: it is no evaluator, or has no name.
     """
-    evaluator = created(given, Evaluator, "an object or a subclass of evomerge.evaluation.Evaluator")
+    expected = "an object or a subclass of evomerge.evaluation.Evaluator"
+    evaluator = created(given, Evaluator, expected)  # type: ignore[type-abstract]
     own = getattr(evaluator, "name", None)
     if not isinstance(own, str) or not own:
         raise InvalidInput(f"{type(evaluator).__name__} has no name; set the class attribute `name`")

@@ -38,7 +38,8 @@ MERGEKIT_WORDS = {  # parameters of published recipes that no method has -> what
 
 
 def _checked(given: Any) -> Method:
-    return created(given, Method, "an object or a subclass of evomerge.methods.Method")
+    expected = "an object or a subclass of evomerge.methods.Method"
+    return created(given, Method, expected)  # type: ignore[type-abstract]
 
 
 REGISTRY = Registry("methods", "merge method", _BUILT_IN, _checked)
