@@ -18,22 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 import lm_eval
+import torch
 from huggingface_hub import constants as hub_constants
 from huggingface_hub.utils import get_session
 from lm_eval import utils
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import AGGREGATION_REGISTRY
 from lm_eval.api.task import ConfigurableTask
+from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.tasks._yaml_loader import _import_func_in_yml
 
-from evomerge.errors import DegenerateModel, EvomergeError
-from evomerge.evaluation._items import LOCAL_BUILDERS, AnswerLimits
+from evomerge.evaluation._items import LOCAL_BUILDERS
+from evomerge.evaluation.generation import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-_MIN_JUDGED_ANSWERS = 8  # of fewer, any share may be cut
-_SHORT_ANSWER_TOKENS = 32  # shorter answers may well fill their length
 _PROBE_SECONDS = 5.0  # for the Hub's answer to the first request
 _PROBE_VALID_SECONDS = 60.0
 _probes: dict[str, tuple[float, bool]] = {}  # endpoint -> (time of the last probe, whether it answered)
@@ -142,7 +142,6 @@ def new_language_model(
     device: Any,
     batch_size: int,
     options: Mapping[str, Any],
-    limits: AnswerLimits,
 ) -> Any:
     """Wrap a live model for tokenization and generation (see `_TokenModel`).
 
@@ -152,12 +151,11 @@ def new_language_model(
         device: where it takes token ids; HFLM takes the first parameter's device, wherever that lies.
         batch_size: rows of a batch of generation.
         options: further arguments of HFLM.
-        limits: of generated answers.
     """
     wrapped = _token_model()(
         pretrained=model, tokenizer=tokenizer, batch_size=batch_size, softmax_dtype="float32", **options
     )
-    wrapped._device, wrapped.limits = device, limits
+    wrapped._device = device
     return wrapped
 
 
@@ -170,18 +168,13 @@ def _token_model() -> type:
 
 
 class _TokenModel:
-    """Changes to lm-eval's HFLM: it yields token ids instead of scoring, and counts answers that are cut off.
+    """Changes to lm-eval's HFLM: it yields token ids instead of scoring, and answers as token ids.
 
     Attributes:
         captured: (context, continuation) token ids of the last requests.
-        limits: of generated answers.
-        cut_answers: how many answers of the last call reached their length.
     """
 
     captured: list[tuple[tuple[int, ...], tuple[int, ...]]]
-    limits = AnswerLimits()
-    cut_answers = _requested = _left = 0
-    _max_cut, _deadline, _task_name = math.inf, math.inf, ""
 
     def _loglikelihood_tokens(self, requests: Iterable[Any], *_: Any, **__: Any) -> list[tuple[float, bool]]:
         """Keep the token ids of lm-eval's own encoding; the scoring itself is `score/_forward.py`'s."""
@@ -195,53 +188,58 @@ class _TokenModel:
         getattr(self, instance.request_type)([instance], disable_tqdm=True)
         return self.captured
 
-    def answers(self, name: str, requests: Sequence[Any]) -> list[str]:
-        """Return the texts of a task's requests, and count in `cut_answers` those that reached their length.
+    # -- generation, in the parts that HFLM.generate_until is made of
 
-        Raises:
-            DegenerateModel: too many reached it; raised as soon as they did.
-            EvomergeError: the time is over. Answers that the clock cut must not become a score.
+    def prompt(self: Any, text: str, generation_kwargs: Mapping[str, Any]) -> Prompt:
+        """Return a request for generated text as the model gets it where it is the only one of its batch."""
+        settings: dict[str, Any] = dict(normalize_gen_kwargs(dict(generation_kwargs), self.max_gen_toks))
+        end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
+        stops, max_tokens = handle_stop_sequences(settings.pop("until"), eos=end), settings.pop("max_gen_toks")
+        longest = self.max_length - (max_tokens if self.backend == "causal" else 0)
+        ids, _ = self.tok_batch_encode([text], left_truncate_len=longest, truncation=self.truncation)
+        if (length := settings.pop("max_length", None)) is not None:  # of prompt and answer
+            max_tokens = int(length) - ids.shape[1]
+        tokens = tuple(ids[0].tolist())
+        return Prompt(text=text, tokens=tokens, stops=tuple(stops), max_tokens=max_tokens, settings=settings)
+
+    def text_of(self: Any, prompt: Prompt, tokens: Sequence[int]) -> str:
+        """Return what a task reads of an answer: decoded, without thoughts, up to the first stop string."""
+        marker, tokens = self.think_end_token, list(tokens)
+        if isinstance(marker, int) and marker in tokens:
+            tokens = tokens[len(tokens) - tokens[::-1].index(marker) :]
+        text = self.tok_decode(tokens)
+        if isinstance(marker, int):
+            text = text.lstrip()
+        return str(postprocess_generated_text(text, list(prompt.stops), marker if isinstance(marker, str) else None))
+
+    def continued(self: Any, prompts: Sequence[Prompt], seconds: float | None) -> list[list[int]]:
+        """Return the tokens that transformers' `generate` adds to each prompt, or has added when the time is over.
+
+        Args:
+            prompts: with equal stop strings, limits and settings.
+            seconds: that it may take, or None.
         """
-        self.cut_answers, self._task_name = 0, name
-        self._left = self._requested = len(requests)
-        judged = len(requests) >= _MIN_JUDGED_ANSWERS
-        self._max_cut = self.limits.cut * len(requests) if judged else math.inf
-        self._deadline = time.monotonic() + (self.limits.seconds or math.inf)
-        texts: list[str] = self.generate_until(requests, disable_tqdm=True)  # type: ignore[attr-defined]
-        return texts
+        width = max(len(prompt.tokens) for prompt in prompts)
+        pad, common = self.tokenizer.pad_token_id or 0, prompts[0]
+        padding = [width - len(prompt.tokens) for prompt in prompts]
+        ids = [[pad] * left + list(prompt.tokens) for left, prompt in zip(padding, prompts, strict=True)]
+        context = torch.tensor(ids, device=self.device)
+        seen = (torch.arange(width)[None] >= torch.tensor(padding)[:, None]).long().to(self.device)
+        timed = {} if seconds is None else {"max_time": seconds}
+        output = self._model_generate(
+            context=context,
+            attention_mask=seen,
+            stop=list(common.stops),
+            max_length=width + common.max_tokens,
+            **common.settings,
+            **timed,
+        )
+        rows: list[list[int]] = output[:, width if self.backend == "causal" else 0 :].tolist()
+        return rows
 
-    def _model_generate(self, context: Any, max_length: int, stop: Sequence[str], **kwargs: Any) -> Any:
-        timed = self._deadline < math.inf
-        if timed:
-            kwargs["max_time"] = max(0.0, self._deadline - time.monotonic())
-        output = super()._model_generate(context, max_length, stop, **kwargs)  # type: ignore[misc]
-        limit_tokens = max_length - context.shape[1]
-        self._count(output[:, context.shape[1] :], limit_tokens, stop, timed=timed)
-        return output
-
-    def _count(self, answers: Any, limit_tokens: int, stop: Sequence[str], *, timed: bool) -> None:
-        """Count a batch's unfinished answers (rows, tokens). Raises what `answers` does."""
-        full = answers.shape[1] >= limit_tokens
-        if full or timed:
-            unfinished = sum(_is_unfinished(self, row, stop) for row in answers.tolist())
-            self.cut_answers += unfinished if full else 0
-            self._left -= len(answers) - (0 if full else unfinished)
-            # Below its length, a batch with an unfinished answer was stopped by the clock.
-            if timed and ((unfinished and not full) or (self._left and time.monotonic() > self._deadline)):
-                raise EvomergeError(
-                    f"{self._task_name}: its answers took longer than {self.limits.seconds:g} seconds "
-                    f"(lm_eval: max_gen_seconds); {self._left} of {self._requested} were cut off"
-                )
-        if limit_tokens >= _SHORT_ANSWER_TOKENS and self.cut_answers > self._max_cut:
-            raise DegenerateModel(
-                f"{self._task_name}: it does not stop: more than {self.limits.cut:.0%} of its answers "
-                f"(lm_eval: max_cut_answers) reach {limit_tokens} tokens"
-            )
-
-
-def _is_unfinished(language_model: Any, row: list[int], stop: Sequence[str]) -> bool:
-    """Return whether an answer ended without an end token or a stop word."""
-    configured = getattr(language_model.model.generation_config, "eos_token_id", None)
-    ends = {language_model.eot_token_id, *(configured if isinstance(configured, list) else [configured])}
-    text = language_model.tok_decode(row, skip_special_tokens=False)
-    return ends.isdisjoint(row) and not any(word in text for word in stop if word)
+    def has_ended(self: Any, row: Sequence[int], stops: Sequence[str]) -> bool:
+        """Return whether there is an end token or a stop string in an answer."""
+        configured = getattr(self.model.generation_config, "eos_token_id", None)
+        ends = {self.eot_token_id, *(configured if isinstance(configured, list) else [configured])}
+        text = self.tok_decode(row, skip_special_tokens=False)
+        return not ends.isdisjoint(row) or any(stop in text for stop in stops if stop)

@@ -191,7 +191,9 @@ def test_answers_that_the_clock_cuts_are_counted_and_give_no_score(folder, model
     expected = scorer.score(items)
     own, batches, clock = HFLM._model_generate, [], itertools.chain([0.0], itertools.repeat(499.9999))
     # The first reading sets the deadline; afterwards next to no time is left, and generation stops at once.
-    monkeypatch.setattr("evomerge.evaluation._lm_eval.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    for module in ("_texts", "_plain"):
+        time = SimpleNamespace(monotonic=lambda: next(clock))
+        monkeypatch.setattr(f"evomerge.evaluation.generation.{module}.time", time)
 
     def counted(self, context, max_length, stop, **kwargs):
         batches.append(len(context))

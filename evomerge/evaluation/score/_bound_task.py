@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from evomerge.errors import EvomergeError, InvalidInput
-from evomerge.evaluation._items import TaskItem, TaskItems, answer_limit
+from evomerge.evaluation._items import AnswerLimits, ModelRequest, TaskItem, TaskItems, answer_limit
 from evomerge.evaluation._metrics import Measure, choice_margin
 from evomerge.evaluation._user_code import with_functions
+from evomerge.evaluation.generation import Generator, Prompt, generated_texts
 from evomerge.evaluation.score._batching import (
     BatchLimits,
     BatchPlan,
@@ -63,13 +64,25 @@ class ItemResult:
 class BoundTask:
     """Scores items of one task; tokens and batch layouts are kept between calls, answers are not."""
 
-    def __init__(self, packed: TaskItems, language_model: Any, forward: Forward, *, batch_size: int, vocab_size: int):
+    def __init__(
+        self,
+        packed: TaskItems,
+        language_model: Any,
+        forward: Forward,
+        generator: Generator,
+        *,
+        limits: AnswerLimits,
+        batch_size: int,
+        vocab_size: int,
+    ):
         self.items = packed.items
+        self._generator, self._limits = generator, limits
         self._packed, self._lm, self._forward = packed, language_model, forward
         self._batch_size, self._vocab_size = batch_size, vocab_size
         self._task = _rebuilt_task(packed)
         self._filters = {ensemble.name: ensemble for ensemble in self._task._filters}
         self._questions: dict[int, list[list[_Question]]] = {}
+        self._prompts: dict[int, list[Prompt]] = {}
         self._plans: OrderedDict[tuple[bool, tuple[int, ...]], BatchPlan] = OrderedDict()
         self.generates = packed.output_type == "generate_until"
         if self.generates:
@@ -129,17 +142,24 @@ class BoundTask:
 
     def _generated(self, ids: Sequence[int]) -> dict[int, list[Any]]:
         """Return item number -> the list of answers per request."""
-        from evomerge.evaluation import _lm_eval
-
+        for number in ids:
+            if number not in self._prompts:
+                self._prompts[number] = [self._prompt(number, request) for request in self.items[number].requests]
         repeats = self._packed.repeats
-        requests = [
-            _lm_eval.new_instance(request.kind, self.items[i].doc, request.arguments, request.index, repeats)
-            for i in ids
-            for request in self.items[i].requests
-            for _ in range(repeats)
-        ]
-        texts = iter(self._lm.answers(self._packed.name, requests))
+        prompts = [prompt for i in ids for prompt in self._prompts[i] for _ in range(repeats)]
+        texts = iter(generated_texts(self._packed.name, prompts, self._generator, self._limits, self._lm.text_of))
         return {i: [[next(texts) for _ in range(repeats)] for _ in self.items[i].requests] for i in ids}
+
+    def _prompt(self, number: int, request: ModelRequest) -> Prompt:
+        """Return a request for an answer. Raises InvalidInput when it does not fit the model."""
+        prompt: Prompt = self._lm.prompt(*request.arguments)
+        where = f"{self._packed.name}, item {number}"
+        if not prompt.tokens:
+            raise InvalidInput(f"{where}: its prompt becomes no token at all")
+        if prompt.max_tokens < 1:
+            raise InvalidInput(f"{where}: max_length, of prompt and answer together, leaves no token for the answer")
+        self._check_tokens(where, prompt.tokens)
+        return prompt
 
     @property
     def has_gold(self) -> bool:
@@ -171,7 +191,7 @@ class BoundTask:
                     self._questions[number] = _compact(self._encoded(number))
             self._plans[key] = make_batch_plan(
                 [question.pair() for number in ids for questions in self._questions[number] for question in questions],
-                limits=self._limits(),
+                limits=self._batch_limits(),
                 sharing=self._forward.sharing,
                 device=self._lm.device,
                 prefix=prefix,
@@ -181,7 +201,7 @@ class BoundTask:
         self._plans.move_to_end(key)
         return self._plans[key]
 
-    def _limits(self) -> BatchLimits:
+    def _batch_limits(self) -> BatchLimits:
         tokens = self._batch_size * _BATCH_TOKENS_PER_ROW
         return BatchLimits(
             batch_size=self._batch_size,
@@ -205,13 +225,17 @@ class BoundTask:
                 if len(pair.continuation) > self._lm.max_length:
                     found = len(pair.continuation)
                     raise InvalidInput(f"{where}: its answer has {found} tokens, the model reads {self._lm.max_length}")
-                if max(pair.context + pair.continuation) >= self._vocab_size:
-                    raise InvalidInput(
-                        f"{where}: the tokenizer makes token {max(pair.context + pair.continuation)}, but the model "
-                        f"has {self._vocab_size}; take the tokenizer that belongs to the model"
-                    )
+                self._check_tokens(where, pair.context + pair.continuation)
             encoded.append(pairs)
         return encoded
+
+    def _check_tokens(self, where: str, tokens: Sequence[int]) -> None:
+        """Raise InvalidInput for a token that the model does not have."""
+        if max(tokens) >= self._vocab_size:
+            raise InvalidInput(
+                f"{where}: the tokenizer makes token {max(tokens)}, but the model has {self._vocab_size}; take the "
+                "tokenizer that belongs to the model"
+            )
 
     def _check_limit(self) -> None:
         """Raise InvalidInput when answers may be longer than the model can read."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.evaluation._items import ItemRange, LmEvalItems, TaskItems
 from evomerge.evaluation._rng import isolated_randomness
+from evomerge.evaluation.generation import Generator, PlainGenerator
 from evomerge.evaluation.score._bound_task import BoundTask, ItemResult
 from evomerge.evaluation.score._forward import Forward
 from evomerge.evaluation.score._inputs import input_device, readable_tokens
@@ -42,6 +43,7 @@ class LmEvalScorer:
         tokenizer: "PreTrainedTokenizerBase",
         *,
         batch_size: int,
+        generator: Generator | None = None,
     ):
         """Rebuild the tasks.
 
@@ -50,6 +52,7 @@ class LmEvalScorer:
             model: a causal language model of transformers.
             tokenizer: its tokenizer, whose settings may be changed.
             batch_size: most rows of a forward pass.
+            generator: writes the answers of tasks that generate; None = the model.
 
         Raises:
             InvalidInput: a task's answers may be longer than the model can read, or the tokenizer has no special token.
@@ -65,7 +68,6 @@ class LmEvalScorer:
                 device=input_device(model),
                 batch_size=batch_size,
                 options=settings.model_options,
-                limits=settings.answer_limits,
             )
             if language_model.prefix_token_id is None:
                 raise InvalidInput(
@@ -74,7 +76,15 @@ class LmEvalScorer:
                 )
             forward, vocab_size = Forward(model), readable_tokens(model, tokenizer)
             self._bound = {
-                key: BoundTask(packed, language_model, forward, batch_size=batch_size, vocab_size=vocab_size)
+                key: BoundTask(
+                    packed,
+                    language_model,
+                    forward,
+                    generator or PlainGenerator(language_model, batch_size=batch_size),
+                    limits=settings.answer_limits,
+                    batch_size=batch_size,
+                    vocab_size=vocab_size,
+                )
                 for key, packed in _with_used_metrics(tasks).items()
             }
 

@@ -1,0 +1,11 @@
+"""Generated answers: what is asked (`Prompt`), what comes back (`Answer`), and who writes it (`Generator`).
+
+Tasks, stop strings and metrics are the caller's; weights and caches are a generator's. Imports torch. It must not import
+`evomerge.evaluation.prepare`, nor anything of tasks.
+"""
+
+from evomerge.evaluation.generation._plain import PlainGenerator
+from evomerge.evaluation.generation._protocol import Answer, Generator, Prompt
+from evomerge.evaluation.generation._texts import generated_texts
+
+__all__ = ["Answer", "Generator", "PlainGenerator", "Prompt", "generated_texts"]
