@@ -1,7 +1,7 @@
 """Generated answers: what is asked (`Prompt`), what comes back (`Answer`), and who writes it (`Generator`).
 
-Tasks, stop strings and metrics are the caller's; weights and caches are a generator's. Imports torch. It must not import
-`evomerge.evaluation.prepare`, nor anything of tasks.
+Tasks, stop strings and metrics are the caller's; weights and caches are a generator's. Imports torch. It must not
+import `evomerge.evaluation.prepare`, nor anything of tasks.
 """
 
 from evomerge.evaluation.generation._plain import PlainGenerator
