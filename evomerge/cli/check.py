@@ -44,12 +44,12 @@ def command(file: Path, as_json: bool) -> None:
     else:
         for name, value in facts.items():
             for line in value if isinstance(value, list) else [value]:
-                click.echo(f"{name:<10} {line}")
+                click.echo(f"{name:<11} {line}")
         for problem in problems:
             click.echo(f"{problem['where']}: {problem['text']}")
         for line in unchecked:
             click.echo(line)
-        click.echo(f"{'problems':<10} {len(problems) or 'none'}")
+        click.echo(f"{'problems':<11} {len(problems) or 'none'}")
     raise SystemExit(code)
 
 
@@ -139,9 +139,10 @@ def _levels(setup: "Setup") -> str:
 
 def _search_facts(file: Path) -> dict[str, Any]:
     from evomerge.methods import get
-    from evomerge.run import check_search, cost_of, resource_needs
+    from evomerge.run import check_search, cost_of, resource_needs, try_scorers, uneven_scales
 
     setup = check_search(file)
+    trial = try_scorers(setup)
     opened = [setup.parents[ref] for ref in setup.refs]
     example = setup.space.decode(setup.space.start)
     stacked = not get(example["merge_method"]).merges
@@ -153,6 +154,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
     warnings = []
     if need.memory_needed > need.memory_free:
         warnings.append("the workers may need more memory than is free; lower workers.count")
+    warnings += [line for line in (trial.skipped, uneven_scales(setup.objectives, trial.values)) if line]
     budget = {name: value for name, value in entry.budget.model_dump().items() if value is not None}
     kinds = f"{domain.reals} real, {len(domain.integers)} whole, {len(domain.categories)} choices"
     return {
@@ -165,6 +167,10 @@ def _search_facts(file: Path) -> dict[str, Any]:
             f"{o.name}: {o.metric}, {o.direction}; items "
             + ", ".join(f"{pool} {len(ids)}" for pool, ids in setup.prepared.pools[o.name].items())
             for o in setup.objectives
+        ],
+        "tried": [
+            f"{name}: {', '.join(f'{value:.4g}' for value in values)} for two items of {trial.parent}"
+            for name, values in trial.values.items()
         ],
         "subset": f"{_subset_size(setup)} items per task and candidate, {entry.subset.policy}",
         "budget": ", ".join(f"{value:g} {name}" for name, value in budget.items()),

@@ -36,6 +36,9 @@ def command(run: Path, candidate_id: int, as_json: bool) -> None:
         click.echo(f"generation {candidate.generation}, item subset {candidate.subset}, worker {candidate.worker}")
     if candidate.failure:
         click.echo(f"{candidate.failure.kind}: {printable(candidate.failure.reason)}")
+        for line in candidate.failure.detail.splitlines():
+            if printable(line) != printable(candidate.failure.reason):
+                click.echo(f"  {printable(line)}")
     for pool, scores in document["scores"].items():
         for name, score in scores.items():
             low, high = score["interval"]

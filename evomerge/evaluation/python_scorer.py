@@ -7,9 +7,10 @@ Through the API the function and the items may be Python objects: `{"scorer": fu
 """
 
 import copy
+import inspect
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,13 +81,14 @@ class PythonScorer(Evaluator):
             code = read_code(path)
             if code is None:
                 raise InvalidTask(f"its file {path} is not there")
-            function_in(code, function)
+            _check_signature(function_in(code, function), f"{path}:{function}")
             scorer: ScorerFunction | str = function
             name, facts = f"{code.path}:{function}", {"scorer": f"{path.name}:{function}"}
             facts["scorer_digest"] = code.digest()
         elif callable(request.scorer):
             code, scorer = None, request.scorer
             name = function = request.name or str(getattr(scorer, "__name__", type(scorer).__name__))
+            _check_signature(scorer, name)
             facts = {"scorer": function, "scorer_digest": callable_digest(scorer)}
         else:
             raise InvalidTask(f'scorer is {request.scorer!r}, expected "file.py:function" or a function')
@@ -147,6 +149,21 @@ def _parsed(text: str) -> tuple[Path, str]:
     if not path.endswith(".py") or not function.isidentifier():
         raise InvalidTask(f'scorer is "{text}", expected "file.py:function"')
     return Path(path), function
+
+
+def _check_signature(scorer: Callable[..., Any], name: str) -> None:
+    """Raise InvalidTask unless a function can be called with a model, a tokenizer and items."""
+    try:
+        signature = inspect.signature(scorer)
+    except (TypeError, ValueError):  # built in C: what it takes is not known
+        return
+    try:
+        signature.bind(None, None, [])
+    except TypeError:
+        raise InvalidTask(
+            f"{name}{signature} cannot be called as scorer(model, tokenizer, items), which returns a number for each "
+            "item; docs/scorers.md has two examples"
+        ) from None
 
 
 def _items(given: Any) -> list[Any]:

@@ -30,7 +30,11 @@ def explain_document(run: Run, candidate: Candidate) -> dict[str, Any]:
         "seconds": candidate.seconds,
         "failure": None
         if candidate.failure is None
-        else {"kind": candidate.failure.kind, "reason": candidate.failure.reason},
+        else {
+            "kind": candidate.failure.kind,
+            "reason": candidate.failure.reason,
+            "detail": candidate.failure.detail,
+        },
         "fingerprint": recipe.fingerprint,
         "scores": {pool: _scores(run, candidate, pool) for pool in POOLS if pool in candidate.scores},
         "shares": {block: dict(row) for block, row in shares.factors.items()},

@@ -68,6 +68,8 @@ from evomerge.run.config import (
     resource_needs,
     search_schema,
     search_template,
+    try_scorers,
+    uneven_scales,
 )
 from evomerge.run.trackers import Tracker
 from evomerge.run.workers import CandidateScorer, Executor, Job, Outcome, WorkerSetup
@@ -145,6 +147,8 @@ __all__ = [
     "shortfall",
     "survivors",
     "trackers",
+    "try_scorers",
+    "uneven_scales",
     "utilization",
     "values_of",
     "vector",

@@ -100,7 +100,7 @@ def test_check_names_all_problems_of_a_recipe(
 
 def test_check_passes_a_good_search(finished_run: Path) -> None:
     result = run("check", finished_run.parent / "search.yaml")
-    assert "problems   none" in result.output
+    assert "problems    none" in result.output
     assert "guided" in result.output
     cost = next(line for line in result.output.splitlines() if line.startswith("cost"))
     seconds = [float(number) for number in re.findall(r"([\d.e-]+) s ", cost)]

@@ -9,6 +9,7 @@ from evomerge.run.config._extensions import Extensions
 from evomerge.run.config._schema import CHANGEABLE_KEYS, BudgetEntry, SearchEntry, search_schema
 from evomerge.run.config._setup import AUTO, ResourceNeeds, Setup, resource_needs
 from evomerge.run.config._template import SearchOutline, search_template
+from evomerge.run.config._trial import Trial, try_scorers, uneven_scales
 from evomerge.run.config._validate import check_search
 
 __all__ = [
@@ -21,9 +22,12 @@ __all__ = [
     "SearchEntry",
     "SearchOutline",
     "Setup",
+    "Trial",
     "check_search",
     "cost_of",
     "resource_needs",
     "search_schema",
     "search_template",
+    "try_scorers",
+    "uneven_scales",
 ]

@@ -17,6 +17,7 @@ from evomerge.run._progress import Observer
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop._objective_values import ObjectiveValues
 from evomerge.run.loop._progress_reporter import ProgressReporter
+from evomerge.run.loop._references import check_references
 from evomerge.run.loop._run_optimizer import RunOptimizer
 from evomerge.run.loop._state import SearchState, finished_candidate
 from evomerge.run.loop._subset_sizes import SubsetSizes
@@ -115,6 +116,7 @@ class SearchLoop:
         self._reporter.already = self.state.done
         if not self.state.known:
             self._add_references()
+        self.state.retry_references()
         running = [known for known in self.state.known.values() if known.state == "running" and known.kind != "mean"]
         repeats: list[tuple[Job, Outcome]] = []
         for candidate in running:
@@ -370,6 +372,8 @@ class SearchLoop:
         elif outcome.failure is not None and outcome.attempts:
             self._reporter.last = f"{candidate.name} {outcome.failure.kind}: {outcome.failure.reason}"
             self.observer.say(self._reporter.last)
+        if candidate.id not in self.state.numbers and self.state.references_finished:
+            check_references(self.state.references, self.setup, self.ledger, self.observer)
         if outcome.attempts:  # a repeat says nothing new of the machine
             self.state.check_failure_streak(outcome.failure, self._proposer.generation_size)
 

@@ -72,7 +72,7 @@ class ProgressReporter:
                 workers=workers,
                 best=self._leaders.best,
                 best_interval=self._leaders.interval,
-                references=state.references,
+                references=state.reference_counts,
                 front=self._leaders.front,
                 failures=state.failures,
                 seconds=seconds,

@@ -10,6 +10,7 @@ from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import fitness, floors_of, parent_scores, values_of
 from evomerge.run._pace import JobPace
 from evomerge.run.config._setup import Setup
+from evomerge.run.loop._references import all_failed
 from evomerge.run.workers import Outcome
 
 MAX_CONSECUTIVE_FAILURES = 30  # after so many the machine, not the candidates, must be at fault
@@ -92,10 +93,26 @@ class SearchState:
         return {identity: self.table[identity] for identity in (*references, *candidates)}
 
     @property
-    def references(self) -> tuple[int, int]:
+    def references(self) -> list[Candidate]:
+        """The references, as far as they are finished or not."""
+        return [known for identity, known in self.known.items() if identity not in self.numbers]
+
+    @property
+    def reference_counts(self) -> tuple[int, int]:
         """How many references are finished, and how many there are."""
-        states = [known.state for identity, known in self.known.items() if identity not in self.numbers]
-        return sum(state != "running" for state in states), len(states)
+        return sum(reference.state != "running" for reference in self.references), len(self.references)
+
+    @property
+    def references_finished(self) -> bool:
+        """Whether every reference was scored or has failed."""
+        return all(reference.state != "running" for reference in self.references)
+
+    def retry_references(self) -> None:
+        """Take references of which none could be scored for unfinished: what stopped the run may be corrected."""
+        if self.references and all_failed(self.references):
+            for reference in self.references:
+                self.known[reference.id] = replace(reference, state="running", failure=None)
+                self.failures["failed"] -= 1
 
     def read(self, ledger: Ledger) -> None:
         """Take over what a ledger contains."""

@@ -191,5 +191,6 @@ def _check_means(items: Mapping[str, ItemScores]) -> None:
 
 def _failure(kind: FailureKind, error: BaseException, detail: str = "") -> Failure:
     text = str(error).strip() or type(error).__name__
-    reason = text if kind != "failed" else f"{type(error).__name__}: {text}"
+    own = kind != "failed" or isinstance(error, EvomergeError)  # its message says what it is
+    reason = text if own else f"{type(error).__name__}: {text}"
     return Failure(kind=kind, reason=reason.splitlines()[0][:500], detail=detail or text[:4000])

@@ -57,17 +57,34 @@ def test_a_scorer_that_returns_nonsense_fails_its_candidates_only(function: str,
 
 def test_nothing_scored_is_said_and_exits_with_3(run_search) -> None:
     with pytest.raises(NothingScored, match="no candidate could be scored") as caught:
-        run_search(tasks=[task("never")], budget={"candidates": 4})
+        run_search(tasks=[task("parents_only")], budget={"candidates": 4})
     assert caught.value.exit_code == 3
 
 
 def test_a_long_row_of_failures_is_the_machines_fault(run_search, tmp_path: Path) -> None:
-    with pytest.raises(EvomergeError, match=r"30 candidates in a row failed.*not today") as caught:
-        run_search(tasks=[task("never")], budget={"candidates": 200})
+    with pytest.raises(EvomergeError, match=r"30 candidates in a row failed.*no candidate") as caught:
+        run_search(tasks=[task("parents_only")], budget={"candidates": 200})
     assert not isinstance(caught.value, NothingScored)
     run = Run(tmp_path / "run")
     assert run.state == "searching", "repaired, the same command goes on"
-    assert len(run.candidates()) == 30
+    assert len(run.candidates()) == 30 + 8
+
+
+def test_references_that_all_fail_end_the_run_at_once_and_are_tried_again(
+    run_search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scorer's own data may have been missing: its code is the same when the command is repeated."""
+    changes = {"tasks": [task("needs_a_file")], "budget": {"candidates": 4}, "optimizer": "guided"}
+    with pytest.raises(NothingScored, match=r"none of the 8 references could be scored.*needs\.txt") as caught:
+        run_search(**changes)
+    assert "explain" in str(caught.value)
+    run = Run(tmp_path / "run")
+    assert {each.state for each in run.candidates()} == {"failed"} and len(run.candidates()) == 8
+    assert "Traceback" in run.candidates()[0].failure.detail
+    Path(f"{tmp_path}/needs.txt").write_text("here")
+    run = run_search(**changes)
+    assert run.state == "done" and {each.state for each in run.candidates()} == {"scored"}
+    assert "failed" not in {kind for kind, count in run.summary().failures.items() if count}
 
 
 def with_nan(folder: Path) -> None:
