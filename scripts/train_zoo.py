@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from make_zoo_data import ZOOS, Item, Skill, Zoo, draw_from
@@ -161,21 +162,22 @@ def build_tokenizer(ids: Mapping[str, int]) -> PreTrainedTokenizerFast:
     )
 
 
+SIZES: dict[str, Any] = {  # of both zoos' models
+    "hidden_size": 96,
+    "intermediate_size": 256,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 32,
+    "pad_token_id": PAD,
+    "bos_token_id": BOS,
+    "eos_token_id": EOS,
+}
+
+
 def build_llama(seed: int, vocabulary: int) -> LlamaForCausalLM:
     """Return the quickstart's untrained model in float32: 6 blocks, 96 wide, about 0.67 million parameters."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=32,
-        tie_word_embeddings=False,
-        pad_token_id=PAD,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
+        vocab_size=vocabulary, num_hidden_layers=6, num_key_value_heads=4, tie_word_embeddings=False, **SIZES
     )
     return LlamaForCausalLM(config)
 
@@ -184,17 +186,7 @@ def build_qwen(seed: int, vocabulary: int) -> Qwen2ForCausalLM:
     """Return the natural zoo's untrained model in float32: 8 blocks, 96 wide, about 0.82 million parameters."""
     torch.manual_seed(seed)
     config = Qwen2Config(
-        vocab_size=vocabulary,
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=8,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=32,
-        tie_word_embeddings=True,
-        pad_token_id=PAD,
-        bos_token_id=BOS,
-        eos_token_id=EOS,
+        vocab_size=vocabulary, num_hidden_layers=8, num_key_value_heads=2, tie_word_embeddings=True, **SIZES
     )
     return Qwen2ForCausalLM(config)
 

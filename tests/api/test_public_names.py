@@ -1,6 +1,5 @@
 """Every public name, resolved and called twice in one process, after every package has been imported."""
 
-import json
 import pkgutil
 from collections.abc import Callable
 from importlib import import_module
@@ -9,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 
 import evomerge
+from tests.choice_task import write_choice_task
 
 NEEDS_OTHER_PACKAGES = {"evomerge.methods.kernels.gpu._triton"}  # Triton comes with torch's CUDA builds only
 
@@ -32,22 +31,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
     folder = tmp_path_factory.mktemp("tasks")
-    for split, start in (("validation", 0), ("test", 30)):
-        rows = [{"q": f"{i}+{i % 7}=", "c": ["a", "b"], "y": i * i % 2} for i in range(start, start + 30)]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {
-        "task": "pairs",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"validation": "validation.jsonl", "test": "test.jsonl"}},
-        "validation_split": "validation",
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{q}}",
-        "doc_to_choice": "{{c}}",
-        "doc_to_target": "y",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    }
-    (folder / "pairs.yaml").write_text(yaml.safe_dump(task))
+    write_choice_task(folder, "pairs", choices=2, count=30)
     return folder
 
 

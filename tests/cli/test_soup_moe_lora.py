@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from evomerge.cli import cli
 from evomerge.errors import InvalidInput
+from tests.choice_task import write_choice_task
 
 
 def run(*arguments: str | Path) -> Result:
@@ -25,22 +26,7 @@ def tasks(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     datasets.config.HF_DATASETS_CACHE = tmp_path_factory.mktemp("datasets")
     folder = tmp_path / "tasks"
     folder.mkdir()
-    for split, start in (("validation", 0), ("test", 60)):
-        rows = [{"q": f"{i}+{i % 7}=", "c": ["a", "b", "c"], "y": i * i % 3} for i in range(start, start + 60)]
-        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    task = {
-        "task": "letters",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"validation": "validation.jsonl", "test": "test.jsonl"}},
-        "validation_split": "validation",
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{q}}",
-        "doc_to_choice": "{{c}}",
-        "doc_to_target": "y",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    }
-    (folder / "letters.yaml").write_text(yaml.safe_dump(task))
+    write_choice_task(folder, "letters", choices=3, count=60)
     yield folder
     datasets.config.HF_DATASETS_CACHE = before
 

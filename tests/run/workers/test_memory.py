@@ -1,7 +1,6 @@
-"""A worker lives all night: what it keeps does not grow with the candidates that it has scored."""
+"""A worker lives for a whole run: what it keeps does not grow with the candidates that it has scored."""
 
 import gc
-import json
 import os
 import random
 import subprocess
@@ -14,6 +13,7 @@ import yaml
 
 from evomerge.records import Point
 from evomerge.run import Job, Setup, check_search, create_executor
+from tests.choice_task import write_choice_task
 
 SUBSETS = 12  # more than layouts are kept for
 WARM, MORE = 40, 60
@@ -39,25 +39,7 @@ print((sizes[1] - sizes[0]) / 1e6)
 
 def prepared(folder: Path, pico: dict[str, Path], method: str) -> Setup:
     """Return a search over pico parents that are scored on a local lm-eval task, in this process."""
-    for split in ("validation", "test"):
-        rows = [
-            {"q": f"{split} {i}: {i * 7 % 31}", "choices": [f"{i}", f"x{i * i}", f"yz{i}"], "a": i % 3}
-            for i in range(80)
-        ]
-        (folder / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    task = {
-        "task": "picked",
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {each: str(folder / f"{each}.jsonl") for each in ("validation", "test")}},
-        "validation_split": "validation",
-        "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{q}}",
-        "doc_to_choice": "{{choices}}",
-        "doc_to_target": "a",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-    }
-    (folder / "picked.yaml").write_text(yaml.safe_dump(task))
+    write_choice_task(folder, "picked", choices=3, count=80)
     genes = {"weight": {"per": ["model"], "range": [0.1, 1]}}
     if method != "task_arithmetic":
         genes["density"] = {"per": ["model"], "range": [0.2, 0.9]}
