@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(CORES)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint chaos peers families bench zoo natural-zoo clean
+.PHONY: help demo test quick lint chaos peers docs families bench zoo natural-zoo clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -37,6 +37,9 @@ chaos: $(READY)  ## kill loops: minutes
 peers: $(PEERS)/.ready  ## compare with mergekit 0.1.5, tensor by tensor and recipe by recipe
 	$(PEERS)/bin/python -m pytest -m peers tests/peers
 
+docs: $(VENV)/.ready-docs  ## build the documentation site into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 families: $(PEERS)/.ready  ## try every family on pico models and write docs/families.md (about ten minutes)
 	$(PEERS)/bin/python scripts/make_families.py
 
@@ -53,11 +56,15 @@ natural-zoo: $(READY)  ## train the natural zoo's parents, which are not in the 
 	$(BIN)/python scripts/train_zoo.py natural
 
 clean:  ## remove the environment and all runs
-	rm -rf $(VENV) $(PEERS) runs
+	rm -rf $(VENV) $(PEERS) build runs
 
 $(READY): pyproject.toml constraints.txt scripts/make_env.py
 	$(PYTHON) scripts/make_env.py $(VENV)
 	@touch $(READY)
+
+$(VENV)/.ready-docs: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .[docs]
+	@touch $@
 
 $(PEERS)/.ready: pyproject.toml constraints.txt scripts/make_env.py
 	$(PYTHON) scripts/make_env.py $(PEERS) mergekit==0.1.5
