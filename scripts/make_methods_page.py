@@ -1,6 +1,8 @@
 """Write docs/methods.md from what the methods say of themselves: formula, paper, parameters, variants, an example.
 
-Usage: python scripts/make_methods_page.py            writes the page; tests/docs/test_site.py says when it is out of date
+Usage: python scripts/make_methods_page.py
+
+tests/docs/test_site.py says when the page is out of date.
 """
 
 import inspect
@@ -14,17 +16,29 @@ from evomerge.methods import Method, Parameter, built_in_names, get
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "methods.md"
 MODELS = ("models/one", "models/two", "models/three")
 SUBSCRIPTS = {"i": "ᵢ", **{str(digit): chr(0x2080 + digit) for digit in range(10)}}
-SIGNS = {r"\blambda\b": "λ", r"\balpha\b": "α", r"\bepsilon\b": "ε", r" \* ": " · ", r" - ": " − ", ">=": "≥", "<=": "≤"}
+SIGNS = {
+    r"\blambda\b": "λ",
+    r"\balpha\b": "α",
+    r"\bepsilon\b": "ε",
+    r" \* ": " · ",
+    r" - ": " − ",
+    ">=": "≥",
+    "<=": "≤",
+}
 PER = {"merge": "the merge", "input": "each model", "parent": "each model but the base"}
-BASE = {"required": "A base and {count}", "optional": "{count}, with or without a base", "input": "{count}; a base would be one of them"}
+BASE = {
+    "required": "A base and {count}",
+    "optional": "{count}, with or without a base",
+    "input": "{count}; a base would be one of them",
+}
 HEAD = """# Methods
 
 Generated from the methods themselves by `scripts/make_methods_page.py`; do not edit. `evomerge methods NAME` prints the
-same on a terminal. A method is one file of `evomerge/methods/`; [extending.md](extending.md) shows how to write another.
+same on a terminal. [extending.md](extending.md) shows how to write another; each is one file of `evomerge/methods/`.
 
-In formulas, xᵢ is a tensor of model i, base the same tensor of the base, and xᵢ − base a task vector. Parameters can be
-set for a whole merge, by layer or by kind of tensor ([recipes.md](recipes.md)); a search varies those with a search range.
-Every example is a whole recipe, which the tests merge. For a layer stack see `passthrough` with `slices:`.
+In formulas, xᵢ is a tensor of model i, base the same tensor of the base, and xᵢ − base a task vector. Parameters
+can be set for a whole merge, by layer or by kind of tensor ([recipes.md](recipes.md)); a search varies those with a
+search range. Every example is a whole recipe, which the tests merge. For a layer stack see `passthrough` with `slices:`.
 """
 
 
@@ -42,7 +56,7 @@ def linked(paper: str) -> str:
 
 
 def example(method: Method) -> str:
-    """Return a recipe for a method: as few models as it takes, two where it takes more, and what a search would vary."""
+    """Return a recipe for a method: two models where it takes as many, and what a search would vary."""
     low, high = method.inputs
     names = MODELS[: low if high == low else max(low, 2)]
 
@@ -88,8 +102,8 @@ def section(method: Method) -> str:
     rows = [parameter_row(parameter) for parameter in method.parameters]
     table = ["| parameter | one for | default | search range | |", "|---|---|---|---|---|", *rows] if rows else []
     variants = [
-        f"- Variant `{variant.name}` ({', '.join(f'`{option}`' for option in variant.options)}; the first is the default): "
-        f"{variant.doc}."
+        f"- Variant `{variant.name}` ({', '.join(f'`{option}`' for option in variant.options)}; "
+        f"the first is the default): {variant.doc}."
         for variant in method.variants
     ]
     parts = [

@@ -1,8 +1,8 @@
 """Hooks of mkdocs (see mkdocs.yml): pages that lie outside docs/, and links between all of them.
 
 Every page is written for the repository: links lead to files, as GitHub follows them. Here README.md, the experiments'
-READMEs and a few others join the site, links between pages become links of the site, and a link to any other file of the
-repository becomes one to its place on the web. A link that leads nowhere is left as it is, for mkdocs to refuse.
+READMEs and a few others join the site, links between pages become links of the site, and a link to any other file of
+the repository becomes one to its place on the web. A link that leads nowhere is left as it is, for mkdocs to refuse.
 """
 
 import os
@@ -16,7 +16,10 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = "https://github.com/evomerge/evomerge"
-TOP_PAGES = {"README": "index", **{name: name.lower() for name in ("ARCHITECTURE", "CONTRIBUTING", "BENCHMARKS", "CHANGELOG")}}
+TOP_PAGES = {
+    "README": "index",
+    **{name: name.lower() for name in ("ARCHITECTURE", "CONTRIBUTING", "BENCHMARKS", "CHANGELOG")},
+}
 LINK = re.compile(r"(\]\()([^)#:\s]+)(#[^)]*)?(\))")
 
 

@@ -37,7 +37,13 @@ from tests.docs.code_blocks import (
 from tests.finished_run import SCORER
 
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-PLACEHOLDERS = {"ID": "0", "RUN": "runs/my-search", "MODEL": "models/one", "FINE_TUNE": "models/one", "BASE": "models/base"}
+PLACEHOLDERS = {
+    "ID": "0",
+    "RUN": "runs/my-search",
+    "MODEL": "models/one",
+    "FINE_TUNE": "models/one",
+    "BASE": "models/base",
+}
 NOT_CALLED = ("evaluate", "soup", "init", "watch", "transplant")  # they read benchmarks, wait, or need two tokenizers
 WRITERS = ("merge", "merge-files", "export", "moe", "lora")  # their second or third argument is the folder they write
 
