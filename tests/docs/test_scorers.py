@@ -1,4 +1,4 @@
-"""The code of docs/scorers.md runs as it stands: `check` calls both scorers, and a search uses one as a function."""
+"""The scorers of docs/scorers.md as `check` calls them; test_code_blocks.py runs the page's search."""
 
 import json
 import re
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-import evomerge
 from evomerge.run import check_search, try_scorers
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scorers.md"
@@ -56,11 +55,3 @@ def test_the_property_is_checked(folder: Path) -> None:
     assert callable(has_keys)
     texts = ['{"name": "a", "age": 3}', '{"name": "a"}', '["name", "age"]', "name, age"]
     assert [has_keys(text, ["name", "age"]) for text in texts] == [1, 0, 0, 0]
-
-
-def test_a_function_is_a_scorer_of_a_search(folder: Path) -> None:
-    names: dict[str, object] = {"evomerge": evomerge, "sums": SUMS}
-    exec(FILES["gold_likelihood.py"], names)
-    exec(next(block for block in BLOCKS if block.startswith("search = ")), names)
-    run = names["run"]
-    assert isinstance(run, evomerge.Run) and run.state == "done"
