@@ -217,6 +217,22 @@ class Stage(NamedTuple):
         return len(self.reals) + len(self.integers) + len(self.categories)
 
 
+class TensorPlace(NamedTuple):
+    """Where a tensor of a parent is.
+
+    Attributes:
+        name: of the tensor.
+        layer: number of its block in the stack of language blocks; -1 = outside of it.
+        depth: in its stack, 0 (first block, or no stack) to 1 (last block).
+        part: of the model: "text_decoder" is the language model, others are those of vision-language models.
+    """
+
+    name: str
+    layer: int
+    depth: float
+    part: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentSummary:
     """What a package without file access may know of a parent.
@@ -235,6 +251,7 @@ class ParentSummary:
         digest: of its weight files, the identity that scores depend on; "" where it was not computed.
         license: as its card states it, or None.
         commit: of the Hugging Face Hub, if it came from there.
+        tensors: where its tensors are.
     """
 
     name: str
@@ -250,6 +267,7 @@ class ParentSummary:
     digest: str = ""
     license: str | None = None
     commit: str | None = None
+    tensors: tuple[TensorPlace, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,7 @@ from evomerge.checkpoint.family import (
 from evomerge.checkpoint.tokenizer import Tokenizer
 from evomerge.errors import MergeFailed
 from evomerge.recipe import TEXT_MODULE
-from evomerge.records import ParentSummary
+from evomerge.records import ParentSummary, TensorPlace
 
 DEPTH_KEYS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")  # of a config: the number of blocks
 HIDDEN_SIZE_KEYS = ("hidden_size", "n_embd", "d_model", "dim")  # of a config
@@ -328,7 +328,17 @@ class Model(ABC):
             digest=self.digest if digest else "",
             license=card_facts(self.folder).license,
             commit=self.commit,
+            tensors=self._places,
         )
+
+    @cached_property
+    def _places(self) -> tuple[TensorPlace, ...]:
+        found, last = [], self.layout.num_layers - 1
+        for name in self.tensors:
+            layer = self.layout.site(name).layer
+            depth = self.layout.depth(name) if layer < 0 else layer / last if last else 1.0
+            found.append(TensorPlace(name, layer, depth, self.part_of(name)))
+        return tuple(found)
 
 
 class CardFacts(NamedTuple):

@@ -36,6 +36,8 @@ def to_mergekit(recipe: Recipe, block_outputs: Sequence[str] = ()) -> MergekitTe
     notes = [note for inner in recipe.merges.values() for note in to_mergekit(inner).notes]
     if recipe.method not in methods.built_in_names():
         raise InvalidInput(f"mergekit has no method {recipe.method}; export as recipe or hf instead")
+    if len(recipe.methods) > 1:
+        raise InvalidInput("mergekit has no key for evomerge.methods; export as recipe or hf instead")
     if recipe.variants:
         raise InvalidInput(f"mergekit has no key for evomerge.variants ({', '.join(recipe.variants)})")
     document = _plain(recipe)

@@ -1,7 +1,7 @@
 """Everything about a well-formed recipe that makes no sense, each as a sentence with its place."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from evomerge import methods
@@ -60,18 +60,27 @@ def problems(entry: RecipeEntry, where: str) -> Iterator[Problem]:
         return
     if entry.tokenizer is not None and entry.tokenizer_source is not None:
         yield Problem(where, "tokenizer: and tokenizer_source: say the same; keep one")
-    try:
-        method = methods.get(entry.merge_method)
-    except InvalidInput as error:
-        yield Problem(f"{where}: merge_method", str(error))
+    used: dict[str, methods.Method] = {}
+    named = [(f"{where}: merge_method", entry.merge_method)]
+    named += [(f"{where}: evomerge.methods.{i}", rule.method) for i, rule in enumerate(entry.evomerge.methods)]
+    for place, name in named:
+        try:
+            used.setdefault(name, methods.get(name))
+        except InvalidInput as error:
+            yield Problem(place, str(error))
+    if not {name for _, name in named} <= used.keys():
         return
-    yield from _shape_problems(entry, method, where)
+    for method in used.values():
+        yield from _shape_problems(entry, method, where)
     for level, parameters, per_model in _levels(entry, where):
         for name, setting in parameters.items():
-            yield from _setting_problems(method, name, setting, f"{level}.{name}", per_model)
+            knowing = [method for method in used.values() if method.parameter(name)] or list(used.values())[:1]
+            for method in knowing:
+                yield from _setting_problems(method, name, setting, f"{level}.{name}", per_model)
     for place, body in _places(entry, where):
-        yield from _missing_problems(entry, body, method, where, place)
-    yield from _extension_problems(entry, method, where)
+        for method in used.values():
+            yield from _missing_problems(entry, body, method, where, place)
+    yield from _extension_problems(entry, list(used.values()), where)
 
 
 @dataclass(frozen=True)
@@ -205,14 +214,14 @@ def _missing_problems(
                     yield Problem(f"{source.place}.parameters.{p.name}", text)
 
 
-def _extension_problems(entry: RecipeEntry, method: methods.Method, where: str) -> Iterator[Problem]:
+def _extension_problems(entry: RecipeEntry, used: Sequence[methods.Method], where: str) -> Iterator[Problem]:
     """Yield problems of variants, commits and the chat template."""
-    known = [variant.name for variant in method.variants]
+    variants = {variant.name: variant for method in used for variant in method.variants}
     for name, chosen in entry.evomerge.variants.items():
-        variant, place = method.variant(name), f"{where}: evomerge.variants.{name}"
+        variant, place = variants.get(name), f"{where}: evomerge.variants.{name}"
         if variant is None:
-            listed = ", ".join(known) or "none"
-            yield Problem(place, f"{method.name} has no such variant; it has {listed}.{did_you_mean(name, known)}")
+            listed, names = ", ".join(variants) or "none", " and ".join(method.name for method in used)
+            yield Problem(place, f"{names} has no such variant; it has {listed}.{did_you_mean(name, variants)}")
         elif chosen not in variant.options:
             hint = did_you_mean(chosen, variant.options)
             yield Problem(place, f'found "{chosen}", expected one of {", ".join(variant.options)}.{hint}')

@@ -60,6 +60,7 @@ class Recipe:
 
     Attributes:
         method: name of the merge method.
+        rules: (part of a tensor's name, name of its merge method) where it is another one; the first that fits.
         modules: name of a part of the model -> its slices, stacked in order; a merge of whole models is one slice
             whose sources have no layer range. The whole model is "default", a vision-language model's language model
             "text_decoder". A part that is not named stays that of the model that gives the config.
@@ -94,6 +95,16 @@ class Recipe:
     merges: Mapping[str, "Recipe"]
     document: Mapping[str, Any]
     root: Path | None = None
+    rules: tuple[tuple[str, str], ...] = ()
+
+    def method_of(self, tensor: str) -> str:
+        """Return the name of the method that merges a tensor of the result."""
+        return next((name for part, name in self.rules if part in tensor), self.method)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The names of all methods, that of most tensors first."""
+        return tuple(dict.fromkeys((self.method, *(name for _, name in self.rules))))
 
     @property
     def slices(self) -> tuple[Slice, ...]:
@@ -252,6 +263,7 @@ def _recipe(entry: RecipeEntry, root: Path | None, merges: Mapping[str, Recipe])
         merges={},
         document=document_of(entry),
         root=root,
+        rules=tuple((rule.filter, rule.method) for rule in extension.methods),
     )
     return replace(recipe, merges=_used(recipe, merges))
 

@@ -151,10 +151,23 @@ class TokenizerEntry(StrictModel):
     pad_to_multiple_of: int | None = Field(None, ge=1, le=MAX_ROWS_MULTIPLE)
 
 
+class MethodRule(StrictModel):
+    """The method of some tensors.
+
+    Attributes:
+        filter: what their names in the result have in them.
+        method: their merge method.
+    """
+
+    filter: str = Field(min_length=1)
+    method: NameField
+
+
 class ExtensionEntry(StrictModel):
     """What mergekit has no keys for.
 
     Attributes:
+        methods: of some tensors, the first rule that fits; all others are merged by `merge_method`.
         seed: of random masks.
         gains: one factor on the output of each block of the result.
         variants: of the method, where a paper and mergekit differ.
@@ -164,6 +177,7 @@ class ExtensionEntry(StrictModel):
         parents_in: the folder that relative parent paths start at.
     """
 
+    methods: list[MethodRule] = Field(default_factory=list)
     seed: int = Field(0, ge=-MAX_SEED, le=MAX_SEED)
     gains: list[Annotated[float, Field(gt=0, le=MAX_MAGNITUDE)]] | None = None
     variants: dict[NameField, NameField] = Field(default_factory=dict)

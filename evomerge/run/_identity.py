@@ -11,6 +11,7 @@ from typing import Any
 from evomerge.checkpoint import model_outlines
 from evomerge.errors import InvalidFile, InvalidInput, Problem
 from evomerge.optimizers import OPTIMIZERS
+from evomerge.records import ParentSummary
 from evomerge.run._ledger import Ledger
 from evomerge.run.config import AUTO, CHANGEABLE_KEYS, BudgetEntry, Setup
 
@@ -27,8 +28,8 @@ def facts_of(setup: Setup) -> dict[str, Any]:
         "search": plain_data(setup.data),
         "folder": str(setup.folder),
         "objectives": [asdict(objective) for objective in setup.objectives],
-        "base": asdict(setup.base) if setup.base else None,
-        "models": [asdict(model) for model in setup.models],
+        "base": _parent_facts(setup.base) if setup.base else None,
+        "models": [_parent_facts(model) for model in setup.models],
         "outlines": plain_data(model_outlines(setup.parents[ref] for ref in setup.refs)),
         "coordinates": list(setup.space.coordinates),
         "optimizer": setup.optimizer,
@@ -42,6 +43,13 @@ def facts_of(setup: Setup) -> dict[str, Any]:
         "machine": {"python": platform.python_version(), "system": platform.platform(), "processors": os.cpu_count()},
         "seconds": 0.0,
     }
+
+
+def _parent_facts(parent: ParentSummary) -> dict[str, Any]:
+    """Return a parent's summary; the outlines say where its tensors are."""
+    facts = asdict(replace(parent, tensors=()))
+    del facts["tensors"]
+    return facts
 
 
 def plain_data(value: Any) -> Any:

@@ -19,7 +19,9 @@ class Space(Protocol):
     points again. It must be picklable. `evomerge.testing.spaces.SpaceContract` checks all of this.
 
     A space of reals may have one more attribute, `levels`: a tuple of `evomerge.records.Level`, from coarse to fine,
-    which optimizers that can go through one after the other (`optimizers.goes_by_levels`).
+    which optimizers that can go through one after the other (`optimizers.goes_by_levels`). Where recipe values are no
+    linear functions of the reals, `straightened(reals)` may return numbers that they are linear in, and `no_gradient`
+    a sentence why a search should not follow gradients, or None.
     """
 
     @property

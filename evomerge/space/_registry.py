@@ -8,12 +8,12 @@ from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
 from evomerge.plugins import Registry
 from evomerge.recipe import json_schema, read_yaml
 from evomerge.records import ParentSummary
+from evomerge.space._merge_build import MERGE
 from evomerge.space._paths import METHOD as STACK_METHOD
 from evomerge.space._protocol import Space, SpaceKind
 from evomerge.space._schema import SpaceEntry
 from evomerge.space.data_flow import DATA_FLOW, DataFlowEntry
 from evomerge.space.hybrid import HybridEntry, hybrid_kind
-from evomerge.space.merge import MERGE
 from evomerge.space.stack import STACK
 
 HYBRID = hybrid_kind(MERGE, DATA_FLOW)

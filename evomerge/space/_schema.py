@@ -1,80 +1,159 @@
-"""The YAML of a space: which parameters of which method vary, by what, and in which range."""
+"""The YAML of a space: what varies, by what and in which range. docs/spaces.md explains it."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema
 
 from evomerge.recipe import SettingField, StrictModel
+from evomerge.space.genes import AXES_SCHEMA, GeneAxis, read_axes
 
-AXES = ("model", "layer", "module")
-
-
-def _read_axes(value: Any) -> Any:
-    """Accept one axis or a list of them; `curve: K` is a mapping in the list."""
-    axes = value if isinstance(value, list) else [value]
-    read = []
-    for axis in axes:
-        if isinstance(axis, dict) and set(axis) == {"curve"} and isinstance(axis["curve"], int) and axis["curve"] >= 2:
-            read.append(f"curve:{axis['curve']}")
-        elif axis in AXES:
-            read.append(axis)
-        else:
-            raise ValueError(f"found {axis!r}, expected model, layer, module or {{curve: K}} with K at least 2 knots")
-    if len({axis.partition(":")[0] for axis in read}) < len(read):
-        raise ValueError(f"found an axis twice in {value!r}")
-    if any(axis.startswith("curve") for axis in read) and "layer" in read:
-        raise ValueError("curve and layer both divide the depth; keep one")
-    if any(axis.startswith("curve") for axis in read) and "module" in read:
-        raise ValueError("curve and module cannot be combined yet; keep one")
-    return tuple(read)
+AxesField = Annotated[tuple[GeneAxis, ...], BeforeValidator(read_axes), WithJsonSchema(AXES_SCHEMA)]
+_OPTION = {"type": ["number", "boolean", "string"]}
 
 
-_CURVE = {"type": "integer", "minimum": 2}
-_AXIS: dict[str, Any] = {
-    "anyOf": [
-        {"enum": list(AXES)},
-        {"type": "object", "properties": {"curve": _CURVE}, "required": ["curve"], "additionalProperties": False},
-    ]
+def _read_option(value: Any) -> Any:
+    """Accept a number, a flag or a word, as it is."""
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise ValueError(f"found {value!r}, expected a number, true or false, or a word")
+
+
+def _read_total(value: Any) -> Any:
+    """Accept one number for both bounds."""
+    return (value, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+OptionField = Annotated[Any, BeforeValidator(_read_option), WithJsonSchema(_OPTION)]
+_BOUND = {"anyOf": [{"type": "number"}, {"type": "null"}]}
+_TOTAL: dict[str, Any] = {
+    "anyOf": [{"type": "number"}, {"type": "array", "items": _BOUND, "minItems": 2, "maxItems": 2}]
 }
-_AXES_SCHEMA: dict[str, Any] = {"anyOf": [*_AXIS["anyOf"], {"type": "array", "items": _AXIS}]}
+TotalField = Annotated[
+    tuple[float | None, float | None] | None, BeforeValidator(_read_total), WithJsonSchema({"anyOf": [_TOTAL]})
+]
 
 
 class GeneEntry(StrictModel):
-    """One varied parameter.
+    """One parameter, or one choice of the method's, that varies.
 
     Attributes:
-        per: what has a value of its own: `model`, `layer` (each block, plus one for embeddings, head and final norm),
-            `module` (attention, mlp, rest), `curve: K` (K knots over depth). Empty: one value for all.
+        per: what has a value of its own: `model`; of the depth `layer` (each block, plus one for embeddings, head and
+            final norm), `bands: K` (K bands of blocks, plus one) or `curve: K` (K knots over depth); inside a block
+            `module` (attention, mlp, rest) or `groups` (of filters). Empty: one value for all.
         range: (low, high); None: the parameter's own range.
+        scale: "log": steps are equal factors.
+        values: what it may be, instead of a range.
         start: where a search begins; None: equal shares for weights, else the middle of the range.
+        total: (least, greatest) sum over the models in each group; None = no bound.
     """
 
-    per: Annotated[tuple[str, ...], BeforeValidator(_read_axes), WithJsonSchema(_AXES_SCHEMA)] = ()
+    per: AxesField = ()
     range: tuple[float, float] | None = None
-    start: float | None = None
+    scale: Literal["linear", "log"] = "linear"
+    values: list[OptionField] | None = None
+    start: OptionField | None = None
+    total: TotalField = None
 
 
-_LEVEL_SCHEMA: dict[str, Any] = {"type": "array", "items": _AXES_SCHEMA}
+class MethodChoice(NamedTuple):
+    """The method, or a choice of methods.
+
+    Attributes:
+        names: of the methods.
+        axes: what has a method of its own; None = the whole merge has one.
+    """
+
+    names: tuple[str, ...]
+    axes: tuple[GeneAxis, ...] | None = None
+
+
+def _read_method(value: Any) -> MethodChoice:
+    """Read a name, a list of names, or {choose: names, per: axes}."""
+    if isinstance(value, str):
+        return MethodChoice((value,))
+    axes = None
+    if isinstance(value, Mapping):
+        unknown = set(value) - {"choose", "per"}
+        if unknown or "choose" not in value:
+            raise ValueError(f"found the keys {', '.join(map(str, value))}, expected choose: a list, and per: axes")
+        axes = read_axes(value.get("per", []))
+        value = value["choose"]
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+        raise ValueError(f"found {value!r}, expected the name of a method, or a list of names")
+    if len(set(value)) < len(value):
+        raise ValueError(f"found a method twice in {', '.join(value)}")
+    return MethodChoice(tuple(value), axes or None)
+
+
+_NAMES: dict[str, Any] = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
+_METHOD_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string"},
+        _NAMES,
+        {
+            "type": "object",
+            "properties": {"choose": _NAMES, "per": AXES_SCHEMA},
+            "required": ["choose"],
+            "additionalProperties": False,
+        },
+    ]
+}
+MethodField = Annotated[MethodChoice, PlainValidator(_read_method), WithJsonSchema(_METHOD_SCHEMA)]
+
+
+class SelectionEntry(StrictModel):
+    """Parents that take part or not.
+
+    Attributes:
+        least: number of them; None: as few as the methods take.
+        most: number of them; None: all.
+        indicator: whether each has a choice of two, or a real that is rounded.
+    """
+
+    least: Annotated[int, Field(ge=0)] | None = None
+    most: Annotated[int, Field(ge=1)] | None = None
+    indicator: Literal["choice", "real"] = "choice"
+
+
+class PartEntry(StrictModel):
+    """What varies in one part of a vision-language model.
+
+    Attributes:
+        genes: parameter -> how it varies.
+        parameters: fixed parameters, as in a recipe.
+    """
+
+    genes: dict[str, GeneEntry] = Field(default_factory=dict)
+    parameters: dict[str, SettingField] = Field(default_factory=dict)
+
+
+_LEVEL_SCHEMA: dict[str, Any] = {"type": "array", "items": AXES_SCHEMA}
+_LevelField = Annotated[tuple[GeneAxis, ...], BeforeValidator(read_axes)]
+LevelsField = Annotated[list[_LevelField], WithJsonSchema(_LEVEL_SCHEMA)]
 
 
 class SpaceEntry(StrictModel):
     """A space of merges or of layer stacks.
 
     Attributes:
-        method: of the merge; a list makes it a choice; `passthrough` makes the space one of layer stacks.
+        method: of the merge; a list makes it a choice, `{choose: list, per: axes}` a choice for each group of tensors;
+            `passthrough` makes the space one of layer stacks.
         genes: parameter -> how it varies.
         parameters: fixed parameters, as in a recipe.
+        parents: makes taking part a choice for each model; None: all do.
+        modules: part of a vision-language model -> what varies there; parts that are not named stay the base's.
         dtype: of every candidate.
         evomerge: fixed `evomerge:` block of every recipe.
         levels: what a coarse-to-fine search varies, one after the other, each as a gene's `per`; empty: everything at
             once.
     """
 
-    method: str | Annotated[list[str], Field(min_length=1)]
+    method: MethodField
     genes: dict[str, GeneEntry] = Field(default_factory=dict)
     parameters: dict[str, SettingField] = Field(default_factory=dict)
+    parents: SelectionEntry | None = None
+    modules: dict[str, PartEntry] = Field(default_factory=dict)
     dtype: Literal["bfloat16", "float16", "float32"] | None = None
     evomerge: dict[str, Any] = Field(default_factory=dict)
-    levels: Annotated[list[Annotated[tuple[str, ...], BeforeValidator(_read_axes)]], WithJsonSchema(_LEVEL_SCHEMA)] = (
-        Field(default_factory=list)
-    )
+    levels: LevelsField = Field(default_factory=list)

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from evomerge.errors import InvalidInput
 from evomerge.records import Domain, Point
-from evomerge.space._genes import Gene
 from evomerge.space._paths import StackBlock, stack_of
+from evomerge.space.genes import Grid
 
 MOVES = ("nothing", "skip", "swap", "insert", "duplicate", "rescale")
 MOST_SPAN = 4  # blocks that one move changes at most
@@ -42,7 +42,7 @@ class StackMoves:
         layers: of each of them.
         moves: number of moves.
         most_layers: longest path; a move that would make it longer does nothing.
-        gain: the gene of a move's gain, or None: always 1, and nothing is rescaled.
+        gain: a move's gain, or None: always 1, and nothing is rescaled.
         dtype: of every candidate, or None: as the parents'.
         extension: fixed `evomerge:` block of every recipe.
         description: the plain data that the space was built from.
@@ -52,7 +52,7 @@ class StackMoves:
     layers: tuple[int, ...]
     moves: int
     most_layers: int
-    gain: Gene | None
+    gain: Grid | None
     dtype: str | None
     extension: Mapping[str, Any]
     description: Mapping[str, Any]

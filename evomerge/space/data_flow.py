@@ -16,10 +16,10 @@ from pydantic import Field
 from evomerge.errors import InvalidFile, InvalidInput, Problem
 from evomerge.recipe import StrictModel, check_document
 from evomerge.records import Domain, ParentSummary, Point
-from evomerge.space._genes import STEPS, Gene, TensorGroup
 from evomerge.space._paths import StackBlock, path_of, stack_of
 from evomerge.space._protocol import Space, SpaceKind
 from evomerge.space._stack_moves import MOVES, StackMoves
+from evomerge.space.genes import Grid
 
 MAX_REPEATS = 8
 DEFAULT_GAIN = (0.5, 1.5)
@@ -63,7 +63,7 @@ class DataFlowSpace:
         last: the block that every path ends with.
         row: the blocks in between that may be passed through, in their order.
         most_layers: longest path.
-        gain: the gene of a position's gain, or None: always 1.
+        gain: a position's gain, or None: always 1.
         real: whether an indicator is a real instead of a choice.
         dtype: of every candidate, or None: as the parents'.
         extension: fixed `evomerge:` block of every recipe.
@@ -75,7 +75,7 @@ class DataFlowSpace:
     last: StackBlock
     row: tuple[StackBlock, ...]
     most_layers: int
-    gain: Gene | None
+    gain: Grid | None
     real: bool
     dtype: str | None
     extension: Mapping[str, Any]
@@ -164,7 +164,7 @@ class DataFlowSpace:
         meant, step = 1.0, 0.0
         if self.gain is not None:
             meant = self.gain.value(self.gain.coordinate(block.gain))
-            step = (self.gain.high - self.gain.low) / STEPS
+            step = self.gain.step
         if abs(block.gain - meant) > step + 1e-9:
             raise InvalidInput(f"the gain {block.gain:g} of layer {block.layer} does not fit this space")
         return self.gain.coordinate(block.gain) if self.gain else 0.0
@@ -248,19 +248,8 @@ def _problems(entry: DataFlowEntry, parents: Sequence[ParentSummary], where: str
                 yield Problem(f"{where}: {name}", "says nothing where moves are searched; remove it")
 
 
-def _gain(entry: DataFlowEntry) -> Gene | None:
-    if entry.gain is None:
-        return None
-    low, high = entry.gain
-    return Gene(
-        name="gain",
-        low=low,
-        high=high,
-        start=1.0,
-        models=(),
-        shared_by_models=True,
-        groups=(TensorGroup("position", ""),),
-    )
+def _gain(entry: DataFlowEntry) -> Grid | None:
+    return None if entry.gain is None else Grid(low=entry.gain[0], high=entry.gain[1])
 
 
 DATA_FLOW = SpaceKind(

@@ -1,31 +1,40 @@
-"""Spaces of whole-model merges: the values of a method's parameters vary, and the method itself may."""
+"""Spaces of whole-model merges: a method's parameters vary, the method itself may, and so may who takes part."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from evomerge import methods
-from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
-from evomerge.methods import Method, Parameter
-from evomerge.recipe import check_document
-from evomerge.records import Domain, Level, ParentSummary, Point
-from evomerge.space._genes import Gene, groups_of
-from evomerge.space._levels import level_of
-from evomerge.space._protocol import MAX_COUNT, SpaceKind
-from evomerge.space._schema import GeneEntry, SpaceEntry
+from evomerge.recipe import Setting
+from evomerge.records import Domain, Level, Point, TensorPlace
+from evomerge.space._merge_reader import read_point
+from evomerge.space._protocol import MAX_COUNT
+from evomerge.space._selection import OFF, ON, Selection
+from evomerge.space.genes import Gene, Grid, Option, Options, TensorGroup
+
+WEIGHT = "weight"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MergeSpace:
-    """Points are gene values in the unit cube, in the order of `genes`; with several methods, the method is a choice.
+    """Merges of whole models.
+
+    A point holds as reals the coordinates of the genes with a range, in the order of `genes`, then real indicators of
+    the parents; as integers those of ordered options; as categories the methods, other options, then indicators.
 
     Attributes:
-        method_names: the methods; with more than one, a category of the points.
+        method_names: the methods; with more than one, categories of the points.
+        method_groups: the tensors that have a method of their own; empty = all have one.
+        method_members: the tensors of each group.
         base: the base model's name, as the user wrote it, or None.
         models: the other models' names.
         genes: what varies.
+        touches: for each gene and group of tensors, which of the method groups it overlaps.
+        selection: which models take part, or None: all.
         parameters: fixed parameters, as in a recipe.
+        parts: part of the model -> its fixed parameters; empty = the model is merged as a whole.
+        all_parts: whether `parts` are all that the model has.
         dtype: of every candidate, or None: as the parents'.
         extension: fixed `evomerge:` block of every recipe.
         description: the plain data that the space was built from.
@@ -41,39 +50,122 @@ class MergeSpace:
     extension: Mapping[str, Any]
     description: Mapping[str, Any]
     levels: tuple[Level, ...] = ()
+    method_groups: tuple[TensorGroup, ...] = ()
+    method_members: tuple[tuple[TensorPlace, ...], ...] = field(default=(), repr=False)
+    touches: tuple[tuple[frozenset[int], ...], ...] = field(default=(), repr=False)
+    selection: Selection | None = None
+    parts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    all_parts: bool = False
+
+    # -- points
+
+    @property
+    def method_choices(self) -> int:
+        """How many choices of a method there are."""
+        return 0 if len(self.method_names) == 1 else max(1, len(self.method_groups))
 
     @property
     def domain(self) -> Domain:
         """What an optimizer may vary."""
-        return Domain(
-            reals=sum(gene.size for gene in self.genes),
-            categories=(len(self.method_names),) if len(self.method_names) > 1 else (),
-        )
+        reals, categories = 0, [len(self.method_names)] * self.method_choices
+        integers: list[int] = []
+        for gene in self.genes:
+            if isinstance(gene.scale, Grid):
+                reals += gene.size
+            else:
+                (integers if gene.scale.ordered else categories).extend([gene.scale.levels] * gene.size)
+        if self.selection is not None:
+            reals += len(self.models) if self.selection.real else 0
+            categories += [] if self.selection.real else [2] * len(self.models)
+        return Domain(reals=reals, integers=tuple(integers), categories=tuple(categories))
 
     @property
     def coordinates(self) -> tuple[str, ...]:
         """A readable name for each coordinate of a point."""
-        labels = []
+        chosen = [f"method {group.label}" for group in self.method_groups] or ["method"]
+        named: dict[str, list[str]] = {"real": [], "integer": [], "category": chosen[: self.method_choices]}
         for gene in self.genes:
-            owners = [self.models[i] for i in gene.models[: gene.columns]] if not gene.shared_by_models else [""]
-            for owner in owners or [""]:
-                labels += [" ".join(word for word in (gene.name, owner, group.label) if word) for group in gene.groups]
-        return (*labels, *(["method"] if len(self.method_names) > 1 else []))
+            owners = [self.models[i] for i in gene.models] if not gene.shared_by_models else []
+            part = f"({gene.part})" if gene.part else ""
+            named[_kind(gene)] += [
+                " ".join(word for word in (gene.name, owner, label, part) if word)
+                for owner in owners or [""]
+                for label in ([""] if gene.variant else gene.division.labels)
+            ]
+        if self.selection is not None:
+            named["real" if self.selection.real else "category"] += [f"take {model}" for model in self.models]
+        return (*named["real"], *named["integer"], *named["category"])
 
     @property
     def start(self) -> Point:
         """The point that the space's own start values describe."""
-        reals = [gene.coordinate(gene.start) for gene in self.genes for _ in range(gene.size)]
-        return Point(reals=tuple(reals), categories=(0,) * (len(self.method_names) > 1))
+        values = [[gene.scale.coordinate(gene.start)] * gene.size for gene in self.genes]  # type: ignore[arg-type]
+        return self.point(values, [0] * self.method_choices, self.selection.start if self.selection else ())
+
+    def point(
+        self, values: Sequence[Sequence[float]], chosen: Sequence[int], taking: Sequence[bool] | tuple[()]
+    ) -> Point:
+        """Return a point.
+
+        Args:
+            values: the coordinates of each gene.
+            chosen: number of each chosen method.
+            taking: of each model whether it takes part, if that is a choice.
+        """
+        of_kind: dict[str, list[float]] = {"real": [], "integer": [], "category": [*chosen]}
+        for gene, own in zip(self.genes, values, strict=True):
+            of_kind[_kind(gene)] += own
+        if self.selection is not None:
+            if self.selection.real:
+                of_kind["real"] += [ON if on else OFF for on in taking]
+            else:
+                of_kind["category"] += [int(on) for on in taking]
+        return Point(
+            reals=tuple(of_kind["real"]),
+            integers=tuple(map(int, of_kind["integer"])),
+            categories=tuple(map(int, of_kind["category"])),
+        )
+
+    def straightened(self, reals: Sequence[float]) -> tuple[float, ...]:
+        """Return what stands for real coordinates on a linear scale: recipe values are linear in it.
+
+        Args:
+            reals: of a point; a little outside of [0, 1] is allowed.
+        """
+        found, position = [], 0
+        for gene in self.genes:
+            if isinstance(gene.scale, Grid):
+                own = reals[position : position + gene.size]
+                position += gene.size
+                low, span = gene.scale.low, gene.scale.high - gene.scale.low
+                found += [(gene.scale.straight(u) - low) / span if gene.scale.log else u for u in own]
+        return (*found, *reals[position:])
+
+    @property
+    def no_gradient(self) -> str | None:
+        """Why a search cannot follow gradients, or None."""
+        bounded = [gene.name for gene in self.genes if gene.total is not None]
+        if bounded:
+            return f"{bounded[0]} has a total, which ties the values of all models together"
+        if self.selection is not None:
+            return "whether a parent takes part has no derivative"
+        return None
 
     @property
     def recipe_count(self) -> int | None:
-        """Number of distinct recipes, up to MAX_COUNT: the grid values of the genes that each method knows."""
+        """Number of distinct recipes, up to MAX_COUNT; None where methods differ by group or totals are bounded."""
+        if self.method_groups or any(gene.total for gene in self.genes):
+            return None
+        sizes = self.selection.sizes() if self.selection else [(len(self.models), 1)]
         total = 0
         for name in self.method_names:
-            known = [parameter.name for parameter in methods.get(name).parameters]
-            total += math.prod(gene.levels**gene.size for gene in self.genes if gene.name in known)
+            own = [gene for gene in self.genes if knows(methods.get(name), gene)]
+            for taking, ways in sizes:
+                values = [gene.scale.levels ** _size(gene, taking) for gene in own]
+                total += ways * math.prod(values)
         return total if total <= MAX_COUNT else None
+
+    # -- recipes
 
     def decode(self, point: Point) -> dict[str, Any]:
         """Return the recipe (as plain data) of a point; values snap to the genes' grids.
@@ -82,246 +174,148 @@ class MergeSpace:
             InvalidInput: the point is not in the domain.
         """
         self.domain.check(point)
-        method = methods.get(self.method_names[point.categories[0]] if point.categories else self.method_names[0])
-        known = [parameter.name for parameter in method.parameters]
-        shared: dict[str, Any] = {
-            name: value
-            for name, value in self.parameters.items()
-            if name in known or name in methods.MERGEKIT_WORDS  # without effect; a note of the recipe says so
-        }
-        own: list[dict[str, Any]] = [{} for _ in self.models]
-        position = 0
-        for gene in self.genes:
-            values = [gene.value(u) for u in point.reals[position : position + gene.size]]
-            position += gene.size
-            if gene.name not in known:
+        chosen = [methods.get(self.method_names[k]) for k in point.categories[: self.method_choices]]
+        chosen = chosen or [methods.get(self.method_names[0])]
+        coordinates = self._by_gene(point)
+        taking = self._taking(point, coordinates)
+        shared: dict[str, dict[str, Any]] = {part: {} for part in self.parts or ("",)}
+        own: dict[str, list[dict[str, Any]]] = {part: [{} for _ in self.models] for part in shared}
+        variants = {}
+        for number, (gene, found) in enumerate(zip(self.genes, coordinates, strict=True)):
+            used = self.used_groups(number, chosen)
+            if used is None or (gene.models and not taking):
                 continue
-            columns = _columns(values, gene)
+            if gene.variant:
+                variants[gene.name] = gene.scale.value(found[0])
+                continue
+            values = self._values(gene, found, taking)
             if not gene.models:
-                shared[gene.name] = gene.setting(columns[0])
+                _put(shared[gene.part], gene, gene.setting(values[0], used))
             else:
                 for index, model in enumerate(gene.models):
-                    own[model][gene.name] = gene.setting(columns[0 if gene.shared_by_models else index])
-        return self._document(method, shared, own)
+                    _put(own[gene.part][model], gene, gene.setting(values[0 if gene.shared_by_models else index], used))
+        bodies = {part: self._body(own[part], taking, shared[part], self._fixed(part, chosen)) for part in shared}
+        return self._document(chosen, bodies, variants)
 
-    def _document(self, method: methods.Method, shared: dict[str, Any], own: list[dict[str, Any]]) -> dict[str, Any]:
-        entries = [
-            {"model": model, **({"parameters": parameters} if parameters else {})}
-            for model, parameters in zip(self.models, own, strict=True)
+    def _by_gene(self, point: Point) -> list[Sequence[float]]:
+        """Return the coordinates of each gene."""
+        rows: dict[str, Iterator[float]] = {
+            "real": iter(point.reals),
+            "integer": iter(point.integers),
+            "category": iter(point.categories[self.method_choices :]),
+        }
+        return [[next(rows[_kind(gene)]) for _ in range(gene.size)] for gene in self.genes]
+
+    def _taking(self, point: Point, coordinates: Sequence[Sequence[float]]) -> list[int]:
+        """Return the numbers of the models that take part."""
+        if self.selection is None:
+            return list(range(len(self.models)))
+        count = len(self.models)
+        if self.selection.real:
+            return self.selection.chosen(point.reals[-count:], point.reals[-count:])
+        ranked = [i for i, gene in enumerate(self.genes) if gene.columns == count and gene.is_real and count > 1]
+        ranked.sort(key=lambda i: self.genes[i].name != WEIGHT)
+        ranks = [0.0] * count
+        if ranked:
+            gene, found = self.genes[ranked[0]], coordinates[ranked[0]]
+            ranks = [math.fsum(column) for column in gene.by_column(found)]  # type: ignore[arg-type]
+        return self.selection.chosen(point.categories[-count:], ranks)
+
+    def used_groups(self, gene: int, chosen: Sequence[methods.Method]) -> list[bool] | None:
+        """Return which groups of a gene have a method that knows it; empty = all of them, None = no group.
+
+        Args:
+            gene: its number.
+            chosen: the method of each method group, or one for all.
+        """
+        known = [knows(method, self.genes[gene]) for method in chosen]
+        if not any(known):
+            return None
+        if all(known):
+            return []
+        return [any(known[group] for group in touched) for touched in self.touches[gene]]
+
+    def _values(self, gene: Gene, coordinates: Sequence[float], taking: Sequence[int]) -> list[list[Option]]:
+        """Return the values of each column, totals kept."""
+        columns = [list(column) for column in gene.by_column([gene.scale.value(u) for u in coordinates])]
+        if gene.total is not None and taking:
+            assert isinstance(gene.scale, Grid)
+            for position in range(gene.division.size):
+                kept = gene.total.kept([float(columns[i][position]) for i in taking], gene.scale)
+                for i, value in zip(taking, kept, strict=True):
+                    columns[i][position] = value
+        return columns
+
+    def _fixed(self, part: str, chosen: Sequence[methods.Method]) -> dict[str, Any]:
+        """Return the fixed parameters of a part that have a meaning; a note of the recipe says which have no effect."""
+        known = {parameter.name for method in chosen for parameter in method.parameters}
+        fixed = self.parts.get(part, self.parameters)
+        return {name: value for name, value in fixed.items() if name in known or name in methods.MERGEKIT_WORDS}
+
+    def _body(
+        self, own: Sequence[Mapping[str, Any]], taking: Sequence[int], shared: Mapping[str, Any], fixed: dict[str, Any]
+    ) -> dict[str, Any]:
+        entries: list[dict[str, Any]] = [
+            {"model": self.models[i], **({"parameters": dict(own[i])} if own[i] else {})} for i in taking
         ]
-        base = {"base_model": self.base} if self.base else {}
+        parameters = {**fixed, **shared}
         return {
-            "merge_method": method.name,
-            **base,
-            "models": entries,
-            **({"parameters": shared} if shared else {}),
+            "models": entries or [{"model": self.base}],
+            **({"parameters": parameters} if parameters else {}),
+        }
+
+    def _document(
+        self, chosen: Sequence[methods.Method], bodies: Mapping[str, dict[str, Any]], variants: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        extension = dict(self.extension)
+        if variants:
+            extension["variants"] = {**extension.get("variants", {}), **variants}
+        if len({method.name for method in chosen}) > 1:
+            extension["methods"] = [
+                {"filter": pattern, "method": method.name}
+                for group, method in zip(self.method_groups[:-1], chosen[:-1], strict=True)
+                for pattern in group.patterns
+            ]
+        parameters = {} if not self.parts else self._fixed("", chosen)
+        return {
+            "merge_method": chosen[-1].name,
+            **({"base_model": self.base} if self.base else {}),
+            **({"modules": dict(bodies)} if self.parts else bodies[""]),
+            **({"parameters": parameters} if parameters else {}),
             **({"dtype": self.dtype} if self.dtype else {}),
-            **({"evomerge": dict(self.extension)} if self.extension else {}),
+            **({"evomerge": extension} if extension else {}),
         }
 
     def encode(self, document: Mapping[str, Any]) -> Point:
         """Return the point of a recipe that the space contains: `decode(encode(d)) == d` for every decoded d.
 
+        A recipe of another form is a point if every tensor gets values there that the space can give it: a gradient
+        over depth in a space of layers, a filter in a space of modules, and so on.
+
         Raises:
-            InvalidInput: the recipe's method, models or values lie outside the space.
+            InvalidInput: the recipe's methods, models or values lie outside the space.
         """
-        name = str(document.get("merge_method"))
-        if name not in self.method_names:
-            raise InvalidInput(f'method "{name}" is not in this space')
-        method = methods.get(name)
-        given = {str(entry["model"]): entry.get("parameters", {}) for entry in document.get("models", [])}
-        if method.base != "input":
-            if document.get("base_model") != self.base:
-                raise InvalidInput("the recipe's base_model is not that of this space")
-            given.pop(str(self.base), None)  # listed among the models or not, it is the base
-        if set(given) != set(self.models):
-            raise InvalidInput("the recipe's models are not those of this space")
-        self._check_fixed(method, document.get("parameters", {}), given)
-        known = [parameter.name for parameter in method.parameters]
-        reals: list[float] = []
-        for gene in self.genes:
-            if gene.name not in known:
-                reals += [gene.coordinate(gene.start)] * gene.size
-                continue
-            owners = [given[self.models[i]] for i in gene.models[: gene.columns]] or [document.get("parameters", {})]
-            for owner in owners:
-                setting = owner.get(gene.name, document.get("parameters", {}).get(gene.name))
-                if setting is None:
-                    raise InvalidInput(f"the recipe does not set {gene.name}")
-                reals += [gene.coordinate(value) for value in gene.read(setting)]
-        return Point(
-            reals=tuple(reals), categories=(self.method_names.index(name),) if len(self.method_names) > 1 else ()
-        )
-
-    def _check_fixed(
-        self, method: methods.Method, shared: Mapping[str, Any], given: Mapping[str, Mapping[str, Any]]
-    ) -> None:
-        """Raise InvalidInput if a recipe gives a parameter that does not vary another value than this space does."""
-        varied = {gene.name for gene in self.genes}
-        for parameter in method.parameters:
-            if parameter.name in varied:
-                continue
-            fixed_at = self.parameters.get(parameter.name, parameter.default)
-            owners = [{}] if parameter.per == "merge" else list(given.values())
-            for owner in owners:
-                given_value = owner.get(parameter.name, shared.get(parameter.name, parameter.default))
-                if given_value != fixed_at:
-                    raise InvalidInput(f"the recipe's {parameter.name} is {given_value}, this space's is {fixed_at}")
+        return read_point(self, document)
 
 
-def _columns(values: Sequence[float], gene: Gene) -> list[Sequence[float]]:
-    width = len(gene.groups)
-    return [values[i * width : (i + 1) * width] for i in range(gene.columns)]
+def knows(method: methods.Method, gene: Gene) -> bool:
+    """Tell whether a method has a gene's parameter, or its variant."""
+    return (method.variant(gene.name) if gene.variant else method.parameter(gene.name)) is not None
 
 
-def build(data: Any, *, where: str, base: ParentSummary | None, models: Sequence[ParentSummary]) -> MergeSpace:
-    """Check a space's plain data against the parents and return the space (see `BuildSpace`)."""
-    entry, problems = check_document(SpaceEntry, data, where)
-    if entry is None:
-        raise InvalidFile(problems)
-    names = [entry.method] if isinstance(entry.method, str) else list(entry.method)
-    unknown = []
-    for name in names:
-        try:
-            methods.get(name)
-        except InvalidInput as error:
-            unknown.append(Problem(f"{where}: method", str(error)))
-    problems += unknown
-    if not unknown:
-        problems += _problems(entry, names, where, base, models)
-    if problems:
-        raise InvalidFile(problems)
-    return _built(entry, names, base, models, data)
+def _size(gene: Gene, taking: int) -> int:
+    """Return how many values of a gene a recipe of so many models has."""
+    if not gene.models or not taking:
+        return 0 if gene.models else gene.size
+    return gene.division.size * (1 if gene.shared_by_models else taking)
 
 
-def _problems(
-    entry: SpaceEntry, names: Sequence[str], where: str, base: ParentSummary | None, models: Sequence[ParentSummary]
-) -> Iterator[Problem]:
-    known = {p.name: p for name in names for p in methods.get(name).parameters}
-    for name in names:
-        yield from _method_problems(methods.get(name), where, base, len(models))
-    for name in entry.parameters:
-        if name not in known and name not in methods.MERGEKIT_WORDS:
-            hint = did_you_mean(name, known)
-            yield Problem(f"{where}: parameters.{name}", f"{' and '.join(names)} have no such parameter.{hint}")
-    if not entry.genes:
-        yield Problem(f"{where}: genes", "is missing; a space varies at least one parameter")
-    yield from _level_problems(entry, len(names), where)
-    for name, gene in entry.genes.items():
-        place = f"{where}: genes.{name}"
-        if name not in known:
-            listed = ", ".join(known)
-            yield Problem(
-                place, f"{' and '.join(names)} has no parameter {name}; known: {listed}.{did_you_mean(name, known)}"
-            )
-            continue
-        yield from _gene_problems(known[name], gene, place)
-    given = {*entry.genes, *entry.parameters}
-    for parameter in known.values():
-        if parameter.default is None and parameter.name not in given:
-            yield Problem(f"{where}: genes", f"{parameter.name} has neither a gene nor a fixed value ({parameter.doc})")
+def _put(parameters: dict[str, Any], gene: Gene, setting: Setting) -> None:
+    if setting is not None:
+        parameters[gene.name] = setting
 
 
-def _level_problems(entry: SpaceEntry, method_count: int, where: str) -> Iterator[Problem]:
-    if entry.levels and method_count > 1:
-        yield Problem(f"{where}: levels", "cannot be used with several methods; keep one method, or leave levels out")
-    known = {axis for gene in entry.genes.values() for axis in gene.per}
-    for i, axes in enumerate(entry.levels):
-        for axis in axes:
-            needed = "layer" if axis.startswith("curve:") else axis
-            if needed not in known:
-                yield Problem(
-                    f"{where}: levels.{i}", f"divides by {axis.partition(':')[0]}, but no gene has {needed} in its per"
-                )
-
-
-def _method_problems(method: Method, where: str, base: ParentSummary | None, count: int) -> Iterator[Problem]:
-    low, high = method.inputs
-    if method.base == "required" and base is None and not (high == 1 and count == 2):
-        yield Problem(f"{where}: method", f"{method.name} needs parents.base, the model that the others share")
-    elif high == 1 and count != (1 if base else 2):
-        yield Problem(
-            f"{where}: method", f"{method.name} merges two models, found {count + (base is not None)} parents"
-        )
-    elif count < low:
-        yield Problem(f"{where}: method", f"{method.name} needs at least {low} models, found {count}")
-
-
-def _gene_problems(parameter: Parameter, gene: GeneEntry, place: str) -> Iterator[Problem]:
-    if parameter.kind != "number":
-        yield Problem(place, f"{parameter.name} cannot be searched ({parameter.doc}); put it under parameters")
-        return
-    if parameter.per == "merge" and "model" in gene.per:
-        yield Problem(f"{place}.per", f"{parameter.name} is one value for the whole merge; leave out model")
-    span = gene.range or parameter.gene
-    if span is None:
-        yield Problem(f"{place}.range", f"is missing; {parameter.name} has no range of its own")
-        return
-    low, high = span
-    if low >= high:
-        yield Problem(f"{place}.range", f"found [{low:g}, {high:g}], expected [low, high] with low < high")
-    elif parameter.positive and low <= 0:
-        yield Problem(
-            f"{place}.range",
-            f"starts at {low:g}, expected a value above 0 (0.1 is usual): at 0 a model drops out whatever its weight",
-        )
-    elif low < parameter.low or high > parameter.high:
-        yield Problem(
-            f"{place}.range", f"found [{low:g}, {high:g}], expected values from {parameter.low:g} to {parameter.high:g}"
-        )
-    elif gene.start is not None and not low <= gene.start <= high:
-        yield Problem(f"{place}.start", f"found {gene.start:g}, expected a value inside [{low:g}, {high:g}]")
-
-
-def _built(
-    entry: SpaceEntry,
-    names: Sequence[str],
-    base: ParentSummary | None,
-    models: Sequence[ParentSummary],
-    data: Mapping[str, Any],
-) -> MergeSpace:
-    known = {p.name: p for name in names for p in methods.get(name).parameters}
-    if base is None and any(methods.get(name).base == "required" for name in names):
-        base, models = models[0], models[1:]
-    genes = tuple(_gene(known[name], gene, models) for name, gene in entry.genes.items())
-    pers = [gene.per for gene in entry.genes.values()]
-    return MergeSpace(
-        method_names=tuple(names),
-        base=base.name if base else None,
-        models=tuple(model.name for model in models),
-        genes=genes,
-        parameters=entry.parameters,
-        dtype=entry.dtype,
-        extension=entry.evomerge,
-        description=data,
-        levels=tuple(level_of(axes, genes, pers, models[0].num_layers) for axes in entry.levels),
-    )
-
-
-def _gene(parameter: Parameter, entry: GeneEntry, models: Sequence[ParentSummary]) -> Gene:
-    low, high = entry.range or parameter.gene or (0.0, 1.0)
-    groups, knots = groups_of(entry.per, models[0])
-    start = entry.start if entry.start is not None else _start(parameter, low, high, len(models))
-    return Gene(
-        name=parameter.name,
-        low=low,
-        high=high,
-        start=start,
-        models=() if parameter.per == "merge" else tuple(range(len(models))),
-        shared_by_models="model" not in entry.per,
-        groups=groups,
-        knots=knots,
-    )
-
-
-def _start(parameter: Parameter, low: float, high: float, models: int) -> float:
-    """Return where a search begins when the space gives no start: equal shares for weights, else the middle."""
-    start = 1.0 / models if parameter.start == "equal" else (low + high) / 2
-    return min(high, max(low, start))
-
-
-MERGE = SpaceKind(
-    name="merge",
-    description="whole-model merges: genes are a method's parameters for each model, layer, module or knot",
-    build=build,
-)
+def _kind(gene: Gene) -> str:
+    if not isinstance(gene.scale, Options):
+        return "real"
+    return "integer" if gene.scale.ordered else "category"

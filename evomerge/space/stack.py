@@ -7,10 +7,10 @@ from typing import Any
 from evomerge.errors import InvalidFile, InvalidInput, Problem, did_you_mean
 from evomerge.recipe import check_document
 from evomerge.records import Domain, ParentSummary, Point
-from evomerge.space._genes import STEPS, Gene, TensorGroup
 from evomerge.space._paths import METHOD, StackBlock, path_of, stack_of
 from evomerge.space._protocol import MAX_COUNT, SpaceKind
-from evomerge.space._schema import SpaceEntry
+from evomerge.space._schema import GeneEntry, SpaceEntry
+from evomerge.space.genes import Grid
 
 GENES = ("source", "repeat", "gain")
 _MAX_REPEATS = 8
@@ -29,7 +29,9 @@ class StackSpace:
         vary_source: whether the source of a block is a choice; else it is always the base.
         vary_repeat: whether the number of times is an integer; else it is always once.
         max_repeat: most times that a block occurs in a row.
-        gain: the gene of the blocks' gains, or None: always 1.
+        gain: the blocks' gains, or None: always 1.
+        gain_start: where a search begins.
+        gain_labels: what has a gain of its own.
         dtype: of every candidate, or None: as the parents'.
         extension: fixed `evomerge:` block of every recipe.
         description: the plain data that the space was built from.
@@ -41,7 +43,9 @@ class StackSpace:
     vary_source: bool
     vary_repeat: bool
     max_repeat: int
-    gain: Gene | None
+    gain: Grid | None
+    gain_start: float
+    gain_labels: tuple[str, ...]
     dtype: str | None
     extension: Mapping[str, Any]
     description: Mapping[str, Any]
@@ -50,7 +54,7 @@ class StackSpace:
     def domain(self) -> Domain:
         """What an optimizer may vary."""
         return Domain(
-            reals=self.gain.size if self.gain else 0,
+            reals=len(self.gain_labels) if self.gain else 0,
             integers=(self.max_repeat + 1,) * self.num_layers if self.vary_repeat else (),
             categories=(len(self.models),) * self.num_layers if self.vary_source else (),
         )
@@ -60,7 +64,7 @@ class StackSpace:
         """A readable name for each coordinate of a point: reals, then integers, then choices."""
         domain = self.domain
         return (
-            *(f"gain {group.label}" for group in (self.gain.groups if self.gain else ())),
+            *(f"gain {label}" for label in (self.gain_labels if self.gain else ())),
             *(f"repeat layer {layer}" for layer in range(len(domain.integers))),
             *(f"source layer {layer}" for layer in range(len(domain.categories))),
         )
@@ -69,7 +73,7 @@ class StackSpace:
     def start(self) -> Point:
         """The base itself: each of its blocks once, with gain 1 (or the gain's own start)."""
         domain = self.domain
-        reals = (self.gain.coordinate(self.gain.start),) * domain.reals if self.gain else ()
+        reals = (self.gain.coordinate(self.gain_start),) * domain.reals if self.gain else ()
         return Point(reals=reals, integers=(1,) * len(domain.integers), categories=(0,) * len(domain.categories))
 
     @property
@@ -78,7 +82,7 @@ class StackSpace:
         sources = len(self.models) if self.vary_source else 1
         empty, repeats = (1, self.max_repeat) if self.vary_repeat else (0, 1)
         gains = self.gain.levels if self.gain else 1
-        if self.gain is not None and self.gain.size == 1:  # one gain for the whole stack
+        if self.gain is not None and len(self.gain_labels) == 1:  # one gain for the whole stack
             total = ((empty + repeats * sources) ** self.num_layers - empty) * gains + empty
         else:
             total = (empty + repeats * sources * gains) ** self.num_layers
@@ -117,7 +121,7 @@ class StackSpace:
             chosen.setdefault(layer, (model, []))[1].append(gain)
             last = layer
         point = self._point(chosen)
-        step = (self.gain.high - self.gain.low) / STEPS if self.gain else 0.0
+        step = self.gain.step if self.gain else 0.0
         for (_, layer, gain), (_, _, meant) in zip(path, path_of(self.decode(point)).blocks, strict=True):
             if abs(gain - meant) > step + 1e-9:
                 raise InvalidInput(f"the gain {gain:g} of block {layer} does not fit this space")
@@ -149,8 +153,12 @@ def build(data: Any, *, where: str, base: ParentSummary | None, models: Sequence
     entry, problems = check_document(SpaceEntry, data, where)
     if entry is None:
         raise InvalidFile(problems)
-    if entry.method not in (METHOD, [METHOD]):
-        problems.append(Problem(f"{where}: method", f"found {entry.method}, expected {METHOD}: a stack merges nothing"))
+    if entry.method.names != (METHOD,):
+        problems.append(
+            Problem(
+                f"{where}: method", f"found {', '.join(entry.method.names)}, expected {METHOD}: a stack merges nothing"
+            )
+        )
     problems += _problems(entry, where)
     if problems:
         raise InvalidFile(problems)
@@ -162,24 +170,36 @@ def _problems(entry: SpaceEntry, where: str) -> Iterator[Problem]:
         yield Problem(f"{where}: genes", f"is missing; a layer stack varies {', '.join(GENES)}")
     for name in entry.parameters:
         yield Problem(f"{where}: parameters.{name}", "a layer stack has no fixed parameters")
-    if entry.levels:
-        yield Problem(f"{where}: levels", "a layer stack has no levels; leave them out")
+    for key in ("levels", "parents", "modules"):
+        if getattr(entry, key):
+            yield Problem(f"{where}: {key}", f"a layer stack has no {key}; leave them out")
     for name, gene in entry.genes.items():
         place = f"{where}: genes.{name}"
         if name not in GENES:
             yield Problem(
                 place, f"a layer stack has no such gene; known: {', '.join(GENES)}.{did_you_mean(name, GENES)}"
             )
-        elif name != "gain" and gene.per != ("layer",):
-            yield Problem(f"{place}.per", f"found {list(gene.per)}, expected layer")
-        elif name == "gain" and gene.per not in ((), ("layer",)):
-            yield Problem(f"{place}.per", f"found {list(gene.per)}, expected layer or nothing")
-        elif name == "gain" and gene.range is not None and not 0 < gene.range[0] < gene.range[1]:
-            yield Problem(f"{place}.range", f"found {list(gene.range)}, expected 0 < low < high")
-        elif name == "repeat" and gene.range is not None and not _whole(gene.range):
-            yield Problem(f"{place}.range", f"found {list(gene.range)}, expected [0, most] in whole numbers")
-        elif name == "source" and (gene.range is not None or gene.start is not None):
-            yield Problem(place, "a choice of models has neither range nor start")
+            continue
+        for key in ("scale", "values", "total"):
+            if key in gene.model_fields_set:
+                yield Problem(f"{place}.{key}", "says nothing in a layer stack; leave it out")
+        yield from _gene_problems(name, gene, place)
+
+
+def _gene_problems(name: str, gene: GeneEntry, place: str) -> Iterator[Problem]:
+    axes = [axis.kind for axis in gene.per]
+    if name != "gain" and axes != ["layer"]:
+        yield Problem(f"{place}.per", f"found {axes}, expected layer")
+    elif name == "gain" and axes not in ([], ["layer"]):
+        yield Problem(f"{place}.per", f"found {axes}, expected layer or nothing")
+    elif name == "gain" and gene.range is not None and not 0 < gene.range[0] < gene.range[1]:
+        yield Problem(f"{place}.range", f"found {list(gene.range)}, expected 0 < low < high")
+    elif name == "gain" and gene.start is not None and type(gene.start) not in (int, float):
+        yield Problem(f"{place}.start", f"found {gene.start}, expected a number")
+    elif name == "repeat" and gene.range is not None and not _whole(gene.range):
+        yield Problem(f"{place}.range", f"found {list(gene.range)}, expected [0, most] in whole numbers")
+    elif name == "source" and (gene.range is not None or gene.start is not None):
+        yield Problem(place, "a choice of models has neither range nor start")
 
 
 def _whole(span: tuple[float, float]) -> bool:
@@ -201,17 +221,9 @@ def _built(
         vary_source="source" in entry.genes,
         vary_repeat="repeat" in entry.genes,
         max_repeat=int(repeat.range[1] if repeat.range else _DEFAULT_REPEATS) if repeat else 1,
-        gain=None
-        if gain is None
-        else Gene(
-            name="gain",
-            low=low,
-            high=high,
-            start=min(high, max(low, gain.start if gain.start is not None else 1.0)),
-            models=(),
-            shared_by_models=True,
-            groups=tuple(TensorGroup(label, "") for label in labels),
-        ),
+        gain=None if gain is None else Grid(low=low, high=high),
+        gain_start=min(high, max(low, 1.0 if gain is None or gain.start is None else gain.start)),
+        gain_labels=tuple(labels),
         dtype=entry.dtype,
         extension=entry.evomerge,
         description=data,

@@ -369,6 +369,34 @@ def test_variants_reach_the_method_and_are_checked(pico: dict[str, Path], tmp_pa
     assert f"expected one of {', '.join(variant.options)}" in found[1]
 
 
+def test_some_tensors_are_merged_by_another_method(pico: dict[str, Path], tmp_path: Path) -> None:
+    """Each tensor is that of a recipe of its method alone; a method without a base ignores it."""
+    models = [{"model": str(pico[name]), "parameters": {"weight": 0.6, "density": 0.5}} for name in ("one", "two")]
+    document = {
+        "merge_method": "linear",
+        "base_model": str(pico["base"]),
+        "models": models,
+        "evomerge": {
+            "methods": [{"filter": "self_attn.", "method": "ties"}, {"filter": ".1.", "method": "dare_linear"}]
+        },
+    }
+    assert parse_recipe(document).methods == ("linear", "ties", "dare_linear")
+    found = load_file(merge(document, tmp_path / "out") / "model.safetensors")
+    alone = {}
+    for name in ("linear", "ties", "dare_linear"):
+        plain = {**document, "merge_method": name, "evomerge": {}}
+        alone[name] = load_file(merge(plain, tmp_path / name) / "model.safetensors")
+    for tensor, values in found.items():
+        name = "ties" if "self_attn." in tensor else "dare_linear" if ".1." in tensor else "linear"
+        assert torch.equal(values, alone[name][tensor]), tensor
+    with pytest.raises(InvalidInput, match=r"no key for evomerge\.methods"):
+        to_mergekit(parse_recipe(document))
+    wrong = {"methods": [{"filter": "mlp", "method": "tyes"}]}
+    assert 'Did you mean "ties"' in problems({**document, "evomerge": wrong})[0]
+    baseless = {key: value for key, value in document.items() if key != "base_model"}
+    assert "ties needs the model that the others share" in problems(baseless)[0]
+
+
 # JSON Schema
 
 

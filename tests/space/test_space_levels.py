@@ -123,7 +123,7 @@ def test_genes_that_a_level_does_not_divide_move_as_one() -> None:
     ("changes", "said"),
     [
         ({"levels": [["module"]]}, "no gene has module in its per"),
-        ({"levels": [["model", "layer", {"curve": 3}]]}, "curve and layer both divide the depth"),
+        ({"levels": [["model", "layer", {"curve": 3}]]}, "layer and curve both divide the depth"),
         ({"method": ["ties", "task_arithmetic"], "levels": [["model"]]}, "cannot be used with several methods"),
         ({"genes": {"weight": {"per": ["model"]}}, "levels": [[{"curve": 3}]]}, "no gene has layer in its per"),
     ],

@@ -230,6 +230,14 @@ def test_hand_written_recipes_that_the_space_can_say() -> None:
     assert SPACES["curve"].encode(merge(merge_method="ties", parameters={"density": 0.5})).reals[:5] == (0.5,) * 5
 
 
+def test_a_curve_is_a_point_of_a_layer_wise_space() -> None:
+    """Embeddings, norm and head lie at the beginning of a gradient, as in mergekit."""
+    point = SPACES["layerwise_task_arithmetic"].encode(merge(models=weights([0.0, 1.5])))
+    assert point.reals[:5] == pytest.approx((0, 1 / 3, 2 / 3, 1, 0))
+    filtered = weights([{"filter": "model.layers.0.", "value": [0, 1]}, {"value": 1.5}])
+    assert SPACES["layerwise_task_arithmetic"].encode(merge(models=filtered)).reals[:5] == (0, 1, 1, 1, 1)
+
+
 OTHER = {
     "another method": merge(merge_method="linear"),
     "another base": merge(base_model=TWO.name),
@@ -239,8 +247,6 @@ OTHER = {
     "slices": {"merge_method": "task_arithmetic", "base_model": BASE.name, "slices": []},
     "out of range": merge(models=weights(1.6)),
     "below the range": merge(models=weights([{"filter": "model.layers.0.", "value": -0.1}, {"value": 1}])),
-    "a gradient": merge(models=weights([0.1, 0.9])),
-    "a gradient in a filter": merge(models=weights([{"filter": "model.layers.0.", "value": [0, 1]}, {"value": 1}])),
     "another division": merge(models=weights([{"filter": "mlp", "value": 0.1}, {"value": 0.9}])),
     "a gap": merge(models=weights([{"filter": "model.layers.0.", "value": 0.1}])),
     "no value": merge(models=[{"model": ONE.name}, {"model": TWO.name}]),
@@ -309,16 +315,19 @@ PROBLEMS: dict[str, tuple[Any, str]] = {
         'Did you mean "density"?',
     ),
     "gene key": (gene(rnage=[0.1, 1]), 'Did you mean "range"?'),
-    "axis": (gene(per=["modle"]), "expected model, layer, module or {curve: K}"),
+    "axis": (gene(per=["mode"]), 'Did you mean "model"?'),
     "axis twice": (gene(per=["model", "model"]), "an axis twice"),
     "curve and layer": (gene(per=[{"curve": 3}, "layer"]), "both divide the depth"),
-    "curve and module": (gene(per=[{"curve": 3}, "module"]), "cannot be combined"),
-    "one knot": (gene(per={"curve": 1}), "at least 2 knots"),
+    "module and groups": (gene(per=["module", {"groups": ["q_proj"]}]), "both divide a block"),
+    "one knot": (gene(per={"curve": 1}), "K at least 2"),
     "range at 0": (gene(range=[0, 1]), "starts at 0, expected a value above 0"),
     "range backwards": (gene(range=[1, 0.1]), "expected [low, high] with low < high"),
     "range too wide": (gene(range=[0.1, 2]), "expected values from 0 to 1"),
     "start outside": (gene(range=[0.1, 0.5], start=0.7), "expected a value inside [0.1, 0.5]"),
-    "flag": ({"method": "ties", "genes": {"weight": {"range": [0, 1]}, "normalize": {}}}, "cannot be searched"),
+    "flag": (
+        {"method": "ties", "genes": {"weight": {"range": [0, 1]}, "normalize": {"range": [0, 1]}}},
+        "true or false",
+    ),
     "per model": ({"method": "slerp", "genes": {"t": {"per": ["model"]}}}, "merges two models"),
     "missing": ({"method": "linear", "genes": {}, "parameters": {}}, "weight has neither a gene nor a fixed value"),
     "stack gene": ({"method": "passthrough", "genes": {"repeet": {"per": "layer"}}}, 'Did you mean "repeat"?'),

@@ -55,7 +55,7 @@ class ResultDtypes:
 
 def _weighed(recipe: Recipe) -> Sequence[ModelRef]:
     """Return the models whose weights enter the result."""
-    uses_base = methods.get(recipe.method).base != "input"
+    uses_base = any(methods.get(name).base != "input" for name in recipe.methods)
     found = [source.model for part in recipe.slices for source in part.sources]
     if uses_base:
         found += [base for part in recipe.slices if (base := part.base or recipe.base)]

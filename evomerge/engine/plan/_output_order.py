@@ -58,7 +58,7 @@ class OutputOrder:
         self.recipe, self.parents = recipe, parents
         self.problems: list[str] = []
         self.tied = all(parents[ref].tied for ref in recipe.merged)
-        self._has_base = methods.get(recipe.method).base != "input"
+        self._has_base = any(methods.get(name).base != "input" for name in recipe.methods)
         self._config_source = parents[recipe.config_source]
         self._whole = WHOLE_MODEL in recipe.modules
         self._stack = recipe.modules.get(WHOLE_MODEL) or recipe.modules.get(TEXT_MODULE) or ()

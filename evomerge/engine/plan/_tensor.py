@@ -1,6 +1,7 @@
 """How one tensor of the result is made: where its inputs are, whether they fit, which settings hold."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -28,7 +29,6 @@ class TensorPlanner:
         recipe: what is planned.
         parents: its opened models.
         alignment: of the parents' rows to the output's vocabulary; None = every parent fits as it is.
-        method: the recipe's.
         problems: why tensors cannot be planned.
         notes: what the user should know.
         dtypes: of the result.
@@ -37,7 +37,6 @@ class TensorPlanner:
 
     def __init__(self, recipe: Recipe, parents: Parents, alignment: Alignment | None, *, union: bool = False):
         self.recipe, self.parents, self.alignment = recipe, parents, alignment
-        self.method: Method = methods.get(recipe.method)
         self._found: dict[tuple[ModelRef, str], Origin | None] = parents.memo.setdefault("origins", {})
         self._union = union  # any tensor may be missing in some models; else only biases may
         self.problems: list[str] = []
@@ -52,6 +51,9 @@ class TensorPlanner:
             info = self.parents[own.model].tensors[own.tensor]
             yield self._copy(output.name, own, self._as_result(output.name, info), 1.0)
             return
+        method = self.method_of(output)
+        if method.base == "input":
+            output = replace(output, base=None)
         inputs = [(s, n) for s, n in output.inputs if output.base is None or s.model != output.base[0]]
         found = [self._find(source.model, name) for source, name in inputs]
         base = None if output.base is None else self._find(*output.base)
@@ -66,12 +68,12 @@ class TensorPlanner:
             return
         missing = next(pair for pair, origin in zip(expected, present, strict=True) if origin is None)
         holder = next((origin for origin in present if origin), None)
-        rule = self.method.when_absent(None if output.base is None else base is not None, [*map(bool, found)])
+        rule = method.when_absent(None if output.base is None else base is not None, [*map(bool, found)])
         if holder is None or not (self._union or is_optional(output.name)) or rule.action == "refuse":
             whose = f", which {holder.model} has" if holder else ""
             self.problems.append(f"{missing[0]} has no tensor {missing[1]}{whose}{self._advice(missing[0], holder)}")
         elif rule.action == "drop":
-            self.notes.append(f"{output.name} is left out: too few of the models have it for {self.method.name}")
+            self.notes.append(f"{output.name} is left out: too few of the models have it for {method.name}")
         elif rule.action == "copy":
             origin = base if rule.position == BASE else found[rule.position]
             assert origin is not None
@@ -80,6 +82,10 @@ class TensorPlanner:
         else:
             kept = [(pair, origin) for pair, origin in zip(inputs, found, strict=True) if origin]
             yield from self._merge(output, [pair for pair, _ in kept], [origin for _, origin in kept], base)
+
+    def method_of(self, output: OutputTensor) -> Method:
+        """Return what merges a tensor."""
+        return methods.get(self.recipe.method_of(output.name))
 
     def _as_result(self, name: str, info: TensorInfo) -> TensorInfo:
         """Return a parent's tensor in the result's dtype, and note where that holds fewer digits.
@@ -127,19 +133,20 @@ class TensorPlanner:
         if not self._same_shape(output.name, origins, infos):
             return
         try:
-            settings = settings_at(self.method, self.recipe, part, inputs, output.name, output.t)
+            method = self.method_of(output)
+            settings = settings_at(method, self.recipe, part, inputs, output.name, output.t)
         except MergeFailed as error:
             self.problems.append(str(error))
             return
         infos = [self._as_result(output.name, info) for info in infos]
         dtype = infos[0].dtype
-        copied = self._copied(settings, models, dtype, rows) if output.gain == 1 else None
+        copied = self._copied(method, settings, models, dtype, rows) if output.gain == 1 else None
         if copied is not None and copied != models[0]:
             yield self._copy(output.name, copied, TensorInfo(dtype, infos[0].shape), 1.0)
             return
         yield TensorPlan(
             name=output.name,
-            method=self.method.name,
+            method=method.name,
             models=tuple(models),
             base=base,
             settings=settings,
@@ -164,10 +171,10 @@ class TensorPlanner:
         return True
 
     def _copied(
-        self, settings: Settings, models: Sequence[Origin], dtype: torch.dtype, rows: Rows | None
+        self, method: Method, settings: Settings, models: Sequence[Origin], dtype: torch.dtype, rows: Rows | None
     ) -> Origin | None:
         """Return the stored tensor that is the result, bit for bit, so that nothing need be computed; or None."""
-        position = self.method.copied_model(settings)
+        position = method.copied_model(settings)
         if position is None or rows is not None:
             return None
         origin = models[position]

@@ -15,26 +15,31 @@ def without_effect(recipe: Recipe, tensors: Sequence[TensorPlan]) -> Iterator[st
         recipe: what was planned.
         tensors: its plan.
     """
-    method = methods.get(recipe.method)
+    used = [methods.get(name) for name in recipe.methods]
     levels = list(_levels(recipe))
     for name in dict.fromkeys(name for level in levels for name in level):
-        reason = methods.without_effect(method, name)
-        if reason is not None:
-            yield f"{name} is accepted but has no effect with {method.name} ({reason})"
-    of_base = [parameter.name for parameter in method.parameters if parameter.per == "parent"]
-    for name in of_base if method.base != "input" else []:
+        reasons = [methods.without_effect(method, name) for method in used]
+        if None not in reasons:
+            names = " and ".join(method.name for method in used)
+            yield f"{name} is accepted but has no effect with {names} ({reasons[0]})"
+    for method in used if all(method.base != "input" for method in used) else ():
+        yield from _of_base(recipe, method)
+    filters = [pattern for level in levels for setting in level.values() for pattern in _filters(setting)]
+    for pattern in dict.fromkeys((*filters, *(pattern for pattern, _ in recipe.rules))):
+        if not any(pattern in name for tensor in tensors for name in _names(tensor)):
+            yield f'the filter "{pattern}" is part of no tensor\'s name, so its value is never used'
+    if _has_residual_weight(recipe.document):
+        yield "residual_weight is accepted but has no effect, as in mergekit"
+
+
+def _of_base(recipe: Recipe, method: methods.Method) -> Iterator[str]:
+    """Yield a line for each parameter that is given to the base although it has none."""
+    for name in [parameter.name for parameter in method.parameters if parameter.per == "parent"]:
         for part in recipe.slices:
             base = part.base or recipe.base
             if any(source.model == base and name in source.parameters for source in part.sources):
                 yield f"{name} of {base} has no effect: it is the base, and {method.name} weighs the others against it"
                 break
-    for pattern in dict.fromkeys(
-        pattern for level in levels for setting in level.values() for pattern in _filters(setting)
-    ):
-        if not any(pattern in name for tensor in tensors for name in _names(tensor)):
-            yield f'the filter "{pattern}" is part of no tensor\'s name, so its value is never used'
-    if _has_residual_weight(recipe.document):
-        yield "residual_weight is accepted but has no effect, as in mergekit"
 
 
 def _levels(recipe: Recipe) -> Iterator[Mapping[str, Setting]]:

@@ -61,24 +61,55 @@ def point_row(point: Point) -> list[float]:
     return [*point.reals, *map(float, point.integers), *map(float, point.categories)]
 
 
-def gene_range(run: Run, gene: str) -> tuple[float, float] | None:
-    """Return the range of a gene of weights or densities, or None: it is not known, and coordinates are 0 to 1.
+class GeneScale(NamedTuple):
+    """What a real coordinate means in a recipe.
+
+    Attributes:
+        low: value at 0.
+        high: value at 1.
+        log: whether steps are equal factors.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def value(self, coordinate: float) -> float:
+        """Return the value at a coordinate."""
+        if self.log:
+            return float(self.low * (self.high / self.low) ** coordinate)
+        return self.low + coordinate * (self.high - self.low)
+
+
+def gene_scale(run: Run, gene: str) -> GeneScale | None:
+    """Return the scale of a gene of weights or densities, or None: it is not known, and coordinates are 0 to 1.
 
     Args:
         run: whose search file states the space.
         gene: its name, as in the run's "coordinates".
     """
     space = run.fact("identity", {}).get("space")
-    genes = space.get("genes") if isinstance(space, Mapping) else None
-    name = gene.split(" ")[0]
+    if not isinstance(space, Mapping):
+        return None
+    name, *_, last = gene.split(" ")
+    part = (space.get("modules") or {}).get(last.strip("()")) if last.startswith("(") else None
+    genes = (part or space).get("genes")
     entry = genes.get(name) if isinstance(genes, Mapping) else None
-    if not isinstance(entry, Mapping) or not isinstance(space, Mapping):
+    if not isinstance(entry, Mapping) or entry.get("values"):
         return None
     found = entry.get("range") or _usual_range(space.get("method"), name)
-    return None if found is None else (float(found[0]), float(found[1]))
+    return None if found is None else GeneScale(float(found[0]), float(found[1]), entry.get("scale") == "log")
+
+
+def gene_range(run: Run, gene: str) -> tuple[float, float] | None:
+    """Return the range of a gene on a linear scale (see `gene_scale`), or None."""
+    scale = gene_scale(run, gene)
+    return None if scale is None or scale.log else (scale.low, scale.high)
 
 
 def _usual_range(method: Any, name: str) -> tuple[float, float] | None:
+    if isinstance(method, Mapping):
+        method = method.get("choose")
     for known in [method] if isinstance(method, str) else method or []:
         try:
             parameters = methods.get(str(known)).parameters
@@ -126,17 +157,18 @@ def gene_bands(facts: RunFacts, positions: Sequence[int]) -> list[GeneBand]:
     pick = None if facts.pick is None or facts.pick.point is None else point_row(facts.pick.point)
     found = []
     for position in positions:
-        low, high = gene_range(facts.run, names[position]) or (0.0, max(1.0, float(rows[:, position].max())))
         is_real = position < len(facts.searched[0].point.reals) if facts.searched[0].point else False
-        scale = (high - low) if is_real else 1.0
-        shift = low if is_real else 0.0
-        bands = [
-            (proposals[end - 1][0], *(shift + scale * np.quantile(rows[start:end, position], (0.1, 0.5, 0.9))))
-            for start, end in bins
-        ]
-        own = None if pick is None else float(shift + scale * pick[position])
-        plain = tuple((int(c), float(a), float(b), float(d)) for c, a, b, d in bands)
-        found.append(GeneBand(names[position], position, low, high, plain, own))
+        known = gene_scale(facts.run, names[position])
+        low, high = (known.low, known.high) if known else (0.0, max(1.0, float(rows[:, position].max())))
+        scale = known or GeneScale(0.0, 1.0)
+        if not is_real:  # a coordinate counts the values
+            scale = GeneScale(scale.low, scale.low + 1)
+        bands = []
+        for start, end in bins:
+            few, middle, most = (float(u) for u in np.quantile(rows[start:end, position], (0.1, 0.5, 0.9)))
+            bands.append((int(proposals[end - 1][0]), scale.value(few), scale.value(middle), scale.value(most)))
+        own = None if pick is None else float(scale.value(pick[position]))
+        found.append(GeneBand(names[position], position, low, high, tuple(bands), own))
     return found
 
 

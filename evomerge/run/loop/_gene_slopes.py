@@ -2,7 +2,8 @@
 
 How fast each tensor's parameters change with each gene is found by decoding the space's start with one gene moved at a
 time and comparing the plans: it holds for every space whose genes act linearly on the parameters of the same tensors,
-which is checked at another point. Others have no gene gradients.
+which is checked at another point. Genes on a logarithmic scale act linearly on what the space says they stand for
+(`straightened`); the chain rule does the rest. Other spaces have no gene gradients, and say why.
 """
 
 from collections.abc import Sequence
@@ -17,10 +18,13 @@ from evomerge.errors import EvomergeError
 from evomerge.methods import Direction, directions, get
 from evomerge.records import Point
 from evomerge.run.config._setup import Setup
+from evomerge.space import Space
 
 STEP = 0.25  # of a gene's range: far above the grid that values snap to
 TOLERANCE = 0.02  # relative; snapping moves values by a thousandth of the step
 MAX_GENES = 4096  # plans that are made before the first gradient
+SMALL = 1e-4  # of a gene's range: for derivatives of a scale, which is a smooth function
+NO_SLOPES = "its genes do not act linearly on parameters that a gradient can be taken by"
 
 _Vector = npt.NDArray[np.float64]
 
@@ -37,14 +41,18 @@ class GeneSlopes:
 
     Attributes:
         directions: the parameters that some gene moves, in the order of a gradient table's columns.
+        without: numbers of the real genes that move no such parameter.
     """
 
-    def __init__(self, entries: Sequence[dict[_Entry, float]]):
+    def __init__(self, entries: Sequence[dict[_Entry, float]], space: Space):
         """Keep the slopes.
 
         Args:
-            entries: for each real gene, how fast each number changes with it.
+            entries: for each real gene, how fast each number changes with it, on its linear scale.
+            space: whose genes they are.
         """
+        self._space = space
+        self.without = tuple(number for number, slopes in enumerate(entries) if not slopes)
         self.directions = tuple(sorted({entry.direction for slopes in entries for entry in slopes}, key=str))
         column = {direction: i for i, direction in enumerate(self.directions)}
         self._genes = [
@@ -56,19 +64,44 @@ class GeneSlopes:
             for slopes in entries
         ]
 
-    def gradient(self, table: GradientTable) -> tuple[float, ...]:
+    def gradient(self, table: GradientTable, point: Point) -> tuple[float, ...]:
         """Return the derivative by each real gene, NaN where it is unknown.
 
         Args:
             table: (planned tensors, directions).
+            point: where the derivatives were taken.
         """
-        return tuple(float(table[rows, columns] @ values) for rows, columns, values in self._genes)
+        found = (float(table[rows, columns] @ values) for rows, columns, values in self._genes)
+        if not hasattr(self._space, "straightened"):
+            return tuple(found)
+        above, below = (_straightened(self._space, [u + step for u in point.reals]) for step in (SMALL, -SMALL))
+        stretch = [(high - low) / (2 * SMALL) for high, low in zip(above, below, strict=True)]
+        return tuple(
+            value if abs(factor - 1) < SMALL**2 else value * factor
+            for value, factor in zip(found, stretch, strict=True)
+        )
 
 
-def gene_slopes(setup: Setup) -> GeneSlopes | None:
-    """Return the map of a search's space, or None if its genes do not act linearly on parameters that have slopes."""
+def gene_slopes(setup: Setup) -> GeneSlopes | str:
+    """Return the map of a search's space, or why it has none."""
+    reason: str | None = getattr(setup.space, "no_gradient", None)
+    if reason is not None:
+        return reason
+    if setup.space.domain.categories:
+        return "a choice has no derivative"
+    return _linear_slopes(setup) or NO_SLOPES
+
+
+def _straightened(space: Space, reals: Sequence[float]) -> Sequence[float]:
+    """Return real coordinates on a scale that recipe values are linear in."""
+    found: Sequence[float] = space.straightened(reals) if hasattr(space, "straightened") else reals
+    return found
+
+
+def _linear_slopes(setup: Setup) -> GeneSlopes | None:
+    """Return the map, or None if genes do not act linearly on parameters that have slopes."""
     domain, start = setup.space.domain, setup.space.start
-    if not domain.reals or domain.reals > MAX_GENES or domain.categories:
+    if not domain.reals or domain.reals > MAX_GENES:
         return None
     try:
         slopes = _slopes_at(setup, start, range(domain.reals))
@@ -81,7 +114,7 @@ def gene_slopes(setup: Setup) -> GeneSlopes | None:
         return None
     if not all(_alike(slopes[gene], found) for gene, found in zip(sample, elsewhere, strict=True)):
         return None
-    return GeneSlopes(slopes)
+    return GeneSlopes(slopes, setup.space)
 
 
 def _slopes_at(setup: Setup, point: Point, genes: Sequence[int]) -> list[dict[_Entry, float]] | None:
@@ -94,8 +127,9 @@ def _slopes_at(setup: Setup, point: Point, genes: Sequence[int]) -> list[dict[_E
         after = _numbers(_plan(setup, replace(point, reals=reals)))
         if after.keys() != before.keys():
             return None
+        moved = _straightened(setup.space, reals)[gene] - _straightened(setup.space, point.reals)[gene]
         found.append(
-            {entry: (after[entry] - before[entry]) / step for entry in before if after[entry] != before[entry]}
+            {entry: (after[entry] - before[entry]) / moved for entry in before if after[entry] != before[entry]}
         )
     return found
 

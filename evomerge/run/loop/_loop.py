@@ -346,7 +346,7 @@ class SearchLoop:
         )
         if scores is not None and outcome.items is not None:
             self.ledger.add_scores(candidate.id, "search", scores, outcome.items if outcome.attempts else {})
-        gradient = self._proposer.gradient(outcome.gradient)
+        gradient = self._proposer.gradient(outcome.gradient, candidate.point)
         if outcome.note:
             self._proposer.say_no_gradient(outcome.note)
         if number is not None:

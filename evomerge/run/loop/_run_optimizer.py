@@ -21,7 +21,6 @@ START = "start"  # the ledger's fact: name and point of the reference that an in
 PLANNED = "planned"  # the ledger's fact: candidates of the whole search, about, when it was begun
 LEVELS = "levels"  # the ledger's fact: [first proposal, name] of each level that has begun
 UNKNOWN_CANDIDATES = 400  # that a search is taken to have whose budget is hours alone
-NO_SLOPES = "its genes do not act linearly on parameters that a gradient can be taken by"
 
 
 class RunOptimizer:
@@ -35,7 +34,7 @@ class RunOptimizer:
         self._setup, self._ledger, self._observer = setup, ledger, observer
         self.optimizer: Optimizer | None = None
         self._with_gradient: set[int] = set()  # numbers of proposals that ask for a gradient
-        self._slopes: GeneSlopes | None = None
+        self._slopes: GeneSlopes | str | None = None  # a text: why there are none
         self._notes: set[str] = set()
 
     @property
@@ -123,15 +122,24 @@ class RunOptimizer:
         """Return the parameters by which derivatives are needed for a proposal; none if it asks for no gradient."""
         if number not in self._with_gradient:
             return ()
-        if self._slopes is None and NO_SLOPES not in self._notes:
+        if self._slopes is None:
             self._slopes = gene_slopes(self._setup)
-            if self._slopes is None:
-                self.say_no_gradient(NO_SLOPES)
-        return () if self._slopes is None else self._slopes.directions
+            if isinstance(self._slopes, str):
+                self.say_no_gradient(self._slopes)
+            elif self._slopes.without:
+                names, count = self._setup.space.coordinates, len(self._slopes.without)
+                first = names[self._slopes.without[0]]
+                self._observer.say(
+                    f"{count} of {len(names)} numbers have no derivative ({first}{', ...' if count > 1 else ''}): only "
+                    "the evolution varies them"
+                )
+        return self._slopes.directions if isinstance(self._slopes, GeneSlopes) else ()
 
-    def gradient(self, table: GradientTable | None) -> tuple[float, ...] | None:
-        """Return the derivative by each real gene from what a worker found."""
-        return None if table is None or self._slopes is None else self._slopes.gradient(table)
+    def gradient(self, table: GradientTable | None, point: Point | None) -> tuple[float, ...] | None:
+        """Return the derivative by each real gene from what a worker found at a point."""
+        if table is None or point is None or not isinstance(self._slopes, GeneSlopes):
+            return None
+        return self._slopes.gradient(table, point)
 
     def say_no_gradient(self, note: str) -> None:
         """Say, once, why the search goes on without gradients."""
