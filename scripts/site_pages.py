@@ -5,6 +5,7 @@ READMEs and a few others join the site, links between pages become links of the 
 the repository becomes one to its place on the web. A link that leads nowhere is left as it is, for mkdocs to refuse.
 """
 
+import logging
 import os
 import re
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ TOP_PAGES = {
     "README": "index",
     **{name: name.lower() for name in ("ARCHITECTURE", "CONTRIBUTING", "BENCHMARKS", "CHANGELOG")},
 }
+FETCHED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"https?:[^>]*>|<link\b[^>]*\bhref=\"https?:[^>]*>")
 LINK = re.compile(r"(\]\()([^)#:\s]+)(#[^)]*)?(\))")
 
 
@@ -90,3 +92,9 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     pages = site_pages()
     source = next(path for path, place in pages.items() if place == page.file.src_uri)
     return rewrite_links(markdown, source, pages)
+
+
+def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> None:
+    """Warn of whatever a reader's browser would fetch from elsewhere; with `strict`, a warning is an error."""
+    for tag in FETCHED.findall(output):
+        logging.getLogger("mkdocs").warning("%s: fetches %s", page.file.src_uri, tag[:120])

@@ -75,7 +75,8 @@ def blocks_of(page: Path, text: str | None = None) -> list[Block]:
 def commands_of(block: Block) -> list[list[str]]:
     """Return the commands of a block of shell lines, without prompts and comments."""
     lines = block.text.replace("\\\n", " ").splitlines()
-    return [words for line in lines if (words := shlex.split(line.removeprefix("$ "), comments=True))]
+    parts = [part for line in lines for part in line.removeprefix("$ ").split(" && ")]
+    return [words for part in parts if (words := shlex.split(part, comments=True))]
 
 
 # -- YAML, TOML, JSON ------------------------------------------------------------------------------------------------

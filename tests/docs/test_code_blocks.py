@@ -180,15 +180,21 @@ def test_commands_within_sentences_are_known(name: str) -> None:
 
 def callable_commands() -> dict[tuple[str, ...], str]:
     """Return the distinct commands of all pages that can be called quickly -> where they stand."""
+    listed = [
+        (words, block.place)
+        for name in pages_with("bash")
+        for block in blocks(name, "bash")
+        for words in commands_of(block)
+    ]
+    in_tables = "\n".join(line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|"))
+    listed += [(words, "README.md, in a table") for words in inline_commands(in_tables)]
     found: dict[tuple[str, ...], str] = {}
-    for name in pages_with("bash"):
-        for block in blocks(name, "bash"):
-            for words in commands_of(block):
-                words = [PLACEHOLDERS.get(word, word) for word in words]
-                quick = words[0].endswith("evomerge") and len(words) > 1 and words[1] not in NOT_CALLED
-                upload = words[1:2] == ["push"] and "--dry-run" not in words
-                if quick and not upload and not any(word.startswith(("experiments/", ">")) for word in words):
-                    found.setdefault(tuple(words[1:]), block.place)
+    for words, place in listed:
+        words = [PLACEHOLDERS.get(word, word) for word in words]
+        quick = words[0].endswith("evomerge") and len(words) > 1 and words[1] not in NOT_CALLED
+        upload = words[1:2] == ["push"] and "--dry-run" not in words
+        if quick and not upload and not any(word.startswith(("experiments/", ">")) for word in words):
+            found.setdefault(tuple(words[1:]), place)
     return found
 
 

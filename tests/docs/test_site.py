@@ -46,6 +46,22 @@ def test_the_page_of_methods_says_what_the_methods_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(), "run python scripts/make_methods_page.py"
 
 
+def test_links_of_the_repository_become_links_of_the_site() -> None:
+    pytest.importorskip("mkdocs", reason="`make docs` installs it")
+    from scripts.site_pages import FETCHED, REPOSITORY, expand_navigation, rewrite_links, site_pages
+
+    pages = site_pages()
+    text = "[a](../README.md#start) [b](decisions/README.md) [c](../evomerge/methods/ties.py) [d](../runs) ![e](images/x.svg)"
+    assert rewrite_links(text, "docs/start.md", pages) == (
+        f"[a](index.md#start) [b](decisions/README.md) [c]({REPOSITORY}/blob/main/evomerge/methods/ties.py) "
+        "[d](../runs) ![e](images/x.svg)"
+    )
+    assert rewrite_links("[a](../../docs/start.md)", "experiments/nous/README.md", pages) == "[a](../start.md)"
+    [decisions] = expand_navigation([{"Decisions": "decisions/"}], pages)
+    assert decisions["Decisions"][:2] == ["decisions/README.md", "decisions/0001-statistics-coefficients-combine.md"]
+    assert FETCHED.search('<script async src="https://x/y.js"></script>') and not FETCHED.search('<a href="https://x">')
+
+
 def test_formulas_are_typeset() -> None:
     from scripts.make_methods_page import typeset
 
