@@ -9,11 +9,12 @@ import logging
 import os
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = "https://github.com/evomerge/evomerge"
@@ -73,28 +74,30 @@ def expand_navigation(entries: list[Any], pages: dict[str, str]) -> list[Any]:
     return expanded
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
+def on_config(config: "MkDocsConfig") -> "MkDocsConfig":
     """Put every page of the folders into the navigation."""
     config.nav = expand_navigation(config.nav or [], site_pages())
     return config
 
 
-def on_files(files: Files, config: MkDocsConfig) -> Files:
+def on_files(files: "Files", config: "MkDocsConfig") -> "Files":
     """Add the pages outside docs/."""
+    from mkdocs.structure.files import File
+
     for source, page in site_pages().items():
         if not source.startswith("docs/"):
             files.append(File.generated(config, page, abs_src_path=str(ROOT / source)))
     return files
 
 
-def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, *, page: "Page", config: "MkDocsConfig", files: "Files") -> str:
     """Rewrite a page's links."""
     pages = site_pages()
     source = next(path for path, place in pages.items() if place == page.file.src_uri)
     return rewrite_links(markdown, source, pages)
 
 
-def on_post_page(output: str, *, page: Page, config: MkDocsConfig) -> None:
+def on_post_page(output: str, *, page: "Page", config: "MkDocsConfig") -> None:
     """Warn of whatever a reader's browser would fetch from elsewhere; with `strict`, a warning is an error."""
     for tag in FETCHED.findall(output):
         logging.getLogger("mkdocs").warning("%s: fetches %s", page.file.src_uri, tag[:120])

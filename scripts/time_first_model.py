@@ -2,8 +2,8 @@
 
 Usage: python scripts/time_first_model.py [FOLDER]     (a new folder; by default one under the temporary folder)
 
-The clone is made of this repository's last commit instead of the published one, which is the only difference. Prints each
-command's seconds, and fails unless the end is a model folder with a card. README promises under ten minutes and six commands.
+The clone is made of this repository's last commit instead of the published one, which is the only difference. Prints
+each command's seconds, and fails unless the end is a model folder with a card, in under ten minutes and six commands.
 """
 
 import os
@@ -35,12 +35,8 @@ def run_path(commands: list[str], folder: Path) -> list[float]:
     script = ["set -e", f"cd {shlex.quote(str(folder))}"]
     for command in commands:
         local = re.sub(r"git clone https://\S+", f"git clone -q {shlex.quote(str(ROOT))} evomerge", command)
-        script += [
-            f"echo {shlex.quote('$ ' + command)}",
-            "begin=$(date +%s.%N)",
-            local,
-            'echo "SECONDS $begin $(date +%s.%N)"',
-        ]
+        timed = ["begin=$(date +%s.%N)", local, 'echo "SECONDS $begin $(date +%s.%N)"']
+        script += [f"echo {shlex.quote('$ ' + command)}", *timed]
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
     process = subprocess.Popen(["bash"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdin is not None and process.stdout is not None
@@ -74,6 +70,5 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(
-        Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else Path(tempfile.mkdtemp(prefix="evomerge-start-")) / "path"
-    )
+    given = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else None
+    main(given or Path(tempfile.mkdtemp(prefix="evomerge-start-")) / "path")

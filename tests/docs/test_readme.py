@@ -1,4 +1,4 @@
-"""The README: two screens, a picture of the quickstart, a new user's path, and a table whose every "yes" can be tried."""
+"""The README: two screens, a picture of the quickstart, a new user's path, a table whose every "yes" can be tried."""
 
 import re
 from pathlib import Path

@@ -47,14 +47,15 @@ def test_the_page_of_methods_says_what_the_methods_say() -> None:
 
 
 def test_links_of_the_repository_become_links_of_the_site() -> None:
-    pytest.importorskip("mkdocs", reason="`make docs` installs it")
     from scripts.site_pages import FETCHED, REPOSITORY, expand_navigation, rewrite_links, site_pages
 
     pages = site_pages()
-    text = "[a](../README.md#start) [b](decisions/README.md) [c](../evomerge/methods/ties.py) [d](../runs) ![e](images/x.svg)"
+    text = (
+        "[a](../README.md#top) [b](decisions/README.md) [c](../evomerge/methods/ties.py) [d](../no) ![e](images/x.svg)"
+    )
     assert rewrite_links(text, "docs/start.md", pages) == (
-        f"[a](index.md#start) [b](decisions/README.md) [c]({REPOSITORY}/blob/main/evomerge/methods/ties.py) "
-        "[d](../runs) ![e](images/x.svg)"
+        f"[a](index.md#top) [b](decisions/README.md) [c]({REPOSITORY}/blob/main/evomerge/methods/ties.py) "
+        "[d](../no) ![e](images/x.svg)"
     )
     assert rewrite_links("[a](../../docs/start.md)", "experiments/nous/README.md", pages) == "[a](../start.md)"
     [decisions] = expand_navigation([{"Decisions": "decisions/"}], pages)
