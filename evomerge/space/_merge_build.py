@@ -102,7 +102,7 @@ def _selection(
     if entry is None:
         return None
     least = least_of(entry, [methods.get(name) for name in space.method.names], base)
-    most = count if entry.most is None else entry.most
+    most = count if entry.most is None else min(count, entry.most)
     return Selection(count=count, least=least, most=most, real=entry.indicator == "real")
 
 

@@ -115,12 +115,11 @@ def least_of(entry: SelectionEntry, chosen: Sequence[Method], base: ParentSummar
 def _selection_problems(
     entry: SelectionEntry, chosen: Sequence[Method], where: str, base: ParentSummary | None, count: int
 ) -> Iterator[Problem]:
-    least, most = least_of(entry, chosen, base), count if entry.most is None else entry.most
+    least, most = least_of(entry, chosen, base), count if entry.most is None else min(count, entry.most)
     needed = least_of(SelectionEntry(), chosen, base)
-    if most > count:
-        yield Problem(f"{where}: parents.most", f"found {most}, but there are {count} models besides the base")
-    elif least > most:
-        yield Problem(f"{where}: parents", f"found at least {least} and at most {most} models, expected least <= most")
+    if least > most:
+        text = f"found at least {least} and at most {most} of {count} models, expected least <= most"
+        yield Problem(f"{where}: parents", text)
     elif least < needed:
         text = f"found {least}, but {' and '.join(method.name for method in chosen)} need at least {needed}"
         yield Problem(f"{where}: parents.least", text)

@@ -78,11 +78,18 @@ def _bodies(space: "MergeSpace", document: Mapping[str, Any]) -> dict[str, Mappi
         if modules is not None:
             raise InvalidInput("the recipe merges parts of the models, this space whole models")
         return {"": document}
-    if modules is None and space.all_parts:
+    if modules is None and (space.all_parts or _is_base(space, document)):
         return dict.fromkeys(space.parts, document)
     if modules is None or set(modules) != set(space.parts):
         raise InvalidInput(f"the recipe does not merge just the parts of this space: {', '.join(space.parts)}")
     return {part: modules[part] for part in space.parts}
+
+
+def _is_base(space: "MergeSpace", document: Mapping[str, Any]) -> bool:
+    """Tell whether a recipe gives the base, as it adds nothing to it."""
+    method = methods.get(str(document.get("merge_method")))
+    own = [entry.get("parameters", {}) for entry in document.get("models", []) if entry["model"] != space.base]
+    return method.base == "required" and all(parameters.get("weight") == 0 for parameters in own)
 
 
 def _shared(document: Mapping[str, Any], body: Mapping[str, Any]) -> _Parameters:

@@ -1,14 +1,18 @@
 """What every search is measured against: each parent, and simple baselines."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from evomerge import methods
 from evomerge.errors import InvalidInput
 from evomerge.records import Kind, Point
 from evomerge.space._protocol import Space
 
 BASELINE_WEIGHTS = (0.3, 0.5, 0.7, 1.0)
 """Weights of the task-arithmetic baselines: those that papers and people try first."""
+
+TOLERANCE = 1e-12  # of a sum of weights
 
 
 class Reference(NamedTuple):
@@ -55,7 +59,8 @@ def references(base: str | None, models: Sequence[str], dtype: str | None = None
 def reference_point(space: Space, reference: Reference, base: str | None, models: Sequence[str]) -> Point | None:
     """Return the point of a space that is the same merge as a reference, up to the space's grid; None if it has none.
 
-    The base is weight 0 of every model and a parent weight 1 of one, the uniform average is equal weights, and so on.
+    The base is weight 0 of every model, or no model at all; a parent is weight 1 of one, also by TIES or DARE at
+    density 1, where nothing is thinned and no sign contested; the uniform average is equal weights, and so on.
 
     Args:
         space: of the search.
@@ -76,33 +81,54 @@ def _same_merges(reference: Reference, base: str | None, models: Sequence[str]) 
     weights = _task_weights(reference.document, base, models)
     if weights is None:
         return []
+    shares = abs(math.fsum(weights) - 1) < TOLERANCE  # of the models, none left for the base
+    alone = sum(weight != 0 for weight in weights) <= 1
     on_base = {"base_model": base} if base else {}
+    found: list[dict[str, Any]] = []
 
-    def document(method: str, **more: float) -> dict[str, Any]:
-        entries = [
+    def add(method: str, **more: float) -> None:
+        entries: list[dict[str, Any]] = [
             {"model": model, "parameters": {"weight": weight, **more}}
             for model, weight in zip(models, weights, strict=True)
         ]
-        return {"merge_method": method, **on_base, "models": entries}
+        present = [entry for entry, weight in zip(entries, weights, strict=True) if weight] or [{"model": base}]
+        document = {"merge_method": method, **on_base}
+        found.extend({**document, "models": listed} for listed in ([present] if len(present) < len(entries) else []))
+        found.append({**document, "models": entries})
 
-    if base is None:
-        return [document("linear")]
-    found = [document("task_arithmetic"), document("dare_linear", density=1.0)]
-    if len(models) == 1:
-        t = weights[0]
-        found.append({"merge_method": "slerp", **on_base, "models": [{"model": models[0]}], "parameters": {"t": t}})
+    if base is not None:
+        add("task_arithmetic")
+        for name in methods.built_in_names():
+            method = methods.get(name)
+            elects = getattr(method, "elect", True)  # signs, which are those of a single model's task vector
+            if method.parameter("density") is not None and (alone or not elects):
+                add(name, density=1.0)
+        found += [{**document, "parameters": {"normalize": True}} for document in found if shares]
+    if shares:
+        add("linear")
+    pair = list(models) if base is None else [base, *models]
+    if len(pair) == 2:
+        t = {"parameters": {"t": weights[-1]}}
+        found.append({"merge_method": "slerp", "base_model": pair[0], "models": [{"model": pair[1]}], **t})
     return found
 
 
 def _task_weights(document: Mapping[str, Any], base: str | None, models: Sequence[str]) -> list[float] | None:
     """Return the weight of each model's task vector (of each model, without a base) in a reference, if it has such."""
-    method = document["merge_method"]
-    if method == "passthrough" and len(document.get("models", [])) == 1:
-        name = document["models"][0]["model"]
-        return [float(model == name) for model in models] if name in (base, *models) else None
-    given = {entry["model"]: entry.get("parameters", {}).get("weight") for entry in document.get("models", [])}
-    if list(given) != list(models) or not all(isinstance(weight, int | float) for weight in given.values()):
+    method, entries = document.get("merge_method"), document.get("models", [])
+    names = [entry["model"] for entry in entries]
+    known = {*models, *([base] if base else [])}
+    if not all(isinstance(name, str) and name in known for name in names) or document.get("parameters"):
         return None
-    if method == "linear":
-        return [weight / sum(given.values()) for weight in given.values()]
-    return [float(weight) for weight in given.values()] if method == "task_arithmetic" else None
+    if method == "passthrough" and len(names) == 1 and not entries[0].get("parameters"):
+        return [float(model == names[0]) for model in models]
+    given: dict[str, Any] = {entry["model"]: entry.get("parameters", {}) for entry in entries}
+    if method == "task_arithmetic":
+        given.pop(str(base), None)
+    if method not in ("linear", "task_arithmetic") or not all(set(own) == {"weight"} for own in given.values()):
+        return None
+    weights = {name: own["weight"] for name, own in given.items()}
+    if not all(isinstance(weight, int | float) and not isinstance(weight, bool) for weight in weights.values()):
+        return None
+    total = math.fsum(weights.values()) if method == "linear" else 1.0
+    return [weights.get(model, 0.0) / total for model in models] if total else None

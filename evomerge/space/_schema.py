@@ -107,7 +107,7 @@ class SelectionEntry(StrictModel):
 
     Attributes:
         least: number of them; None: as few as the methods take.
-        most: number of them; None: all.
+        most: number of them, a cap that few models may not reach; None: all.
         indicator: whether each has a choice of two, or a real that is rounded.
     """
 

@@ -5,6 +5,7 @@ proof or the driver.
 """
 
 from evomerge.run.loop._control_search import ControlSearch
+from evomerge.run.loop._gene_slopes import GeneSlopes, gene_slopes
 from evomerge.run.loop._loop import WAIT_SECONDS, WORKERS_PER_PREFETCH, SearchLoop
 from evomerge.run.loop._soft_scores import slopes_of, soft_value
 from evomerge.run.loop._state import GRADIENT_COST, MAX_LATEST, MAX_LEADING, SearchState, finished_candidate
@@ -23,6 +24,7 @@ __all__ = [
     "WORKERS_PER_PREFETCH",
     "ControlSearch",
     "CostMeter",
+    "GeneSlopes",
     "SearchLoop",
     "SearchState",
     "SubsetSizes",
@@ -30,6 +32,7 @@ __all__ = [
     "UtilizationMeter",
     "agreement_of",
     "finished_candidate",
+    "gene_slopes",
     "slopes_of",
     "soft_value",
     "utilization_share",
