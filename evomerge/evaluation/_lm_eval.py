@@ -193,6 +193,8 @@ class _TokenModel:
     def prompt(self: Any, text: str, generation_kwargs: Mapping[str, Any]) -> Prompt:
         """Return a request for generated text as the model gets it where it is the only one of its batch."""
         settings: dict[str, Any] = dict(normalize_gen_kwargs(dict(generation_kwargs), self.max_gen_toks))
+        if settings["do_sample"] is False:
+            settings.pop("temperature", None)  # which has no effect then, and a warning of transformers
         end = self.tok_decode(self.eot_token_id, skip_special_tokens=False)
         stops, max_tokens = handle_stop_sequences(settings.pop("until"), eos=end), settings.pop("max_gen_toks")
         longest = self.max_length - (max_tokens if self.backend == "causal" else 0)

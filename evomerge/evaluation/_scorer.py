@@ -51,6 +51,11 @@ class Scorer:
         tokens = [token for token in tokenizer.encode(text) if token < vocab_size]
         self._prompt = tokens[:_MAX_PROMPT_TOKENS] or [0]
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on how the items of the calls so far were scored, from evaluators that have something to say."""
+        return tuple(sorted({note for _, _, bound in self._bound for note in getattr(bound, "notes", ())}))
+
     def has_gold(self, objectives: Iterable[str]) -> bool:
         """Tell whether every one of these objectives has right answers whose log-likelihood has a gradient."""
         names = set(objectives)

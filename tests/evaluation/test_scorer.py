@@ -183,9 +183,11 @@ def test_generation_has_a_time_limit(folder, model, tokenizer):
     assert len(scorer.score({"gen": prepared.pools["gen"]["search"]})["gen"].values) == 8
 
 
-def test_answers_that_the_clock_cuts_are_counted_and_give_no_score(folder, model, tokenizer, monkeypatch):
+def test_answers_that_the_clock_cuts_are_counted_and_give_no_score(write_task, model, tokenizer, monkeypatch):
     from lm_eval.models.huggingface import HFLM
 
+    sampled = {"until": ["\n"], "max_gen_toks": 5, "do_sample": True, "temperature": 2.0}  # in fixed batches
+    folder = write_task("gen", {"test": choice_rows(24)}, **GENERATE | {"generation_kwargs": sampled})
     prepared, scorer = bound(folder, model, tokenizer, "gen", max_gen_seconds=500)
     items = {"gen": prepared.pools["gen"]["search"]}
     expected = scorer.score(items)

@@ -4,8 +4,9 @@ Tasks, stop strings and metrics are the caller's; weights and caches are a gener
 import `evomerge.evaluation.prepare`, nor anything of tasks.
 """
 
-from evomerge.evaluation.generation._plain import PlainGenerator
+from evomerge.evaluation.generation._cache import repeated
 from evomerge.evaluation.generation._protocol import Answer, Generator, Prompt
 from evomerge.evaluation.generation._texts import generated_texts
+from evomerge.evaluation.generation._transformers import TransformersGenerator
 
-__all__ = ["Answer", "Generator", "PlainGenerator", "Prompt", "generated_texts"]
+__all__ = ["Answer", "Generator", "Prompt", "TransformersGenerator", "generated_texts", "repeated"]

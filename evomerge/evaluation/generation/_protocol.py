@@ -4,7 +4,7 @@ Tasks, stop strings and metrics are on this side of it, weights and caches on th
 lm-eval's own wrapper of transformers gives the model, so that every generator reads the same ones.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -49,6 +49,11 @@ class Generator(Protocol):
     The same prompts and weights give the same answers: nothing depends on the clock, on what was generated before or,
     beyond what a prompt's settings say, on random numbers.
     """
+
+    @property
+    def notes(self) -> Collection[str]:
+        """Sentences on how answers are written, which a run's log says once."""
+        ...
 
     def generate(self, prompts: Sequence[Prompt], deadline: float) -> Iterator[tuple[int, Answer]]:
         """Yield (index of a prompt, answer), each once, in any order, as early as it is finished.

@@ -5,7 +5,6 @@ Works on any causal language model of transformers: it passes token ids and, whe
 only to families that are known to take them (see `_model_family.py`). Log-softmax is taken in float32.
 """
 
-import copy
 import inspect
 from bisect import bisect_left
 from contextlib import nullcontext
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from evomerge.evaluation.generation import repeated
 from evomerge.evaluation.score._batching import Batch, BatchPlan
 from evomerge.evaluation.score._gold import GoldObjective
 from evomerge.evaluation.score._inputs import is_spread
@@ -112,7 +112,7 @@ class Forward:
             # It indexes hidden states on the last device of a spread model, where a tensor would be on the first.
             extra["logits_to_keep"] = batch.keep.tolist() if self._spread else batch.keep
         if prefix is not None:
-            extra |= {"past_key_values": _repeated(prefix, len(batch.ids)), "use_cache": True}
+            extra |= {"past_key_values": repeated(prefix, len(batch.ids)), "use_cache": True}
         if mask is not None:
             extra |= {"attention_mask": mask, "position_ids": batch.positions}
         return self.model(input_ids=batch.ids, **extra).logits
@@ -142,16 +142,6 @@ def _first_choice(logits_UV: torch.Tensor, row_N: torch.Tensor, target_N: torch.
     reaching = first_N.nonzero()[:, 0]
     first_N[reaching] = logits_UV[row_N[reaching]].argmax(1) == target_N[reaching]
     return first_N
-
-
-def _repeated(prefix: Any, rows: int) -> Any:
-    """Return a cache that shows a prefix to each of some rows; nothing is copied until the model extends it."""
-    cache = copy.copy(prefix)
-    cache.layers = [copy.copy(layer) for layer in prefix.layers]
-    for layer in cache.layers:
-        layer.keys = layer.keys.expand(rows, *layer.keys.shape[1:])
-        layer.values = layer.values.expand(rows, *layer.values.shape[1:])
-    return cache
 
 
 def _tree_mask(segments_RW: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:

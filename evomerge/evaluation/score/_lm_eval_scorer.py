@@ -1,14 +1,14 @@
 """lm-eval tasks on a live model: items of several objectives, each task's read once."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.evaluation._items import ItemRange, LmEvalItems, TaskItems
 from evomerge.evaluation._rng import isolated_randomness
-from evomerge.evaluation.generation import Generator, PlainGenerator
+from evomerge.evaluation.generation import Generator, TransformersGenerator
 from evomerge.evaluation.score._bound_task import BoundTask, ItemResult
 from evomerge.evaluation.score._forward import Forward
 from evomerge.evaluation.score._inputs import input_device, readable_tokens
@@ -75,18 +75,26 @@ class LmEvalScorer:
                     "name one: lm_eval: {prefix_token_id: N}"
                 )
             forward, vocab_size = Forward(model), readable_tokens(model, tokenizer)
+            self._generator: Generator = generator or TransformersGenerator(
+                language_model, batch_size=batch_size, takes_rows=forward.sharing.possible
+            )
             self._bound = {
                 key: BoundTask(
                     packed,
                     language_model,
                     forward,
-                    generator or PlainGenerator(language_model, batch_size=batch_size),
+                    self._generator,
                     limits=settings.answer_limits,
                     batch_size=batch_size,
                     vocab_size=vocab_size,
                 )
                 for key, packed in _with_used_metrics(tasks).items()
             }
+
+    @property
+    def notes(self) -> Collection[str]:
+        """Sentences on how the items of the calls so far were scored."""
+        return self._generator.notes
 
     def has_gold(self, objectives: Iterable[str]) -> bool:
         """Tell whether a gradient can be taken while these objectives are scored."""

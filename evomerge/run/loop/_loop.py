@@ -91,6 +91,7 @@ class SearchLoop:
         self.setup, self.ledger, self.executor = setup, ledger, executor
         self.trackers = trackers or Trackers()
         self.observer, self._stop, self._clock = observer, stop, clock
+        self._said: set[str] = set()
         entry = setup.entry
         sizes = ledger.meta(SIZES, {})
         changes = [(first, size) for first, size in sizes.get("changes", [])]
@@ -347,8 +348,11 @@ class SearchLoop:
         if scores is not None and outcome.items is not None:
             self.ledger.add_scores(candidate.id, "search", scores, outcome.items if outcome.attempts else {})
         gradient = self._proposer.gradient(outcome.gradient, candidate.point)
-        if outcome.note:
-            self._proposer.say_no_gradient(outcome.note)
+        if outcome.no_gradient:
+            self._proposer.say_no_gradient(outcome.no_gradient)
+        for note in set(outcome.notes) - self._said:
+            self.observer.say(note)
+        self._said.update(outcome.notes)
         if number is not None:
             if gradient is not None:
                 self.state.with_gradient.add(candidate.id)

@@ -134,7 +134,8 @@ class CandidateScorer:
             seconds=seconds,
             worker=self.name,
             gradient=gradient,
-            note=note,
+            no_gradient=note,
+            notes=scorer.notes,
             tokens=scorer.tokens,
         )
 

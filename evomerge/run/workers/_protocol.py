@@ -45,7 +45,8 @@ class Outcome:
         worker: its name.
         attempts: how often it was tried, this one included; 0 = taken over from a candidate that it repeats.
         gradient: (planned tensors, directions) if it was wanted and the tasks have right answers; else None.
-        note: why there is no gradient although it was wanted, or "".
+        no_gradient: why there is none although it was wanted, or "".
+        notes: sentences on how it was scored, which the run's log says once.
         tokens: that went through the model, padding included; 0 where nothing was scored or nobody counts.
     """
 
@@ -55,7 +56,8 @@ class Outcome:
     worker: str
     attempts: int = 1
     gradient: GradientTable | None = None
-    note: str = ""
+    no_gradient: str = ""
+    notes: tuple[str, ...] = ()
     tokens: int = 0
 
 

@@ -1,0 +1,182 @@
+"""Greedy answers in a batch that stays full: a row that ends makes way for the next prompt.
+
+A prompt is read but for its last token, several prompts at a time; what all of them begin with is read once. From then
+on it is a row of the batch, whose every step gives each row a token. Rows are as independent as in a batch of one: each
+has its own positions, its own end, and logits processors see its own tokens without padding.
+
+Prompts are read right-padded: a causal model never looks at what follows, so neither mask nor positions are needed.
+"""
+
+import inspect
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from transformers import DynamicCache
+
+from evomerge.evaluation.generation._cache import KeysAndValues, RowCache, repeated
+from evomerge.evaluation.generation._decoding import Decoding
+from evomerge.evaluation.generation._protocol import Answer, Prompt
+from evomerge.evaluation.generation._stops import StopStrings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_MIN_PREFIX_TOKENS = 16  # reading it takes a forward pass of its own
+_MAX_READ_TOKENS_CPU = 1024  # in one pass; beyond, a CPU only loses its caches
+_TOKENS_PER_ROW = 256  # that a batch has memory for, on the average
+
+
+@dataclass(slots=True)
+class _AnsweredPrompt:
+    """A prompt that is being answered.
+
+    Attributes:
+        number: of the prompt.
+        prompt: itself.
+        tokens: of the prompt and of the answer so far.
+    """
+
+    number: int
+    prompt: Prompt
+    tokens: list[int]
+
+    @property
+    def answer(self) -> list[int]:
+        """The tokens of the answer so far."""
+        return self.tokens[len(self.prompt.tokens) :]
+
+
+class RefillGenerator:
+    """Runs one model object whose weights may change between calls; see the module for which models it is right."""
+
+    def __init__(self, model: "PreTrainedModel", stops: StopStrings, *, device: Any, batch_size: int):
+        """Note what to run.
+
+        Args:
+            model: a causal language model that takes masks, positions and a cache as they are given.
+            stops: finds stop strings.
+            device: where it takes token ids.
+            batch_size: rows of a step.
+        """
+        self.model, self.device, self.batch_size = model, device, batch_size
+        self.stops = stops
+        tokens = batch_size * _TOKENS_PER_ROW
+        self.read_tokens = min(tokens, _MAX_READ_TOKENS_CPU) if device.type == "cpu" else tokens
+        self.held_tokens = tokens
+        keeps = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._extra = {"logits_to_keep": 1, "use_cache": True} if keeps else {"use_cache": True}
+
+    def generate(self, prompts: Sequence[Prompt], decoding: Decoding, deadline: float) -> Iterator[tuple[int, Answer]]:
+        """Yield (index of a prompt, answer), as early as it ends.
+
+        Args:
+            prompts: longest first.
+            decoding: how tokens are chosen.
+            deadline: on the clock of `time.monotonic`.
+        """
+        batch = _Batch(self, prompts)
+        while batch.fill() and time.monotonic() <= deadline:
+            yield from batch.step(decoding)
+
+    @torch.inference_mode()
+    def run(self, ids: list[list[int]], cache: Any, **inputs: Any) -> torch.Tensor:
+        """Return the logits (rows, vocabulary) of the last token of each row, and extend the cache."""
+        tokens = torch.tensor(ids, dtype=torch.long, device=self.device)
+        logits = self.model(input_ids=tokens, past_key_values=cache, **self._extra, **inputs).logits
+        return logits[:, -1]
+
+
+class _Batch:
+    """One call's rows: those that wait, those that are read, and those that are being answered."""
+
+    def __init__(self, generator: RefillGenerator, prompts: Sequence[Prompt]):
+        self._generator = generator
+        self._prompts = prompts
+        self._waiting = deque(range(len(prompts)))
+        self._read: deque[tuple[int, list[KeysAndValues]]] = deque()
+        self._rows: list[_AnsweredPrompt] = []
+        self._prefix: Any = None
+        start = _prefix_length([prompt.tokens for prompt in prompts])
+        if start:
+            self._prefix = DynamicCache()
+            generator.run([list(prompts[0].tokens[:start])], self._prefix)
+        self._start = start
+        layers = int(generator.model.config.get_text_config().num_hidden_layers)
+        longest = max(len(prompt.tokens) for prompt in prompts)
+        self._cache = RowCache(layers, min(generator.batch_size, len(prompts)), longest)
+
+    @torch.inference_mode()
+    def fill(self) -> bool:
+        """Give free rows to the next prompts, and tell whether there is any row."""
+        shared = [] if self._prefix is None else [(layer.keys, layer.values) for layer in self._prefix.layers]
+        while len(self._rows) < self._cache.rows and (self._read or self._waiting):
+            if not self._read:
+                self._read_some()
+            number, rest = self._read.popleft()
+            self._cache.add(shared, rest)
+            prompt = self._prompts[number]
+            self._rows.append(_AnsweredPrompt(number, prompt, list(prompt.tokens)))
+        return bool(self._rows)
+
+    @torch.inference_mode()
+    def step(self, decoding: Decoding) -> list[tuple[int, Answer]]:
+        """Give each row a token, and return the answers that it ends."""
+        choices = self._choices(decoding)
+        ended = []
+        for place in reversed(range(len(self._rows))):
+            row, token = self._rows[place], choices[place]
+            row.tokens.append(token)
+            answer = row.answer
+            stopped = token in decoding.ends or self._generator.stops.found(answer, row.prompt.stops)
+            if stopped or len(answer) >= row.prompt.max_tokens:
+                ended.append((row.number, Answer(tokens=tuple(answer), ended=stopped)))
+                self._rows[place] = self._rows[-1]
+                self._rows.pop()
+                self._cache.remove(place)
+        return ended
+
+    def _choices(self, decoding: Decoding) -> list[int]:
+        """Run the last token of each row and return what follows it."""
+        cache = self._cache
+        nexts = [number for number, _ in self._read] or list(self._waiting)
+        cache.make_space(len(self._prompts[nexts[0]].tokens) if nexts else 0)
+        lengths = torch.tensor(cache.lengths, device=self._generator.device)
+        width = cache.end - cache.start + 1
+        inputs = {"position_ids": lengths[:, None]}
+        if min(cache.lengths) < width - 1:  # some are padded on the left
+            columns = torch.arange(width, device=self._generator.device)
+            inputs["attention_mask"] = (columns >= width - 1 - lengths[:, None]).long()
+        logits = self._generator.run([row.tokens[-1:] for row in self._rows], cache.states, **inputs)
+        cache.advance()
+        return decoding.first_choices(logits, [row.tokens for row in self._rows])
+
+    def _read_some(self) -> None:
+        """Read the next prompts, as many as fit into one pass, up to their last token."""
+        start, generator = self._start, self._generator
+        width = len(self._prompts[self._waiting[0]].tokens) - 1 - start
+        count = max(1, min(generator.read_tokens // max(1, width), generator.held_tokens // max(1, start + width)))
+        numbers = [self._waiting.popleft() for _ in range(min(count, generator.batch_size, len(self._waiting)))]
+        if not width:  # nothing but the prefix and a token, in all of them
+            self._read += [(number, []) for number in numbers]
+            return
+        ids = [list(self._prompts[number].tokens[start:-1]) for number in numbers]
+        cache = DynamicCache() if self._prefix is None else repeated(self._prefix, len(numbers))
+        generator.run([row + [0] * (width - len(row)) for row in ids], cache)
+        for row, (number, own) in enumerate(zip(numbers, ids, strict=True)):
+            part = slice(row, row + 1), slice(None), slice(start, start + len(own))
+            self._read.append((number, [(layer.keys[part], layer.values[part]) for layer in cache.layers]))
+
+
+def _prefix_length(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Return how many tokens all prompts begin with, if they are worth reading once; one of each prompt is left."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # what these share, all share
+    most = min(map(len, prompts)) - 1
+    length = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), most)
+    length = min(length, most)
+    return length if length >= _MIN_PREFIX_TOKENS else 0
