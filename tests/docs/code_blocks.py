@@ -87,7 +87,7 @@ def check_data(block: Block, models: Path) -> None:
 
     Args:
         block: of YAML, TOML or JSON.
-        models: folder of the models that a space is built for: base, one, two.
+        models: folder of the models that a space is built for: base, one, two, three.
 
     Raises:
         EvomergeError: it does not fit.
@@ -109,8 +109,8 @@ def _check_yaml(document: dict[str, Any], block: Block, models: Path) -> None:
         parse_recipe(document, where=block.place)
     elif "experts" in keys:
         parse_moe(document, where=block.place)
-    elif "genes" in keys or "kind" in keys:
-        refs = [ModelRef(str(models / name)) for name in ("base", "one", "two")]
+    elif keys & {"genes", "kind", "method"}:
+        refs = [ModelRef(str(models / name)) for name in ("base", "one", "two", "three")]
         parents = Parents(refs)
         base, *others = (parents[ref].summary(digest=False) for ref in refs)
         build_space(document, block.place, base, others)
