@@ -30,6 +30,7 @@ def test_a_new_users_path_is_short_and_ends_with_a_model() -> None:
     commands = start_commands(README)
     assert len(commands) < MAX_COMMANDS
     assert commands[0].startswith("git clone https://")
+    assert "\n".join(commands) in (ROOT / "docs" / "start.md").read_text(encoding="utf-8"), "one path, given twice"
     assert f"export runs/quickstart {EXPORTED}/" in commands[-1]
 
 
