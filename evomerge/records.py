@@ -6,8 +6,8 @@ direction.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 from evomerge.errors import InvalidInput
@@ -35,7 +35,7 @@ class Score:
     """One objective's score.
 
     Attributes:
-        value: (weighted) mean over the items, higher is better.
+        value: (weighted) mean over the items, or the metric of the whole set; higher is better.
         stderr: standard error of `value`; 0 with a single item.
         n: number of items.
     """
@@ -50,20 +50,52 @@ Scores = Mapping[str, Score]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetParts:
+    """What each item adds to a metric that is no mean over items, such as BLEU.
+
+    Attributes:
+        metric: key of `evomerge.stats.SET_METRICS`.
+        sign: -1 where the metric is better when lower.
+        rows: per item, in the order of the items; what the numbers are is the metric's.
+    """
+
+    metric: str
+    sign: Literal[1, -1]
+    rows: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ItemScores:
     """What one candidate scored on the items of one objective, in the order of `ids`.
 
     Attributes:
         ids: positions in the objective's item list (all pools share one numbering).
-        values: per item, higher is better; the objective's score is their weighted mean.
+        values: per item, higher is better; without `parts`, the objective's score is their weighted mean.
         weights: per item (e.g. its number of bytes), or None for equal weights.
         soft: a graded companion per item (log-likelihood of the gold answer, or its margin), or None.
+        parts: what a metric of the whole set is computed from; the values are then each item's by itself, for people.
+            None = the score is the mean.
     """
 
     ids: tuple[int, ...]
     values: tuple[float, ...]
     weights: tuple[float, ...] | None = None
     soft: tuple[float, ...] | None = None
+    parts: SetParts | None = None
+
+    def at(self, positions: Sequence[int]) -> "ItemScores":
+        """Return the scores of some of the items, by their positions, in that order."""
+
+        def chosen(column: tuple[float, ...]) -> tuple[float, ...]:
+            return tuple(column[position] for position in positions)
+
+        return ItemScores(
+            ids=tuple(self.ids[position] for position in positions),
+            values=chosen(self.values),
+            weights=None if self.weights is None else chosen(self.weights),
+            soft=None if self.soft is None else chosen(self.soft),
+            parts=self.parts and replace(self.parts, rows=tuple(self.parts.rows[position] for position in positions)),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,8 +11,8 @@ from evomerge.evaluation import PoolSizes, Prepared
 from evomerge.recipe import ModelRef, Recipe, load_recipe, parse_recipe
 from evomerge.records import ItemScores
 from evomerge.results import lm_eval_document
-from evomerge.run import CandidateScorer, Job, WorkerSetup, displayed_interval, displayed_value, item_clusters
-from evomerge.stats import mean_and_stderr, score_interval
+from evomerge.run import CandidateScorer, Job, WorkerSetup, displayed_interval, displayed_value
+from evomerge.stats import interval_of, score_of
 
 
 def evaluate(
@@ -94,11 +94,10 @@ def _by_objective(prepared: Prepared, found: Mapping[str, ItemScores]) -> dict[s
     result = {}
     for objective in prepared.objectives:
         items = found[objective.name]
-        score = mean_and_stderr(items.values, items.weights)
+        score = score_of(items)
         value = displayed_value(objective, score.value)
         stderr = score.stderr * value if objective.link == "exp" else score.stderr
-        clusters = item_clusters(prepared.clusters, objective.name, items.ids)
-        interval = score_interval(items.values, items.weights, clusters=clusters)
+        interval = interval_of(items, cluster_of=prepared.clusters.get(objective.name))
         result[objective.name] = {
             "metric": objective.metric,
             "value": value,

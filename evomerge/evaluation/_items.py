@@ -4,8 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from evomerge.evaluation._metrics import Measure
 from evomerge.evaluation._user_code import FunctionRef
+from evomerge.evaluation.metrics import Measure
 
 # Builders of `datasets` that read the files named in data_files; any other dataset_path is a repository or a folder.
 LOCAL_BUILDERS = frozenset({"json", "csv", "parquet", "arrow", "text", "xml"})

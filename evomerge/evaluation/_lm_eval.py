@@ -30,6 +30,7 @@ from lm_eval.tasks._yaml_loader import _import_func_in_yml
 
 from evomerge.evaluation._items import LOCAL_BUILDERS
 from evomerge.evaluation.generation import Prompt
+from evomerge.evaluation.metrics import OWN, name_of_own
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -115,11 +116,11 @@ def _hub_answers(endpoint: str) -> bool:
 
 
 def aggregation_name(function: Any) -> str:
-    """Return the registered name of an aggregation, or "a function of its own"."""
+    """Return the registered name of an aggregation; of a function of the task's own, `OWN` and what it is known as."""
     for name in AGGREGATION_REGISTRY:
         if AGGREGATION_REGISTRY[name] is function:
             return name
-    return "a function of its own"
+    return OWN + (name_of_own(function) or "function")
 
 
 def new_instance(kind: str, doc: Any, arguments: tuple[Any, ...], index: int, repeats: int) -> Any:

@@ -17,6 +17,7 @@ from evomerge.evaluation._prepared import Prepared
 from evomerge.evaluation._rng import isolated_randomness
 from evomerge.evaluation.score import check_logits, counted_tokens, readable_tokens
 from evomerge.records import ItemScores
+from evomerge.stats import set_sums
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -159,10 +160,12 @@ def _in_order(name: str, evaluator: str, ids: Sequence[int], scores: ItemScores 
                 raise EvomergeError(
                     f"{name}, item {i}: the evaluator {evaluator} returned {value}, not a finite number"
                 )
+    if scores.parts is not None:
+        try:
+            set_sums([scores])
+        except InvalidInput as error:
+            raise EvomergeError(f"{name}: the evaluator {evaluator} returned wrong parts: {error}") from error
     if scores.ids == tuple(ids):
         return scores
     position = {i: column for column, i in enumerate(scores.ids)}
-    order = [position[i] for i in ids]
-    values, weights, soft = (None if column is None else tuple(column[i] for i in order) for column in columns)
-    assert values is not None
-    return ItemScores(ids=tuple(ids), values=values, weights=weights, soft=soft)
+    return scores.at([position[i] for i in ids])

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from evomerge.evaluation._evaluator import BoundTasks, Evaluator, PrepareContext, PreparedTask
 from evomerge.evaluation._items import AnswerLimits, ItemRange, LmEvalItems, TaskItems
-from evomerge.evaluation._metrics import Measure
 from evomerge.evaluation._request import InvalidTask
+from evomerge.evaluation.metrics import Measure
 from evomerge.evaluation.prepare import TaskLoader, clusters_of, count_tokens, measure_of
 from evomerge.records import ItemScores, Objective
 
@@ -36,7 +36,7 @@ class LmEvalTask(Evaluator):
             context: the search around the entry.
 
         Raises:
-            InvalidTask: the task does not exist, cannot be loaded, or its metric is no mean over items.
+            InvalidTask: the task does not exist, cannot be loaded, or its metric is not known.
         """
         if options:
             raise InvalidTask(f"a task has no option {next(iter(options))!r}")
@@ -115,6 +115,11 @@ def _prepare_task(context: PrepareContext, loader: TaskLoader) -> PreparedTask:
     if request.metric is None and len(metrics) > 1:
         others = ", ".join(metric for metric in metrics if metric != measure.metric)
         notes.append(f"is scored by {measure.metric}, its first metric (it also has: {others})")
+    if measure.parts is not None:
+        notes.append(
+            f"is scored by {measure.metric}, a metric of the whole set of items: intervals resample items through it, "
+            "and candidates of different subsets are compared without adjustment for the difficulty of their items"
+        )
     return _prepared(
         context,
         name,

@@ -13,7 +13,7 @@ from evomerge.run import trackers
 from evomerge.run._driver import create_executor, search
 from evomerge.run._folder import LEDGER
 from evomerge.run._identity import facts_of
-from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, item_clusters, judge, verdict_plain, what_of
+from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, judge, verdict_plain, what_of
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import (
     displayed_interval,
@@ -127,7 +127,6 @@ __all__ = [
     "gene_range",
     "hypervolume_course",
     "internal_value",
-    "item_clusters",
     "items_scored",
     "judge",
     "outcomes",

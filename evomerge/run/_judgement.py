@@ -18,10 +18,10 @@ from evomerge.stats import (
     FloorCheck,
     McNemar,
     Verdict,
+    interval_of,
     mcnemar,
-    mean_and_stderr,
     paired_interval,
-    score_interval,
+    score_of,
     verdict,
 )
 
@@ -149,15 +149,9 @@ def _exact_test(objectives: Sequence[Objective], a: Items, b: Items, clusters: C
     name = objectives[0].name
     first, second = a[name], dict(zip(b[name].ids, b[name].values, strict=True))
     binary = {*first.values, *second.values()} <= {0.0, 1.0}
-    if not binary or len(set(first.weights or (1.0,))) > 1 or (clusters or {}).get(name):
+    if first.parts is not None or not binary or len(set(first.weights or (1.0,))) > 1 or (clusters or {}).get(name):
         return None
     return mcnemar(first.values, [second[item] for item in first.ids])
-
-
-def item_clusters(clusters: Clusters, objective: str, ids: Sequence[int]) -> list[Hashable] | None:
-    """Return the cluster of each item of an objective, as `score_interval` takes them; None if it has none."""
-    known = clusters.get(objective)
-    return [("cluster", known[i]) if i in known else ("item", i) for i in ids] if known else None
 
 
 def _floor_checks(
@@ -176,8 +170,7 @@ def _floor_checks(
         if parent in parents:
             value, low, high, floor = _relative(objective, items, parents[parent], minus, clusters, seed)
         elif objective.floor is not None:
-            grouped = item_clusters(clusters, objective.name, own.ids)
-            interval = score_interval(own.values, own.weights, clusters=grouped)
+            interval = interval_of(own, cluster_of=clusters.get(objective.name))
             value, low, high = interval.value, interval.low, interval.high
             floor = internal_value(objective, objective.floor)
         else:
@@ -203,7 +196,7 @@ def _relative(
 ) -> tuple[float, float, float, float]:
     """Return internal value, lower and upper end, and floor, where the floor is a parent's score less something."""
     name = objective.name
-    own, reached = (mean_and_stderr(scores[name].values, scores[name].weights).value for scores in (items, parent))
+    own, reached = (score_of(scores[name]).value for scores in (items, parent))
     displayed = displayed_value(objective, reached)
     floor = internal_value(objective, displayed - minus if objective.direction == "max" else displayed + minus)
     if items[name] == parent[name]:

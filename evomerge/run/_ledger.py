@@ -28,7 +28,15 @@ from evomerge.records import (
     Scores,
 )
 from evomerge.run._ledger_file import VERSION, leave_plain, open_for_reading, open_for_writing, reading
-from evomerge.run._ledger_rows import CANDIDATE_COLUMNS, candidate_of, ids_of, stored_ids, stored_point
+from evomerge.run._ledger_rows import (
+    CANDIDATE_COLUMNS,
+    candidate_of,
+    ids_of,
+    stored_ids,
+    stored_point,
+    stored_values,
+    values_and_parts,
+)
 
 MAX_FAILED_TRIES = 3  # candidates of one recipe on one subset that fail, before the next takes over their failure
 
@@ -254,7 +262,7 @@ class Ledger:
                     pool,
                     name,
                     stored_ids(found.ids),
-                    json.dumps(found.values),
+                    stored_values(found),
                     None if found.weights is None else json.dumps(found.weights),
                     None if found.soft is None else json.dumps(found.soft),
                 )
@@ -330,11 +338,13 @@ class Ledger:
         query = f"SELECT candidate, objective, ids, vals, weights, soft FROM item WHERE {where} ORDER BY candidate"
         numbers: dict[float, float] = {}  # one object for each value, as most metrics have few
         for candidate, name, ids, values, weights, soft in self._db.execute(query, which):
+            plain, parts = values_and_parts(values)
             found.setdefault(candidate, {})[name] = ItemScores(
                 ids=ids_of(ids),
-                values=tuple(numbers.setdefault(value, value) for value in json.loads(values)),
+                values=tuple(numbers.setdefault(value, value) for value in plain),
                 weights=None if weights is None else tuple(json.loads(weights)),
                 soft=None if soft is None or not with_soft else tuple(json.loads(soft)),
+                parts=parts,
             )
         return found
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from evomerge.records import Candidate, Failure, Point, Pool, Scores
+from evomerge.records import Candidate, Failure, ItemScores, Point, Pool, Scores, SetParts
 
 CANDIDATE_COLUMNS = "id, name, kind, generation, subset, point, recipe, state, failure, seconds, worker"
 
@@ -39,6 +39,23 @@ def stored_ids(ids: tuple[int, ...]) -> str:
 def ids_of(text: str) -> tuple[int, ...]:
     """Return item ids from what `stored_ids` made of them."""
     return tuple(json.loads(text))
+
+
+def stored_values(scores: ItemScores) -> str:
+    """Return the values of items as they are stored: a list, or with the parts of a metric of the whole set."""
+    if scores.parts is None:
+        return json.dumps(scores.values)
+    parts = scores.parts
+    return json.dumps({"values": scores.values, "metric": parts.metric, "sign": parts.sign, "rows": parts.rows})
+
+
+def values_and_parts(text: str) -> tuple[list[float], SetParts | None]:
+    """Return values and parts from what `stored_values` made of them."""
+    plain = json.loads(text)
+    if isinstance(plain, list):
+        return plain, None
+    rows = tuple(tuple(row) for row in plain["rows"])
+    return plain["values"], SetParts(metric=plain["metric"], sign=plain["sign"], rows=rows)
 
 
 def stored_point(point: Point) -> dict[str, Any]:

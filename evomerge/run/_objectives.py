@@ -17,7 +17,7 @@ from evomerge.records import (
     Score,
     Scores,
 )
-from evomerge.stats import mean_and_stderr
+from evomerge.stats import score_of
 
 FLOOR_PENALTY = 2.0  # cost of one unit of shortfall below a floor, in units of the weighted mean: more than it can earn
 
@@ -70,6 +70,8 @@ def scaled_value(objective: Objective, internal: float) -> float:
 
 def item_values(objectives: Sequence[Objective], items: Mapping[str, ItemScores]) -> dict[str, ItemValue]:
     """Return what a candidate earned for each item: the scaled value, and the item's weight in the weighted mean.
+
+    Where the metric is one of the whole set, the value is that of the item by itself.
 
     Args:
         objectives: all objectives.
@@ -129,7 +131,7 @@ def values_of(scores: Scores) -> dict[str, float]:
 
 def scores_of(items: Mapping[str, ItemScores]) -> dict[str, Score]:
     """Return the score of each objective from its items."""
-    return {name: mean_and_stderr(scores.values, scores.weights) for name, scores in items.items()}
+    return {name: score_of(scores) for name, scores in items.items()}
 
 
 def floors_of(

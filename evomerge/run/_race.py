@@ -8,6 +8,7 @@ tests that could drop the best candidate gets an equal part, so that the best on
 
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,13 +61,7 @@ def within(items: Items, part: Part) -> Items:
     found = {}
     for name, scores in items.items():
         wanted = frozenset(part[name])
-        kept = [i for i, item in enumerate(scores.ids) if item in wanted]
-        found[name] = ItemScores(
-            ids=tuple(scores.ids[i] for i in kept),
-            values=tuple(scores.values[i] for i in kept),
-            weights=None if scores.weights is None else tuple(scores.weights[i] for i in kept),
-            soft=None if scores.soft is None else tuple(scores.soft[i] for i in kept),
-        )
+        found[name] = scores.at([i for i, item in enumerate(scores.ids) if item in wanted])
     return found
 
 
@@ -76,23 +71,18 @@ def joined(first: Items, second: Items) -> Items:
 
 
 def _joined(first: ItemScores, second: ItemScores) -> ItemScores:
-    ids = (*first.ids, *second.ids)
-    order = sorted(range(len(ids)), key=lambda i: ids[i])
+    def both(a: tuple[float, ...] | None, b: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        return None if a is None or b is None else a + b
 
-    def both(a: Sequence[float] | None, b: Sequence[float] | None) -> tuple[float, ...] | None:
-        if a is None or b is None:
-            return None
-        values = (*a, *b)
-        return tuple(values[i] for i in order)
-
-    values = both(first.values, second.values)
-    assert values is not None
-    return ItemScores(
-        ids=tuple(ids[i] for i in order),
-        values=values,
+    parts = first.parts and second.parts and replace(first.parts, rows=first.parts.rows + second.parts.rows)
+    together = ItemScores(
+        ids=first.ids + second.ids,
+        values=first.values + second.values,
         weights=both(first.weights, second.weights),
         soft=both(first.soft, second.soft),
+        parts=parts,
     )
+    return together.at(sorted(range(len(together.ids)), key=lambda i: together.ids[i]))
 
 
 def survivors(

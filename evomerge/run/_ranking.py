@@ -9,7 +9,7 @@ from evomerge.optimizers import front
 from evomerge.records import ItemScores, Objective
 from evomerge.run._objectives import fitness, scale_factor, vector
 from evomerge.run.trackers import FrontMember
-from evomerge.stats import ItemEffects, ItemResponse, item_effects, item_response, score_interval
+from evomerge.stats import ItemEffects, ItemResponse, interval_of, item_effects, item_response, score_of
 
 ADJUSTED = "adjusted"  # the ledger's fact, once the search has ended: candidate -> objective -> adjusted value
 CALIBRATION = "calibration"  # the ledger's fact, once there is a pick: what `calibration` returns
@@ -17,23 +17,21 @@ ScoreTable = Mapping[int, Mapping[str, ItemScores]]  # candidate -> objective ->
 
 
 def effects_of(objectives: Sequence[Objective], table: ScoreTable) -> dict[str, ItemEffects]:
-    """Return the item effects of each objective. Items of weight 0 say nothing and are left out."""
+    """Return the item effects of each objective. Items of weight 0 say nothing and are left out.
+
+    A metric of the whole set has none: no sum of item and candidate is that metric, so it is compared as it was scored.
+    """
     return {
         objective.name: item_effects([(c, _without_zero_weights(items[objective.name])) for c, items in table.items()])
         for objective in objectives
-        if table
+        if table and not any(items[objective.name].parts for items in table.values())
     }
 
 
 def _without_zero_weights(items: ItemScores) -> ItemScores:
     if items.weights is None or all(items.weights):
         return items
-    kept = [i for i, weight in enumerate(items.weights) if weight]
-    return ItemScores(
-        ids=tuple(items.ids[i] for i in kept),
-        values=tuple(items.values[i] for i in kept),
-        weights=tuple(items.weights[i] for i in kept),
-    )
+    return items.at([i for i, weight in enumerate(items.weights) if weight])
 
 
 def _responses(
@@ -124,7 +122,13 @@ class Ranking:
         if parents:
             models |= _responses(effects, table, parents)
         self.values: dict[int, dict[str, float]] = {
-            candidate: {name: model.adjusted(candidate) for name, model in models.items()} for candidate in table
+            candidate: {
+                objective.name: models[objective.name].adjusted(candidate)
+                if objective.name in models
+                else score_of(items[objective.name]).value
+                for objective in objectives
+            }
+            for candidate, items in table.items()
         }
 
     @classmethod
@@ -170,11 +174,11 @@ def fitness_interval(
     bounded = True
     for objective in objectives:
         own = items[objective.name]
-        found = score_interval(own.values, own.weights)
+        found = interval_of(own)
         share = objective.weight / total * scale_factor(objective)
         below += (share * (found.value - found.low)) ** 2
         above += (share * (found.high - found.value)) ** 2
-        bounded &= objective.scale is None and min(own.values) >= 0.0 and max(own.values) <= 1.0
+        bounded &= own.parts is None and objective.scale is None and min(own.values) >= 0.0 and max(own.values) <= 1.0
     distance = max(below, above) ** 0.5  # an adjusted center may lie away from a bound that the raw one has reached
     low, high = center - distance, center + distance
     return (max(low, min(0.0, center)), min(high, max(1.0, center))) if bounded else (low, high)

@@ -15,13 +15,12 @@ from evomerge.records import (
 )
 from evomerge.run._folder import LEDGER, owner_of
 from evomerge.run._identity import version_sentence
-from evomerge.run._judgement import item_clusters
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
 from evomerge.run._objectives import displayed_interval, fitness, floors_of, parent_scores, values_of
 from evomerge.run._ranking import ADJUSTED, CALIBRATION, Ranking, fitness_interval
 from evomerge.run.loop import COST, utilization_share
-from evomerge.stats import score_interval
+from evomerge.stats import interval_of
 
 if TYPE_CHECKING:
     import pandas
@@ -208,9 +207,7 @@ class Run:
             clusters = {name: {int(item): group for item, group in found.items()} for name, found in stored.items()}
         found = {}
         for objective in self.objectives:
-            own = items[objective.name]
-            grouped = item_clusters(clusters, objective.name, own.ids)
-            interval = score_interval(own.values, own.weights, clusters=grouped)
+            interval = interval_of(items[objective.name], cluster_of=clusters.get(objective.name))
             found[objective.name] = displayed_interval(objective, interval.low, interval.high)
         return found
 

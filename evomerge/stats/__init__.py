@@ -8,7 +8,15 @@ where anything is stored.
 from evomerge.stats._intervals import Interval, lower_end, paired_interval
 from evomerge.stats._item_effects import ItemEffects, item_effects
 from evomerge.stats._item_response import ItemResponse, item_response
-from evomerge.stats._scores import ScoreInterval, mean_and_stderr, score_interval, wilson_interval
+from evomerge.stats._scores import (
+    ScoreInterval,
+    interval_of,
+    mean_and_stderr,
+    score_interval,
+    score_of,
+    wilson_interval,
+)
+from evomerge.stats._set_metrics import SET_METRICS, SetMetric, SetSums, set_sums
 from evomerge.stats._significance import McNemar, holm, mcnemar
 from evomerge.stats._verdict import (
     Comparator,
@@ -21,6 +29,7 @@ from evomerge.stats._verdict import (
 )
 
 __all__ = [
+    "SET_METRICS",
     "Comparator",
     "Comparison",
     "FloorCheck",
@@ -30,8 +39,11 @@ __all__ = [
     "ItemResponse",
     "McNemar",
     "ScoreInterval",
+    "SetMetric",
+    "SetSums",
     "Verdict",
     "holm",
+    "interval_of",
     "item_effects",
     "item_response",
     "lower_end",
@@ -39,6 +51,8 @@ __all__ = [
     "mean_and_stderr",
     "paired_interval",
     "score_interval",
+    "score_of",
+    "set_sums",
     "verdict",
     "wilson_interval",
     "with_front",

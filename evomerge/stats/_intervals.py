@@ -17,6 +17,10 @@ strong common effect covered 78% where 95% was promised. Where a cluster is give
 resampled (Davison & Hinkley 1997, sec. 3.8), and the win and the loss that are added are clusters too. Measured, 600
 simulations each, nominal 95%, 8 to 60 clusters of 10 or of 1 to 19 items that differ: they cover 94.7 to 98%, and the
 lower end is above the truth in at most 2.5%; the same items resampled one by one cover 47 to 83%.
+
+A metric of the whole set, such as BLEU, has no differences to average: the resampled items' own sums go through the
+metric (Koehn 2004, https://aclanthology.org/W04-3250), for both candidates with the same draw. The win and the loss are
+the item on which the two differ most, as it is and with the candidates exchanged.
 """
 
 from collections.abc import Hashable, Mapping
@@ -28,6 +32,7 @@ import numpy.typing as npt
 
 from evomerge.errors import InvalidInput
 from evomerge.records import ItemScores
+from evomerge.stats._set_metrics import SetSums, cluster_numbers, extended_pair, set_sums
 
 _Array = npt.NDArray[np.float64]
 _MAX_CELLS = 1 << 22  # of a block of resamples: bounds the memory to tens of megabytes
@@ -96,11 +101,15 @@ def paired_interval(
     gain = 0.0
     draws = np.zeros(resamples)
     for name, factor in factors.items():
+        generator = np.random.Generator(np.random.PCG64(stream_of[name]))
+        if _of_sets(name, a, b):
+            first, second = set_sums([a[name], b[name]], (clusters or {}).get(name))
+            gain += factor * (first.value - second.value)
+            draws += factor * _resampled_sets(first, second, resamples, generator)
+            continue
         difference, differences, item_weights = _extended(name, a, b, (clusters or {}).get(name))
         gain += factor * difference
-        draws += factor * _resampled_means(
-            differences, item_weights, resamples, np.random.Generator(np.random.PCG64(stream_of[name]))
-        )
+        draws += factor * _resampled_means(differences, item_weights, resamples, generator)
     low, high = (float(end) for end in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2]))
     p_value = (1 + int((draws <= 0).sum())) / (1 + resamples)
     return Interval(gain=gain, low=min(low, gain), high=max(high, gain), level=level, p_value=p_value)
@@ -156,6 +165,8 @@ def _extended(
 
     The differences are those of items, or of clusters where there are some.
     """
+    if _of_sets(name, a, b):
+        return _extended_worth(*set_sums([a[name], b[name]], cluster_of))
     ids, differences, weights, magnitude = _paired(name, a, b)
     mean = float(weights @ differences / weights.sum())
     if cluster_of is not None:
@@ -165,20 +176,28 @@ def _extended(
     return mean, extended, np.concatenate([weights, [weights.mean()] * 2])
 
 
+def _of_sets(name: str, a: Mapping[str, ItemScores], b: Mapping[str, ItemScores]) -> bool:
+    """Tell whether an objective is a metric of the whole set."""
+    return any(name in items and items[name].parts is not None for items in (a, b))
+
+
+def _extended_worth(first: SetSums, second: SetSums) -> tuple[float, _Array, _Array]:
+    """Return what `_extended` does for a metric of the whole set: differences of what each item is worth to it."""
+    worth, other = first.pseudo_values(), second.pseudo_values()
+    differences = worth - other
+    magnitude = float(np.abs(differences).max()) or _possible_difference(np.concatenate([worth, other]))
+    extended = np.concatenate([differences, [magnitude, -magnitude]])
+    return first.value - second.value, extended, np.ones(len(extended))
+
+
 def _joined(
     ids: npt.NDArray[np.int64], differences: _Array, weights: _Array, cluster_of: Mapping[int, Hashable]
 ) -> tuple[_Array, _Array]:
     """Return the weighted mean difference of each cluster, and its weight; items without a cluster stay alone."""
-    numbers: dict[Hashable, int] = {}
-    cluster = np.array([numbers.setdefault(_key(int(item), cluster_of), len(numbers)) for item in ids])
+    cluster = cluster_numbers(ids.tolist(), cluster_of)
     sums = np.bincount(cluster, weights * differences)
     totals = np.bincount(cluster, weights).astype(np.float64)
     return np.divide(sums, totals, out=np.zeros_like(sums), where=totals > 0), totals
-
-
-def _key(item: int, cluster_of: Mapping[int, Hashable]) -> tuple[str, Hashable]:
-    """Return what tells an item's cluster from all others."""
-    return ("cluster", cluster_of[item]) if item in cluster_of else ("item", item)
 
 
 def _paired(
@@ -222,6 +241,21 @@ def _by_id(scores: ItemScores) -> tuple[npt.NDArray[np.int64], _Array, _Array]:
         raise InvalidInput(f"item scores hold {len(ids)} ids, {len(values)} values, {len(weights)} weights")
     order = np.argsort(ids, kind="stable")
     return ids[order], values[order], weights[order]
+
+
+def _resampled_sets(first: SetSums, second: SetSums, resamples: int, generator: np.random.Generator) -> _Array:
+    """Return the difference of a set's metric between two models on samples with replacement, shape (resamples,)."""
+    first, second = extended_pair(first, second)
+    n, width = first.sums_MK.shape
+    draws = np.empty(resamples)
+    rows = max(1, _MAX_CELLS // max(n, width))
+    for begin in range(0, resamples, rows):
+        count = min(rows, resamples - begin)
+        picks = generator.integers(0, n, size=(count, n), dtype=np.int32)
+        places = (picks + n * np.arange(count)[:, None]).ravel()
+        counts_SM = np.bincount(places, minlength=count * n).reshape(count, n).astype(np.float64)
+        draws[begin : begin + count] = first.of(counts_SM) - second.of(counts_SM)
+    return draws
 
 
 def _resampled_means(values: _Array, weights: _Array, resamples: int, generator: np.random.Generator) -> _Array:

@@ -1,7 +1,7 @@
 """One objective's score from its items, with its standard error or interval."""
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evomerge.errors import InvalidInput
-from evomerge.records import Score
+from evomerge.records import ItemScores, Score
+from evomerge.stats._set_metrics import cluster_numbers, set_sums
 
 
 def mean_and_stderr(values: Sequence[float], weights: Sequence[float] | None = None) -> Score:
@@ -41,6 +42,18 @@ def mean_and_stderr(values: Sequence[float], weights: Sequence[float] | None = N
     return Score(value=mean, stderr=stderr, n=n)
 
 
+def score_of(items: ItemScores) -> Score:
+    """Return the score of some items: their (weighted) mean, or the metric of the whole set with the jackknife's error.
+
+    Raises:
+        InvalidInput: as `mean_and_stderr` and `set_sums`.
+    """
+    if items.parts is None:
+        return mean_and_stderr(items.values, items.weights)
+    (sums,) = set_sums([items])
+    return Score(value=sums.value, stderr=sums.stderr(), n=len(items.ids))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreInterval:
     """One model's score and its interval.
@@ -50,7 +63,7 @@ class ScoreInterval:
         low: lower end, at most `value`.
         high: upper end, at least `value`.
         level: nominal coverage.
-        name: "Wilson" (0/1 items of equal weight) or "normal" (mean and standard error).
+        name: "Wilson" (0/1 items of equal weight), "normal" (mean and standard error) or "jackknife" (metric of a set).
     """
 
     value: float
@@ -122,6 +135,33 @@ def score_interval(
         return ScoreInterval(value=score.value, low=low, high=high, level=level, name="Wilson")
     half = NormalDist().inv_cdf((1 + level) / 2) * stderr
     return ScoreInterval(value=score.value, low=score.value - half, high=score.value + half, level=level, name="normal")
+
+
+def interval_of(
+    items: ItemScores, level: float = 0.95, cluster_of: Mapping[int, Hashable] | None = None
+) -> ScoreInterval:
+    """Return the score of some items with its interval (see `score_interval`).
+
+    That of a metric of the whole set is its value -+ z times the jackknife's standard error, over clusters where there
+    are some, and within the bounds that all of its values share.
+
+    Args:
+        items: of one model.
+        level: coverage, in (0, 1).
+        cluster_of: item -> its cluster; items that are absent, or all without it, are independent.
+
+    Raises:
+        InvalidInput: as `score_interval` and `set_sums`.
+    """
+    if items.parts is None:
+        clusters = None if not cluster_of else cluster_numbers(items.ids, cluster_of).tolist()
+        return score_interval(items.values, items.weights, level, clusters)
+    (sums,) = set_sums([items], cluster_of)
+    value, half = sums.value, NormalDist().inv_cdf((1 + level) / 2) * sums.stderr()
+    low, high = sorted(sums.sign * end for end in sums.metric.bounds)
+    return ScoreInterval(
+        value=value, low=max(low, value - half), high=min(high, value + half), level=level, name="jackknife"
+    )
 
 
 def _clustered(

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evomerge.errors import did_you_mean
-from evomerge.evaluation._metrics import Measure, choose_measure
 from evomerge.evaluation._request import InvalidTask, LmEvalOptions, PoolSizes
+from evomerge.evaluation.metrics import Measure, choose_measure
 from evomerge.evaluation.prepare._group import GroupMetric, TaskGroup
 from evomerge.evaluation.prepare._pools import proportional, spread
 from evomerge.evaluation.prepare._task import check_metric
@@ -128,7 +128,7 @@ def _measures(documents: Sequence[TaskDocuments], metric: str, filter_name: str 
         except InvalidTask as error:
             raise InvalidTask(f"its task {name}: {error}") from error
         filter_name = measure.filter
-        if measure.aggregation not in _LINEAR:
+        if measure.aggregation not in _LINEAR or measure.own:
             raise InvalidTask(f'its metric "{metric}" is not a mean over items ({measure.aggregation} in {name})')
         if found and measure != next(iter(found.values())):
             raise InvalidTask(f'its tasks do not agree on what "{metric}" is: {next(iter(found))} and {name} differ')

@@ -8,9 +8,9 @@ from typing import Any
 
 from evomerge.errors import first_line
 from evomerge.evaluation._items import ModelRequest, TaskItem, TaskItems, answer_limit
-from evomerge.evaluation._metrics import Measure, choose_measure
 from evomerge.evaluation._request import InvalidTask, LmEvalOptions
 from evomerge.evaluation._user_code import FunctionRef, functions_of, with_functions
+from evomerge.evaluation.metrics import Measure, choose_measure
 from evomerge.evaluation.prepare._group import TaskConfig
 from evomerge.evaluation.prepare._task_config import accept, anchor_files, config_digest
 
@@ -169,7 +169,7 @@ def measure_of(task: Any, packed: TaskItems, wanted: str | None) -> tuple[Measur
         How the metric is measured, and the names of all metrics of the task.
 
     Raises:
-        InvalidTask: there is no such metric, or it cannot be computed item by item.
+        InvalidTask: there is no such metric, or it cannot be computed from what single items give.
     """
     from evomerge.evaluation import _lm_eval
 
@@ -197,7 +197,9 @@ def check_metric(task: Any, item: TaskItem, measure: Measure) -> None:
         measure.value(metrics[measure.metric])
     except (TypeError, ValueError) as error:
         kind = type(metrics[measure.metric]).__name__
-        raise InvalidTask(f'its metric "{measure.metric}" is a {kind} for one item, not a number') from error
+        raise InvalidTask(
+            f'its metric "{measure.metric}" is a {kind} for one item, which {measure.aggregation} cannot use ({error})'
+        ) from error
 
 
 def pack(loaded: LoadedTask, items: Mapping[int, TaskItem], sample: Any) -> TaskItems:

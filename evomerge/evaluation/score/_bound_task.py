@@ -2,15 +2,15 @@
 
 from array import array
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.evaluation._items import AnswerLimits, ModelRequest, TaskItem, TaskItems, answer_limit
-from evomerge.evaluation._metrics import Measure, choice_margin
 from evomerge.evaluation._user_code import with_functions
 from evomerge.evaluation.generation import Generator, Prompt, generated_texts
+from evomerge.evaluation.metrics import Measure, choice_margin
 from evomerge.evaluation.score._batching import (
     BatchLimits,
     BatchPlan,
@@ -115,6 +115,11 @@ class BoundTask:
                 f"{self._packed.name}, item {number}: the task gave no {measure.metric} (it gave: {', '.join(metrics)})"
             )
         return ItemResult(raw=metrics[measure.metric], soft=self._soft(self.items[number], measure.metric, responses))
+
+    def aggregation(self, metric: str) -> Callable[..., Any]:
+        """Return the function that makes a metric of all items' results."""
+        found: Callable[..., Any] = self._task.aggregation()[metric]
+        return found
 
     # -- answers of the model
 

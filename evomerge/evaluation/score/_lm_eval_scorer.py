@@ -1,14 +1,15 @@
 """lm-eval tasks on a live model: items of several objectives, each task's read once."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.evaluation._items import ItemRange, LmEvalItems, TaskItems
 from evomerge.evaluation._rng import isolated_randomness
 from evomerge.evaluation.generation import Generator, TransformersGenerator
+from evomerge.evaluation.metrics import check_own, row_of
 from evomerge.evaluation.score._bound_task import BoundTask, ItemResult
 from evomerge.evaluation.score._forward import Forward
 from evomerge.evaluation.score._inputs import input_device, readable_tokens
@@ -136,7 +137,15 @@ class LmEvalScorer:
                 found = self._bound[source].results(union, measures, weights)
             for use, result in zip(uses, found, strict=True):
                 results[use.objective].update({use.first + i: result[i] for i in use.ids})
-        return {name: _item_scores(name, self._tasks[name], ids, results[name]) for name, ids in items.items()}
+        return {
+            name: _item_scores(name, self._tasks[name], ids, results[name], self._own_aggregation(name))
+            for name, ids in items.items()
+        }
+
+    def _own_aggregation(self, objective: str) -> Callable[..., Any] | None:
+        """Return the aggregation of an objective's task, where that is a function of the task's own."""
+        items = self._tasks[objective]
+        return self._bound[items.ranges[0].source].aggregation(items.measure.metric) if items.measure.own else None
 
     def _own(self, part: ItemRange, ids: Sequence[int]) -> list[int]:
         """Return a task's numbers of those items that are its own."""
@@ -166,8 +175,25 @@ def _with_used_metrics(tasks: Mapping[str, LmEvalItems]) -> dict[str, TaskItems]
     return {key: packed.with_metrics(metrics[key]) for key, packed in sources.items()}
 
 
-def _item_scores(name: str, items: LmEvalItems, ids: Sequence[int], results: Mapping[int, ItemResult]) -> ItemScores:
-    """Turn what a task computed into values. Raises EvomergeError where that is no finite number."""
+def _item_scores(
+    name: str,
+    items: LmEvalItems,
+    ids: Sequence[int],
+    results: Mapping[int, ItemResult],
+    aggregate: Callable[..., Any] | None,
+) -> ItemScores:
+    """Turn what a task computed into values.
+
+    Args:
+        name: of the objective.
+        items: its items.
+        ids: those that were scored.
+        results: item number -> what the task computed.
+        aggregate: the task's own aggregation, where it has one.
+
+    Raises:
+        EvomergeError: something is no finite number, or the aggregation is not what it was taken for.
+    """
     measure, pairs = items.measure, []
     for i in ids:
         try:
@@ -181,9 +207,17 @@ def _item_scores(name: str, items: LmEvalItems, ids: Sequence[int], results: Map
     if items.weights is not None:
         weights = tuple(items.weights[i] for i in ids)
     soft = [results[i].soft for i in ids]
+    parts = measure.parts
+    if parts is not None:
+        parts = replace(parts, rows=tuple(row_of(measure.aggregation, results[i].raw) for i in ids))
+        if parts.metric == "ratio" and not any(row[1] for row in parts.rows):
+            raise EvomergeError(f"{name}: none of the {len(ids)} items has a value of {measure.metric}")
+    if aggregate is not None:
+        check_own(name, parts, aggregate, [results[i].raw for i in ids])
     return ItemScores(
         ids=tuple(ids),
         values=tuple(value for value, _ in pairs),
         weights=weights,
         soft=None if any(value is None for value in soft) else tuple(value for value in soft if value is not None),
+        parts=parts,
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from evomerge.records import ItemScores
 from evomerge.run.loop._subset_sizes import Halves
+from evomerge.stats import score_of
 
 BOUND_NATS = 8.0  # soft scores beyond count as this: nobody should win by one item
 MIN_CORRELATION = 0.2  # of plain and soft scores over the references' items
@@ -29,7 +30,7 @@ def slopes_of(references: Iterable[Mapping[str, ItemScores]]) -> dict[str, float
     pairs: dict[str, list[tuple[float, float]]] = {}
     for items in references:
         for name, scores in items.items():
-            if scores.soft is not None:
+            if scores.soft is not None and scores.parts is None:
                 pairs.setdefault(name, []).extend(zip(map(_bounded, scores.soft), scores.values, strict=True))
     slopes = {}
     for name, observed in sorted(pairs.items()):
@@ -43,7 +44,7 @@ def slopes_of(references: Iterable[Mapping[str, ItemScores]]) -> dict[str, float
 
 
 def soft_value(scores: ItemScores, slope: float | None) -> float:
-    """Return an objective's value: predicted by its soft scores, or its weighted mean where there is no slope."""
+    """Return an objective's value: predicted by its soft scores, or its plain score where there is no slope."""
     return _mean(scores, slope, range(len(scores.ids)))
 
 
@@ -67,6 +68,8 @@ def halves_of(items: Mapping[str, ItemScores], slopes: Slopes, weights: Mapping[
 
 
 def _mean(scores: ItemScores, slope: float | None, positions: range) -> float:
+    if scores.parts is not None:
+        return score_of(scores.at(positions)).value
     if slope is None or scores.soft is None:
         values = [scores.values[i] for i in positions]
     else:

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from evomerge.errors import did_you_mean
 from evomerge.evaluation._request import InvalidTask
+from evomerge.evaluation.metrics._set_rows import OF_AGGREGATION, own_value, row_of
+from evomerge.records import SetParts
 
 Link = Literal["identity", "exp"]
 
@@ -20,21 +22,33 @@ _ITEMWISE = {
 }
 
 
+OWN = "the task's own "
+"""What stands before the name of an aggregation that is a function of the task's own."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """One metric of one task, item by item.
+    """One metric of one task, from what each item gives.
 
     Attributes:
         metric: the first key under which lm-eval files the number.
         filter: the second key.
-        aggregation: lm-eval's name of an item-wise aggregation.
+        aggregation: lm-eval's name of the aggregation; that of a known one where the task's own function is the same.
         direction: of the metric as lm-eval reports it.
+        own: whether the aggregation is a function of the task's own.
     """
 
     metric: str
     filter: str
     aggregation: str
     direction: Literal["max", "min"]
+    own: bool = False
+
+    @property
+    def parts(self) -> SetParts | None:
+        """The metric of a whole set that this is, without rows; None where it is a mean over items."""
+        metric = OF_AGGREGATION.get(self.aggregation)
+        return None if metric is None else SetParts(metric=metric, sign=1 if self.direction == "max" else -1, rows=())
 
     @property
     def link(self) -> Link:
@@ -49,10 +63,14 @@ class Measure:
     def value(self, raw: Any) -> tuple[float, float]:
         """Return (value, weight) of an item from what the task's `process_results` gave for it.
 
+        Where the metric is one of the whole set, the value is that of the item by itself (see `own_value`).
+
         Raises:
             TypeError: `raw` is not what the aggregation works on.
             ValueError: the same.
         """
+        if self.parts is not None:
+            return own_value(self.parts, row_of(self.aggregation, raw)), 1.0
         if self.aggregation == "brier_score":
             gold, probabilities = raw
             error = sum((float(p) - (i == gold)) ** 2 for i, p in enumerate(probabilities))
@@ -76,12 +94,12 @@ def choose_measure(
 
     Args:
         wanted: "metric", "metric,filter" or None for the task's first metric.
-        aggregations: metric -> name of its aggregation, in the task's order.
+        aggregations: metric -> name of its aggregation, with `OWN` before it where the function is the task's own.
         higher_is_better: metric -> its direction, or None where the task does not say.
         filters: names of the task's filters.
 
     Raises:
-        InvalidTask: there is no such metric or filter, or it cannot be computed item by item.
+        InvalidTask: there is no such metric or filter, or it cannot be computed from what single items give.
     """
     available = ", ".join(aggregations) or "none"
     if not aggregations:
@@ -91,12 +109,14 @@ def choose_measure(
         raise InvalidTask(f'it has no metric "{metric}" (it has: {available}).{did_you_mean(metric, aggregations)}')
     if filter_name and filter_name not in filters:
         raise InvalidTask(f'it has no filter "{filter_name}" (it has: {", ".join(filters)})')
-    aggregation = aggregations[metric]
-    if aggregation not in _ITEMWISE:
-        usable = [name for name, how in aggregations.items() if how in _ITEMWISE]
-        instead = f"use one of: {', '.join(usable)}" if usable else "it has no metric that is"
+    aggregation = aggregations[metric].removeprefix(OWN)
+    known = {*_ITEMWISE, *OF_AGGREGATION}
+    if aggregation not in known:
+        usable = [name for name, how in aggregations.items() if how.removeprefix(OWN) in known]
+        instead = f"use one of: {', '.join(usable)}" if usable else "it has no other metric"
         raise InvalidTask(
-            f'its metric "{metric}" is aggregated by "{aggregation}", which is not a mean over items; {instead}'
+            f'its metric "{metric}" is aggregated by {aggregation}, which is neither a mean over items nor a metric of '
+            f"the whole set that is known; {instead}"
         )
     better = higher_is_better.get(metric)
     if better is None:
@@ -106,6 +126,7 @@ def choose_measure(
         filter=filter_name or filters[0],
         aggregation=aggregation,
         direction="max" if better else "min",
+        own=aggregations[metric].startswith(OWN),
     )
 
 
