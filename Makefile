@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest -n $(CORES)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint chaos peers docs families bench zoo natural-zoo clean
+.PHONY: help demo test quick lint chaos peers docs families reference bench zoo natural-zoo clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -42,6 +42,9 @@ docs: $(VENV)/.ready-docs  ## build the documentation site into build/site; a wa
 
 families: $(PEERS)/.ready  ## try every family on pico models and write docs/families.md (about ten minutes)
 	$(PEERS)/bin/python scripts/make_families.py
+
+reference: $(READY)  ## write docs/search_file.md from the schema of a search file
+	$(BIN)/python scripts/make_reference.py
 
 bench: $(READY) $(PEERS)/.ready  ## time merges against mergekit and scoring against lm-eval: an hour, on a quiet machine
 	$(BIN)/python scripts/bench_merge.py --peer $(PEERS)/bin/mergekit-yaml

@@ -35,7 +35,7 @@ from evomerge.evaluation._request import (
     ScorerFunction,
     TaskRequest,
 )
-from evomerge.evaluation.prepare import prepare_items
+from evomerge.evaluation.prepare import LM_EVAL_MODEL_OPTIONS, prepare_items
 
 if TYPE_CHECKING:
     from evomerge.evaluation._scorer import Scorer
@@ -52,6 +52,7 @@ WORKER_ENVIRONMENT = {
 """Environment for processes that only score, to be set before they import anything: items come ready made."""
 
 __all__ = [
+    "LM_EVAL_MODEL_OPTIONS",
     "WORKER_ENVIRONMENT",
     "BoundTasks",
     "Evaluator",

@@ -90,7 +90,7 @@ class LmEvalOptions:
     """The `lm_eval:` block of a search file: settings for building prompts and for generation.
 
     Attributes:
-        num_fewshot: examples in each prompt; None = as the task says.
+        num_fewshot: examples in each prompt; as the task says where none is given.
         apply_chat_template: whether prompts are chats.
         fewshot_as_multiturn: whether the examples of a chat are turns of their own.
         system_instruction: text before the prompt.
@@ -98,7 +98,7 @@ class LmEvalOptions:
         chat_template_args: passed to the chat template.
         gen_kwargs: passed to generation.
         max_gen_toks: tokens of an answer, at most; a cap on what the task says.
-        max_gen_seconds: for all answers of one candidate to one task; an option of evomerge, not of lm-eval.
+        max_gen_seconds: seconds for all answers of one candidate to one task; an option of evomerge, not of lm-eval.
         max_cut_answers: share of answers that may reach the token limit before the candidate counts as degenerate;
             answers limited to fewer than 32 tokens may all do so.
         model: settings of lm-eval's model wrapper.

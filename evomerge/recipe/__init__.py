@@ -38,7 +38,14 @@ from evomerge.recipe._schema import (
     SettingField,
     recipe_schema,
 )
-from evomerge.recipe._validation import CheckedDocument, StrictModel, check_document, json_schema
+from evomerge.recipe._validation import (
+    CheckedDocument,
+    DescribedModel,
+    StrictModel,
+    check_document,
+    described,
+    json_schema,
+)
 from evomerge.recipe._vocabulary import TokenRule, VocabularyRule
 from evomerge.recipe._yaml import (
     parse_yaml,
@@ -66,12 +73,14 @@ __all__ = [
     "SettingField",
     "Slice",
     "Source",
+    "DescribedModel",
     "StrictModel",
     "TokenRule",
     "VocabularyRule",
     "check_document",
     "fingerprint_of",
     "has_gains",
+    "described",
     "json_schema",
     "load_moe",
     "load_recipe",

@@ -1,11 +1,12 @@
 """Plain data held against a schema: every problem of a file at once, each as a sentence with its place."""
 
+import inspect
 import reprlib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
 
 from evomerge.errors import Problem, did_you_mean
 
@@ -16,7 +17,23 @@ _LIMITED.maxlevel, _LIMITED.maxlist, _LIMITED.maxstring, _LIMITED.maxother = 3, 
 _MAX_REPR_CHARACTERS = 60
 
 
-class StrictModel(BaseModel):
+class DescribedModel(BaseModel):
+    """A schema whose JSON Schema has the words of the class's docstring: editors show them beside each key."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Return the JSON Schema with a description of the whole, and of each key."""
+        schema = handler(core_schema)
+        found = handler.resolve_ref_schema(schema)
+        summary, attributes = described(cls)
+        found["description"] = summary
+        for name, text in attributes.items():
+            if name in found.get("properties", {}):
+                found["properties"][name]["description"] = text
+        return schema
+
+
+class StrictModel(DescribedModel):
     """Base of every schema of a YAML file: unknown keys are refused, values cannot be changed."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -66,6 +83,22 @@ def check_document(model: type[BaseModel], data: Any, where: str) -> CheckedDocu
 def json_schema(model: type[BaseModel]) -> dict[str, Any]:
     """Return the JSON Schema of a YAML file, for editors and other programs."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+
+
+def described(owner: type) -> tuple[str, dict[str, str]]:
+    """Return the summary of a class's docstring, and the text of each of its `Attributes:` by name."""
+    summary, _, listed = inspect.cleandoc(owner.__doc__ or "").partition("Attributes:")
+    attributes: dict[str, str] = {}
+    name = ""
+    for line in listed.splitlines():
+        if not line.strip():
+            continue
+        if line.startswith(" " * 5):  # goes on with the last one
+            attributes[name] += f" {line.strip()}"
+        else:
+            name, _, text = line.strip().partition(": ")
+            attributes[name] = text
+    return " ".join(summary.split()), attributes
 
 
 def short_key(key: object) -> str:

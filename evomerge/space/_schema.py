@@ -41,19 +41,19 @@ class GeneEntry(StrictModel):
         per: what has a value of its own: `model`; of the depth `layer` (each block, plus one for embeddings, head and
             final norm), `bands: K` (K bands of blocks, plus one) or `curve: K` (K knots over depth); inside a block
             `module` (attention, mlp, rest) or `groups` (of filters). Empty: one value for all.
-        range: (low, high); None: the parameter's own range.
-        scale: "log": steps are equal factors.
+        range: (low, high); without it, the parameter's own range.
+        scale: "log": steps are equal factors; the range must lie above 0.
         values: what it may be, instead of a range.
-        start: where a search begins; None: equal shares for weights, else the middle of the range.
-        total: (least, greatest) sum over the models in each group; None = no bound.
+        start: where a search begins; without it, equal shares for weights, else the middle of the range.
+        total: (least, greatest) sum over the models in each group, null for no bound; one number is both.
     """
 
-    per: AxesField = ()
-    range: tuple[float, float] | None = None
-    scale: Literal["linear", "log"] = "linear"
-    values: list[OptionField] | None = None
-    start: OptionField | None = None
-    total: TotalField = None
+    per: AxesField = Field((), examples=[["model", "layer"], ["model", {"curve": 3}]])
+    range: tuple[float, float] | None = Field(None, examples=[[0.0, 1.5]])
+    scale: Literal["linear", "log"] = Field("linear", examples=["log"])
+    values: list[OptionField] | None = Field(None, examples=[[0.3, 0.5, 1.0]])
+    start: OptionField | None = Field(None, examples=[0.35])
+    total: TotalField = Field(None, examples=[1.0])
 
 
 class MethodChoice(NamedTuple):
@@ -106,14 +106,14 @@ class SelectionEntry(StrictModel):
     """Parents that take part or not.
 
     Attributes:
-        least: number of them; None: as few as the methods take.
-        most: number of them, a cap that few models may not reach; None: all.
+        least: number of them; without it, as few as the methods take.
+        most: number of them, a cap that few models may not reach; without it, all.
         indicator: whether each has a choice of two, or a real that is rounded.
     """
 
-    least: Annotated[int, Field(ge=0)] | None = None
-    most: Annotated[int, Field(ge=1)] | None = None
-    indicator: Literal["choice", "real"] = "choice"
+    least: Annotated[int, Field(ge=0)] | None = Field(None, examples=[2])
+    most: Annotated[int, Field(ge=1)] | None = Field(None, examples=[4])
+    indicator: Literal["choice", "real"] = Field("choice", examples=["real"])
 
 
 class PartEntry(StrictModel):
@@ -124,8 +124,8 @@ class PartEntry(StrictModel):
         parameters: fixed parameters, as in a recipe.
     """
 
-    genes: dict[str, GeneEntry] = Field(default_factory=dict)
-    parameters: dict[str, SettingField] = Field(default_factory=dict)
+    genes: dict[str, GeneEntry] = Field(default_factory=dict, examples=[{"weight": {"per": ["model"]}}])
+    parameters: dict[str, SettingField] = Field(default_factory=dict, examples=[{"normalize": True}])
 
 
 _LEVEL_SCHEMA: dict[str, Any] = {"type": "array", "items": AXES_SCHEMA}
@@ -141,7 +141,7 @@ class SpaceEntry(StrictModel):
             `passthrough` makes the space one of layer stacks.
         genes: parameter -> how it varies.
         parameters: fixed parameters, as in a recipe.
-        parents: makes taking part a choice for each model; None: all do.
+        parents: makes taking part a choice for each model; without it, all do.
         modules: part of a vision-language model -> what varies there; parts that are not named stay the base's.
         dtype: of every candidate.
         evomerge: fixed `evomerge:` block of every recipe.
@@ -149,11 +149,15 @@ class SpaceEntry(StrictModel):
             once.
     """
 
-    method: MethodField
-    genes: dict[str, GeneEntry] = Field(default_factory=dict)
-    parameters: dict[str, SettingField] = Field(default_factory=dict)
-    parents: SelectionEntry | None = None
-    modules: dict[str, PartEntry] = Field(default_factory=dict)
-    dtype: Literal["bfloat16", "float16", "float32"] | None = None
-    evomerge: dict[str, Any] = Field(default_factory=dict)
-    levels: LevelsField = Field(default_factory=list)
+    method: MethodField = Field(examples=["dare_ties", ["ties", "dare_ties"]])
+    genes: dict[str, GeneEntry] = Field(
+        default_factory=dict, examples=[{"weight": {"per": ["model", "layer"], "range": [0.0, 1.5]}}]
+    )
+    parameters: dict[str, SettingField] = Field(default_factory=dict, examples=[{"normalize": True}])
+    parents: SelectionEntry | None = Field(None, examples=[{"least": 2}])
+    modules: dict[str, PartEntry] = Field(
+        default_factory=dict, examples=[{"text_decoder": {"genes": {"weight": {"per": ["model"]}}}}]
+    )
+    dtype: Literal["bfloat16", "float16", "float32"] | None = Field(None, examples=["bfloat16"])
+    evomerge: dict[str, Any] = Field(default_factory=dict, examples=[{"seed": 1}])
+    levels: LevelsField = Field(default_factory=list, examples=[["model", ["model", "module"], ["model", "layer"]]])

@@ -43,14 +43,14 @@ class DataFlowEntry(StrictModel):
         evomerge: fixed `evomerge:` block of every recipe.
     """
 
-    order: Literal["depth", "parents"] = "depth"
-    repeats: Annotated[int, Field(ge=1, le=MAX_REPEATS)] = 1
-    gain: tuple[float, float] | None = DEFAULT_GAIN
-    most_layers: Annotated[int, Field(ge=2)] | None = None
-    indicator: Literal["choice", "real"] = "choice"
-    moves: Annotated[int, Field(ge=1, le=1000)] | None = None
-    dtype: Literal["bfloat16", "float16", "float32"] | None = None
-    evomerge: dict[str, Any] = Field(default_factory=dict)
+    order: Literal["depth", "parents"] = Field("depth", examples=["parents"])
+    repeats: int = Field(1, ge=1, le=MAX_REPEATS, examples=[2])
+    gain: tuple[float, float] | None = Field(DEFAULT_GAIN, examples=[[0.4, 1.5]])
+    most_layers: Annotated[int, Field(ge=2)] | None = Field(None, examples=[48])
+    indicator: Literal["choice", "real"] = Field("choice", examples=["real"])
+    moves: Annotated[int, Field(ge=1, le=1000)] | None = Field(None, examples=[8])
+    dtype: Literal["bfloat16", "float16", "float32"] | None = Field(None, examples=["bfloat16"])
+    evomerge: dict[str, Any] = Field(default_factory=dict, examples=[{"seed": 1}])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ first half is an ordinary search for a merge, and its second half varies a path 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field
 
@@ -29,9 +29,11 @@ class HybridEntry(StrictModel):
         share: of the candidates that the parameter space gets.
     """
 
-    parameter_space: dict[str, Any]
-    data_flow: dict[str, Any] = Field(default_factory=dict)
-    share: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    parameter_space: dict[str, Any] = Field(
+        examples=[{"method": "ties", "genes": {"weight": {"per": ["model"], "range": [0.0, 1.0]}}}]
+    )
+    data_flow: dict[str, Any] = Field(default_factory=dict, examples=[{"moves": 8}])
+    share: float = Field(0.5, gt=0, lt=1, examples=[0.7])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

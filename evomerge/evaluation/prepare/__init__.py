@@ -9,11 +9,12 @@ from evomerge.evaluation.prepare._group import is_group, read_group, read_task
 from evomerge.evaluation.prepare._index import TaskIndex, built_in_entries, scan_folder
 from evomerge.evaluation.prepare._item_list import prepare_items, read_items
 from evomerge.evaluation.prepare._loader import TaskLoader
-from evomerge.evaluation.prepare._options import read_options, unused_names
+from evomerge.evaluation.prepare._options import LM_EVAL_MODEL_OPTIONS, read_options, unused_names
 from evomerge.evaluation.prepare._task import measure_of
 from evomerge.evaluation.prepare._token_cost import count_tokens
 
 __all__ = [
+    "LM_EVAL_MODEL_OPTIONS",
     "TaskIndex",
     "TaskLoader",
     "built_in_entries",

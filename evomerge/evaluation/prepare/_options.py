@@ -20,7 +20,7 @@ _GENERATION = {
     "max_gen_seconds": (int, float),
     "max_cut_answers": (int, float),
 }
-_MODEL = {
+LM_EVAL_MODEL_OPTIONS: Mapping[str, Any] = {
     "max_length": int,
     "add_bos_token": bool,
     "prefix_token_id": int,
@@ -28,7 +28,9 @@ _MODEL = {
     "enable_thinking": bool,
     "think_end_token": (str, int),
 }
-_KNOWN: Mapping[str, Any] = {**_PROMPT, **_GENERATION, **_MODEL}
+"""Settings of lm-eval's model wrapper that are passed on, with their types."""
+
+_KNOWN: Mapping[str, Any] = {**_PROMPT, **_GENERATION, **LM_EVAL_MODEL_OPTIONS}
 
 
 def read_options(given: Mapping[str, Any]) -> tuple[LmEvalOptions, list[Problem]]:
@@ -52,8 +54,8 @@ def read_options(given: Mapping[str, Any]) -> tuple[LmEvalOptions, list[Problem]
             continue
         problems.append(Problem(where, text))
         del values[key]
-    own = {key: value for key, value in values.items() if key not in _MODEL}
-    model = {key: value for key, value in values.items() if key in _MODEL or key == "chat_template_args"}
+    own = {key: value for key, value in values.items() if key not in LM_EVAL_MODEL_OPTIONS}
+    model = {key: value for key, value in values.items() if key in LM_EVAL_MODEL_OPTIONS or key == "chat_template_args"}
     return LmEvalOptions(**own, model=model), problems
 
 

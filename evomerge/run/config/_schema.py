@@ -4,11 +4,11 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from evomerge.errors import Problem
-from evomerge.recipe import ModelField, StrictModel, check_document, json_schema
+from evomerge.recipe import DescribedModel, ModelField, StrictModel, check_document, json_schema
 
 CHANGEABLE_KEYS = ("budget", "workers", "trackers")
 """What may differ between two sessions of one run: how long it takes and who hears of it, never what a score means."""
@@ -20,12 +20,12 @@ class ParentsEntry(StrictModel):
     """The models of a search.
 
     Attributes:
-        base: the common ancestor that task vectors are taken against, or None.
-        models: what is merged.
+        base: the common ancestor that task vectors are taken against; methods without task vectors need none.
+        models: what is merged: folders, relative to the search file, or hub ids; also @revision and +adapter.
     """
 
-    base: ModelField | None = None
-    models: list[ModelField] = Field(min_length=1)
+    base: ModelField | None = Field(None, examples=["mistralai/Mistral-7B-v0.1"])
+    models: list[ModelField] = Field(min_length=1, examples=[["./models/math", "org/code@main"]])
 
 
 class RelativeFloor(StrictModel):
@@ -36,8 +36,8 @@ class RelativeFloor(StrictModel):
         minus: how far below, in the metric's own units.
     """
 
-    parent: str
-    minus: float = 0.0
+    parent: str = Field(examples=["math"])
+    minus: float = Field(0.0, examples=[0.02])
 
 
 class TaskEntry(StrictModel):
@@ -45,31 +45,31 @@ class TaskEntry(StrictModel):
 
     Attributes:
         task: name of an lm-eval task, group or tag.
-        scorer: "file.py:function"; through the API also a function.
+        scorer: a Python function of your own, "file.py:function"; through the API also a function.
         items: what a scorer is called on: a JSONL file with one object a line, or a list of them.
         evaluator: a registered or installed kind of task; the entry's other keys are its options.
         options: of the evaluator; the keys beside `evaluator:` that this schema does not know are added to them.
-        name: of the objective; None = as the task, scorer or evaluator is called.
-        metric: of an lm-eval task; None = its first one.
-        num_fewshot: examples in this task's prompts; None = as `lm_eval:` and the task say.
-        direction: of a scorer's numbers.
-        weight: share in the weighted mean of the objectives.
+        name: of the objective, where it is not to be called as the task, scorer or evaluator is.
+        metric: of an lm-eval task; its first one where none is given.
+        num_fewshot: examples in this task's prompts; as `lm_eval:` and the task say where none is given.
+        direction: of a scorer's numbers: whether more or less of it is better.
+        weight: share in the weighted mean of the objectives, above 0; to punish a metric, minimize it.
         floor: that the metric must reach, in its own units, or relative to a parent's own score.
-        scale: (low, high) of the metric, mapped to 0..1 before weighting; None = used as it is.
+        scale: the values of the metric that count as 0 and as 1 in the weighted mean; without it, the metric as it is.
     """
 
-    task: str | None = None
-    scorer: str | SkipJsonSchema[Callable[..., Any]] | None = None
-    items: str | list[dict[str, Any]] | None = None
-    evaluator: str | None = None
-    options: dict[str, Any] = Field(default_factory=dict)
-    name: str | None = None
-    metric: str | None = None
-    num_fewshot: int | None = Field(None, ge=0)
-    direction: Literal["max", "min"] = "max"
-    weight: float = Field(1.0, gt=0)
-    floor: float | RelativeFloor | None = None
-    scale: tuple[float, float] | None = None
+    task: str | None = Field(None, examples=["gsm8k"])
+    scorer: str | SkipJsonSchema[Callable[..., Any]] | None = Field(None, examples=["answers.py:gold_likelihood"])
+    items: str | list[dict[str, Any]] | None = Field(None, examples=["questions.jsonl"])
+    evaluator: str | None = Field(None, examples=["next_token"])
+    options: dict[str, Any] = Field(default_factory=dict, examples=[{"file": "lines.txt"}])
+    name: str | None = Field(None, examples=["math"])
+    metric: str | None = Field(None, examples=["acc_norm"])
+    num_fewshot: int | None = Field(None, ge=0, examples=[5])
+    direction: Literal["max", "min"] = Field("max", examples=["min"])
+    weight: float = Field(1.0, gt=0, examples=[2.0])
+    floor: float | RelativeFloor | None = Field(None, examples=[0.9, {"parent": "math", "minus": 0.02}])
+    scale: tuple[float, float] | None = Field(None, examples=[[-5.0, 0.0]])
 
     @model_validator(mode="before")
     @classmethod
@@ -103,9 +103,9 @@ class PoolsEntry(StrictModel):
         report: that the pick and references are scored on, last.
     """
 
-    search: int = Field(256, ge=1)
-    select: int = Field(256, ge=1)
-    report: int = Field(512, ge=1)
+    search: int = Field(256, ge=1, examples=[128])
+    select: int = Field(256, ge=1, examples=[128])
+    report: int = Field(512, ge=1, examples=[1000])
 
 
 class SubsetEntry(StrictModel):
@@ -116,22 +116,22 @@ class SubsetEntry(StrictModel):
         policy: rotate = another subset for each generation; fixed = always the same.
     """
 
-    size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    policy: Literal["rotate", "fixed"] = "rotate"
+    size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field("auto", examples=[32])
+    policy: Literal["rotate", "fixed"] = Field("rotate", examples=["fixed"])
 
 
 class BudgetEntry(StrictModel):
     """When the search ends: at whichever limit comes first.
 
     Attributes:
-        candidates: that are scored; references are not counted.
+        candidates: that are scored; references are not counted. 400 where no limit is given.
         hours: of the whole run, references and proof included.
         items: that are scored in the search, references included.
     """
 
-    candidates: int | None = Field(None, ge=1)
-    hours: float | None = Field(None, gt=0)
-    items: int | None = Field(None, ge=1)
+    candidates: int | None = Field(None, ge=1, examples=[400])
+    hours: float | None = Field(None, gt=0, examples=[8.0])
+    items: int | None = Field(None, ge=1, examples=[100_000])
 
     @classmethod
     def default(cls) -> "BudgetEntry":
@@ -150,19 +150,19 @@ class WorkersEntry(StrictModel):
 
     Attributes:
         count: processes; 0 = in this one, without Ray.
-        threads: of each worker.
-        gpus: of each worker; fractions share a GPU.
-        address: of a Ray cluster; None starts one of this machine, "auto" joins a running one.
+        threads: CPU threads of each worker.
+        gpus: GPUs of each worker; fractions share one.
+        address: of a Ray cluster; "auto" joins a running one; without it, one of this machine is started.
         batch_size: prompts that are run at once.
-        timeout: seconds for one candidate; None = many times what candidates usually take.
+        timeout: seconds for one candidate; without it, many times what candidates usually take.
     """
 
-    count: int = Field(2, ge=0)
-    threads: int = Field(1, ge=1)
-    gpus: float = Field(0.0, ge=0)
-    address: str | None = None
-    batch_size: int = Field(64, ge=1)
-    timeout: float | None = Field(None, gt=0)
+    count: int = Field(2, ge=0, examples=[8])
+    threads: int = Field(1, ge=1, examples=[4])
+    gpus: float = Field(0.0, ge=0, examples=[0.5])
+    address: str | None = Field(None, examples=["auto"])
+    batch_size: int = Field(64, ge=1, examples=[16])
+    timeout: float | None = Field(None, gt=0, examples=[600.0])
 
     @model_validator(mode="after")
     def _heeded(self) -> "WorkersEntry":
@@ -190,14 +190,14 @@ class ProofEntry(StrictModel):
             mixture of its parents', for objectives whose item scores are from 0 to 1.
     """
 
-    finalists: int = Field(8, ge=1)
-    report: Literal["chosen", "all"] = "all"
-    front: bool | Literal["auto"] = "auto"
-    race: Literal["auto", "off"] = "auto"
-    ranking: Literal["effects", "irt"] = "effects"
+    finalists: int = Field(8, ge=1, examples=[4])
+    report: Literal["chosen", "all"] = Field("all", examples=["chosen"])
+    front: bool | Literal["auto"] = Field("auto", examples=[True])
+    race: Literal["auto", "off"] = Field("auto", examples=["off"])
+    ranking: Literal["effects", "irt"] = Field("effects", examples=["irt"])
 
 
-class TrackerEntry(BaseModel):
+class TrackerEntry(DescribedModel):
     """A tracker of the run: its name, and options of its own beside it.
 
     Attributes:
@@ -206,7 +206,7 @@ class TrackerEntry(BaseModel):
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
-    name: str
+    name: str = Field(examples=["wandb"])
 
     @property
     def options(self) -> dict[str, Any]:
@@ -225,48 +225,49 @@ _NAMED = {
 
 
 class SearchEntry(StrictModel):
-    """A whole search file. DESIGN.md section 5 shows one.
+    """A whole search file.
 
     Attributes:
         parents: the models.
-        space: a shipped name, a path or an inline mapping: which merges may be visited.
+        space: which merges may be visited: a shipped name, a path, or the space itself.
         tasks: the objectives.
-        task_path: folder of the user's own lm-eval task files.
+        task_path: folder of lm-eval task files of your own.
         lm_eval: settings of all lm-eval tasks.
         pools: items per task in each pool.
-        subset: items that one candidate is scored on.
-        start: recipes of the user's own, scored with the references.
-        optimizer: name and options; `cma` is short for {name: cma}.
+        subset: items of the search pool that one candidate is scored on.
+        start: recipes of your own, scored with the references.
+        optimizer: name and options; `cma` is short for {name: cma}. auto = guided for weights, catcma where there are
+            choices or whole numbers.
         budget: when the search ends.
         workers: who scores candidates.
         proof: who is re-scored on unseen items.
         control: random = a random search of the same space with as many items follows, and its best candidate is one
-            more rival of the pick; None = there is none.
+            more rival of the pick.
         trackers: what receives the run's events; `jsonl` is short for {name: jsonl}.
         allow_test_split: tasks whose test split may be divided among the pools.
         seed: the only source of randomness.
     """
 
-    parents: ParentsEntry
-    space: str | dict[str, Any]
-    tasks: list[TaskEntry] = Field(min_length=1)
-    task_path: str | None = None
-    lm_eval: dict[str, Any] = Field(default_factory=dict)
-    pools: PoolsEntry = Field(default_factory=lambda: PoolsEntry())
-    subset: SubsetEntry = Field(default_factory=lambda: SubsetEntry())
-    start: list[str] = Field(default_factory=list)
+    parents: ParentsEntry = Field(examples=[{"base": "./models/base", "models": ["./models/math", "./models/code"]}])
+    space: str | dict[str, Any] = Field(examples=["auto", "layerwise_ties"])
+    tasks: list[TaskEntry] = Field(min_length=1, examples=[[{"task": "gsm8k"}]])
+    task_path: str | None = Field(None, examples=["./tasks"])
+    lm_eval: dict[str, Any] = Field(default_factory=dict, examples=[{"num_fewshot": 0, "apply_chat_template": True}])
+    pools: PoolsEntry = Field(default_factory=lambda: PoolsEntry(), examples=[{"search": 128, "report": 1000}])
+    subset: SubsetEntry = Field(default_factory=lambda: SubsetEntry(), examples=[{"size": 32}])
+    start: list[str] = Field(default_factory=list, examples=[["my_merge.yaml"]])
     optimizer: Annotated[dict[str, Any], BeforeValidator(_read_named), WithJsonSchema(_NAMED)] = Field(
-        default_factory=dict
+        default_factory=dict, examples=["cma", {"name": "guided", "steps": 48}]
     )
-    budget: BudgetEntry = Field(default_factory=BudgetEntry.default)
-    workers: WorkersEntry = Field(default_factory=lambda: WorkersEntry())
-    proof: ProofEntry = Field(default_factory=lambda: ProofEntry())
-    control: Literal["random"] | None = None
+    budget: BudgetEntry = Field(default_factory=BudgetEntry.default, examples=[{"hours": 8.0}])
+    workers: WorkersEntry = Field(default_factory=lambda: WorkersEntry(), examples=[{"count": 4, "gpus": 1.0}])
+    proof: ProofEntry = Field(default_factory=lambda: ProofEntry(), examples=[{"finalists": 4}])
+    control: Literal["random"] | None = Field(None, examples=["random"])
     trackers: list[Annotated[TrackerEntry, BeforeValidator(_read_named), WithJsonSchema(_NAMED)]] = Field(
-        default_factory=list
+        default_factory=list, examples=[["jsonl", {"name": "wandb", "project": "merges"}]]
     )
-    allow_test_split: list[str] = Field(default_factory=list)
-    seed: int = Field(0, ge=0)
+    allow_test_split: list[str] = Field(default_factory=list, examples=[["zoo_add"]])
+    seed: int = Field(0, ge=0, examples=[7])
 
 
 def search_schema() -> dict[str, Any]:
