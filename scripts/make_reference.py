@@ -57,7 +57,13 @@ LM_EVAL_EXAMPLES: Mapping[str, Any] = {
     "max_cut_answers": 0.2,
 }
 KIND = "which kind of space this is; the other keys say so, too, for merges and layer stacks."
-_NAMES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "object": "mapping"}
+_NAMES = {
+    "integer": "whole number",
+    "number": "number",
+    "string": "text",
+    "boolean": "true or false",
+    "object": "mapping",
+}
 
 
 def page() -> str:
@@ -204,7 +210,8 @@ def _option(option: OptionSpec) -> tuple[str, ...]:
     example = option.default if option.default is not None else int(low or 1) * 4
     if option.kind is bool:
         example = not option.default
-    return (f"`{option.name}`", option.description, kind, _value(option.default), f"`{option.name}: {_value(example).strip('`')}`")
+    written = f"`{option.name}: {_value(example).strip('`')}`"
+    return (f"`{option.name}`", option.description, kind, _value(option.default), written)
 
 
 def main() -> None:
