@@ -1,4 +1,4 @@
-"""Write docs/search_file.md: every key, optimizer and option of a search file, from the schema and the specs themselves.
+"""Write docs/search_file.md: every key, optimizer and option of a search file, from the schema and the specs.
 
 Usage: python scripts/make_reference.py            writes the page
        python scripts/make_reference.py --check    exit code 1 if the page is not what it would write
@@ -24,8 +24,9 @@ HEAD = """# The search file
 
 <!-- Written by `make reference` from the schema. Change the docstrings there, not this page. -->
 
-Every key, with what it is, its default and an example. `evomerge init` writes a file to start from, `evomerge check` says
-everything that is wrong with one, and `evomerge schema search` prints the JSON Schema that this page is made of: with
+Every key, with what it is, its default and an example. `evomerge init` writes a file to start from, `evomerge check`
+says everything that is wrong with one, and `evomerge schema search` prints the JSON Schema that this page is made of:
+with
 
 ```yaml
 # yaml-language-server: $schema=search.schema.json
@@ -183,8 +184,8 @@ def _spaces(schema: Mapping[str, Any]) -> str:
         _section("space: genes", named["GeneEntry"], named),
         _section("space: `kind: data_flow`", flow, named),
         _section("space: `kind: hybrid`", hybrid, named),
-        "In a layer stack (`method: passthrough`) the genes are `source` (which model's block; the base is one of them), "
-        "`repeat` (how often, 0 to the end of its range) and `gain` (the factor on what a block adds).\n",
+        "In a layer stack (`method: passthrough`) the genes are `source` (which model's block; the base is one of "
+        "them), `repeat` (how often, 0 to the end of its range) and `gain` (the factor on what a block adds).\n",
     ]
     return "\n".join(parts)
 
@@ -192,9 +193,9 @@ def _spaces(schema: Mapping[str, Any]) -> str:
 def _optimizers() -> str:
     """Return every optimizer with its options."""
     parts = [
-        "## optimizer\n\n`optimizer: NAME`, or `optimizer: {name: NAME, OPTION: VALUE}`. `auto`, the default, is `guided` for "
-        "weights, `catcma` where a space has choices or whole numbers, and `tpe` for a single number. `optuna` with "
-        "`sampler: tpe|nsga2|nsga3|gp|qmc|random` is another way to name those.\n"
+        "## optimizer\n\n`optimizer: NAME`, or `optimizer: {name: NAME, OPTION: VALUE}`. `auto`, the default, is "
+        "`guided` for weights, `catcma` where a space has choices or whole numbers, and `tpe` for a single number. "
+        "`optuna` with `sampler: tpe|nsga2|nsga3|gp|qmc|random` is another way to name those.\n"
     ]
     for spec in OPTIMIZERS.values():
         rows = [_option(option) for option in spec.options]

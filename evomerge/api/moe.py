@@ -11,6 +11,28 @@ from evomerge.engine import FolderTexts, ProgressCallback
 from evomerge.recipe import MoeRecipe, load_moe, parse_moe
 
 
+def plan_mixture(config: Path | str | Mapping[str, Any] | MoeRecipe) -> MoePlan:
+    """Return what a mixture would be made of, after checking it; no weight is read and nothing is written.
+
+    Args:
+        config: a mergekit-moe file, its content, or a MoeRecipe.
+
+    Raises:
+        InvalidInput: the file or its models do not make sense.
+    """
+    return _planned(config)[0]
+
+
+def _planned(config: Path | str | Mapping[str, Any] | MoeRecipe) -> tuple[MoePlan, Parents]:
+    """Return a mixture's plan and its opened models."""
+    if isinstance(config, Mapping):
+        config = parse_moe(config)
+    elif not isinstance(config, MoeRecipe):
+        config = load_moe(config)
+    parents = Parents(config.models, config.root)
+    return plan_moe(config, parents), parents
+
+
 def moe(
     config: Path | str | Mapping[str, Any] | MoeRecipe,
     out: Path | str,
@@ -37,14 +59,9 @@ def moe(
         InvalidInput: the file or its models do not make sense, or `out` exists. Nothing is left behind.
         DegenerateModel: a weight is not finite. Nothing is left behind.
     """
-    if isinstance(config, Mapping):
-        config = parse_moe(config)
-    elif not isinstance(config, MoeRecipe):
-        config = load_moe(config)
     out = Path(out)
     refuse_existing(out)
-    parents = Parents(config.models, config.root)
-    plan = plan_moe(config, parents)
+    plan, parents = _planned(config)
     described = card_parents([parents[ref] for ref in parents], digests=True)
     card = moe_card(out.resolve().name, plan, described, seed=seed)
     record = {"parents": [parent._asdict() for parent in described]}

@@ -52,6 +52,8 @@ def resolve_model(
             raise InvalidInput(f"{ref.path}: a local folder has no revision; leave out @{ref.revision}")
         return ResolvedModel(found[0], None)
     if looks_local(ref.path):
+        if Path(ref.path).expanduser().is_absolute():
+            raise InvalidInput(f"{ref.path}: no such folder")
         starts = [str(Path.cwd()), *([str(root)] if root and root != Path.cwd() else [])]
         raise InvalidInput(f"{ref.path}: no such folder (looked in {' and '.join(starts)})")
     return _download(ref, (commits or {}).get(ref.pin))

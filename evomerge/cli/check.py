@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @JSON
 def command(file: Path, as_json: bool) -> None:
-    """Validate a recipe or a search file without running it; every problem at once.
+    """Validate a recipe, a search file or a mixture of experts without running it; every problem at once.
 
     \b
     Example:
@@ -59,7 +59,22 @@ def _facts(file: Path) -> dict[str, Any]:
     documents = read_documents(file)
     if any(isinstance(document, dict) and "merge_method" in document for document in documents):
         return _recipe_facts(file)
+    if any(isinstance(document, dict) and "experts" in document for document in documents):
+        return _mixture_facts(file)
     return _search_facts(file)
+
+
+def _mixture_facts(file: Path) -> dict[str, Any]:
+    from evomerge.api.moe import plan_mixture
+
+    plan = plan_mixture(file)
+    entry = plan.recipe.entry
+    return {
+        "mixture": f"{plan.family.name}, gate_mode {entry.gate_mode}, {entry.experts_per_token} experts a token",
+        "experts": [str(expert.source_model) for expert in entry.experts],
+        "output": f"{len(plan.tensors)} tensors, {format_bytes(plan.size_bytes)}",
+        "notes": list(plan.notes),
+    }
 
 
 def _recipe_facts(file: Path) -> dict[str, Any]:
@@ -137,6 +152,13 @@ def _levels(setup: "Setup") -> str:
     return f"; coarse to fine: {listed}" if listed else ""
 
 
+def _sources(setup: "Setup") -> str:
+    """Return which models a layer stack takes its blocks from."""
+    models = [model.name for model in (setup.base, *setup.models) if model is not None]
+    base = "" if setup.base is None else f" (the base, {setup.base.name}, is a source like the others)"
+    return f"; blocks of {', '.join(models)}{base}"
+
+
 def _search_facts(file: Path) -> dict[str, Any]:
     from evomerge.methods import get
     from evomerge.run import check_search, cost_of, resource_needs, try_scorers, uneven_scales
@@ -161,7 +183,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
         "parents": f"{len(models)} models, {first.architecture}, {first.num_layers} layers, {first.dtype}",
         "relatedness": related,
         "licenses": ", ".join(model.license or "not stated" for model in models),
-        "space": f"{domain.size} numbers: {kinds}{_levels(setup)}",
+        "space": f"{domain.size} numbers: {kinds}{_levels(setup)}{_sources(setup) if stacked else ''}",
         "optimizer": setup.optimizer,
         "tasks": [
             f"{o.name}: {o.metric}, {o.direction}; items "

@@ -36,7 +36,8 @@ def command(
     from evomerge.api.search import search
     from evomerge.cli._live_view import JsonEvents, live_view
     from evomerge.cli._main import INTERRUPTED
-    from evomerge.results import REPORT, floor_lines, results_table
+    from evomerge.results import REPORT, floor_lines, missed_floor_lines, next_step, result_rows, results_table
+    from evomerge.run import RunFacts
 
     with live_view(out, sys.stderr, as_json=as_json) as observer:
         run = search(
@@ -56,6 +57,8 @@ def command(
         click.echo(f"stopped; everything so far is in {out}. The same command resumes.", err=True)
         raise SystemExit(INTERRUPTED)
     print_table(results_table(run))
+    for line in missed_floor_lines(run, result_rows(run)):
+        click.echo(line)
     pick, verdict = run.pick, run.verdict
     assert pick is not None
     click.echo(f"pick: {pick.name} (id {pick.id})")
@@ -66,4 +69,4 @@ def command(
     if verdict is not None:
         click.echo("\n".join([verdict["text"], *floor_lines(verdict)]))
     click.echo(f"report: {out / REPORT}", err=True)
-    click.echo(f"next: evomerge export {out} MODEL_FOLDER", err=True)
+    click.echo(f"next: {next_step(RunFacts(run))}", err=True)

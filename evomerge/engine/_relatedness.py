@@ -39,8 +39,8 @@ class Relatedness:
     def text(self) -> str:
         """The numbers in one line."""
         return (
-            f"{self.name}: task vector {self.size:.2%} of the base's size, cosine {self.cosine:.4f}, "
-            f"{self.lost:.0%} below the resolution of {self.dtype}"
+            f"{self.name}: task vector {self.size:.2%} of the base's size, cosine of its weights and the base's "
+            f"{self.cosine:.4f}, {self.lost:.0%} below the resolution of {self.dtype}"
         )
 
     @property

@@ -8,7 +8,7 @@ from evomerge.results._contributions import contributions
 from evomerge.results._explain import explain_document
 from evomerge.results._export import FORMATS, export, provenance
 from evomerge.results._front import front_document
-from evomerge.results._headline import Headline, headline
+from evomerge.results._headline import Headline, headline, next_step
 from evomerge.results._listing import (
     comparison_document,
     comparison_table,
@@ -19,8 +19,9 @@ from evomerge.results._listing import (
 )
 from evomerge.results._lm_eval_form import lm_eval_document
 from evomerge.results._notebook import NotebookPresenter
+from evomerge.results._results_table import missed_floor_lines, result_rows, results_csv, results_table
 from evomerge.results._shares import Shares, shares_of
-from evomerge.results._tables import cost_text, floor_lines, format_duration, printable, results_table, status_lines
+from evomerge.results._tables import cost_text, floor_lines, format_duration, printable, status_lines
 from evomerge.results.figures import Figure, run_figures, save_figures
 from evomerge.results.report import REPORT, report_page, summary_lines, write_report
 from evomerge.run import Run
@@ -44,10 +45,14 @@ __all__ = [
     "front_document",
     "headline",
     "lm_eval_document",
+    "missed_floor_lines",
+    "next_step",
     "printable",
     "problem_lines",
     "provenance",
     "report_page",
+    "result_rows",
+    "results_csv",
     "results_table",
     "run_figures",
     "run_rows",

@@ -9,6 +9,8 @@ EndState = Literal["gain", "keep", "loss", "none", "open"]
 
 _SYMBOLS: dict[EndState, str] = {"gain": "▲", "keep": "■", "loss": "▼", "none": "●", "open": "…"}
 
+_MORE = "more candidates (budget) or more items (pools) may show more"
+
 
 class Headline(NamedTuple):
     """What came of a run.
@@ -41,3 +43,28 @@ def headline(facts: RunFacts) -> Headline:
     if interval is not None and interval[1] < 0:
         return Headline("loss", f"A loss: {verdict['gain']:+.4f} against the hardest reference")
     return Headline("none", "No gain is claimed")
+
+
+def next_step(facts: RunFacts) -> str:
+    """Return what to do after a finished run: exporting is suggested only for what is not known to be worse.
+
+    Args:
+        facts: of a run with a pick.
+    """
+    run, verdict, pick = facts.run, facts.verdict, facts.pick
+    export = f"evomerge export {run.path} MODEL_FOLDER"
+    if pick is None or verdict is None:
+        return f"evomerge search, repeated, goes on with {run.path}"
+    if pick.kind == "parent":
+        return f"use {printable(pick.name)} as it is: nothing that the search found is better"
+    if verdict["claimed"] or pick.kind in REFERENCE_KINDS:
+        return export
+    names = {candidate.id: printable(candidate.name) for candidate in run.candidates()}
+    rivals = [comparison for comparison in verdict["comparisons"] if comparison["interval"] is not None]
+    worst = min(rivals, key=lambda comparison: comparison["gain"], default=None)
+    if worst is not None and worst["gain"] < 0:
+        return f"keep {names[worst['id']]}, which scores more than the pick on unseen items; {_MORE}"
+    same = [names[rival["id"]] for rival in rivals if rival["gain"] == 0 and not any(rival["interval"])]
+    if same:
+        return f"keep {same[0]}: the pick answers every unseen item as it does; {_MORE}"
+    return f"the gain is not proven; {_MORE}. {export} writes the pick as it is"

@@ -1,40 +1,9 @@
-"""Tables and lines for a terminal: results, and where a run stands."""
+"""Lines for a terminal: where a run stands, and what it has cost."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
-from evomerge.records import POOLS, Candidate, Objective, Pool
-from evomerge.run import Run, Summary, displayed_score
-
-_HEADS: dict[Pool, str] = {"search": "search", "select": "select", "report": "report (unseen)"}
-
-
-def results_table(run: Run, *, everything: bool = False) -> Table:
-    """Return candidates by descending mean of the last pool they share, with every objective's score on it.
-
-    Args:
-        run: a run, finished or not.
-        everything: list all candidates; otherwise the front, the finalists and the references.
-    """
-    objectives = run.objectives
-    pick, front = run.pick, {candidate.id for candidate in run.front}
-    listed = run.listed(everything=everything)
-    claimed = {member["id"] for member in (run.verdict or {}).get("front", []) if member["claimed"]}
-    pool = _latest_pool(listed)
-    table = _empty_table(objectives, pool)
-    for candidate in sorted(listed, key=lambda c: _order(run, c)):
-        marks = ["pick"] if pick is not None and candidate.id == pick.id else []
-        marks += ["front"] if candidate.id in front else []
-        marks += ["gain"] if candidate.id in claimed else []
-        name = printable(candidate.name) + (f"  [{', '.join(marks)}]" if marks else "")
-        cells = [_score(candidate, pool, objective) for objective in objectives]
-        means = [_mean(run, candidate, other) for other in POOLS]
-        table.add_row(str(candidate.id), Text(name), *cells, *means, style="bold" if "pick" in marks else "")
-    return table
+from evomerge.run import Run, Summary
 
 
 def status_lines(run: Run, summary: Summary, *, price: float | None = None) -> list[str]:
@@ -116,42 +85,3 @@ def format_duration(seconds: float) -> str:
 def printable(text: str) -> str:
     """Return foreign text without control characters, so that a model's name cannot move the cursor."""
     return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def _empty_table(objectives: Sequence[Objective], pool: Pool) -> Table:
-    title = f"scores on the {pool} pool ± standard error; means of the other pools"
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
-    table.add_column("id", justify="right")
-    table.add_column("what", overflow="fold")
-    for objective in objectives:
-        table.add_column(printable(objective.name), justify="right")
-    for other in POOLS:
-        table.add_column(f"{_HEADS[other]} mean", justify="right")
-    return table
-
-
-def _latest_pool(candidates: Sequence[Candidate]) -> Pool:
-    """Return the last pool that more than the pick was scored on."""
-    for pool in reversed(POOLS[1:]):
-        if sum(pool in candidate.scores for candidate in candidates) > 1:
-            return pool
-    return POOLS[0]
-
-
-def _order(run: Run, candidate: Candidate) -> tuple[float, ...]:
-    means = [run.mean_score(candidate, pool) for pool in reversed(POOLS)]
-    return (*(float("inf") if mean is None else -mean for mean in means), candidate.id)
-
-
-def _score(candidate: Candidate, pool: Pool, objective: Objective) -> str:
-    score = candidate.scores.get(pool, {}).get(objective.name)
-    if score is None:
-        return candidate.failure.kind if candidate.failure else "-"
-    displayed = displayed_score(objective, score)
-    value, stderr = displayed["value"], displayed["stderr"]
-    return f"{value:.3f}" if stderr is None else f"{value:.3f} ±{stderr:.3f}"
-
-
-def _mean(run: Run, candidate: Candidate, pool: Pool) -> str:
-    mean = run.mean_score(candidate, pool)
-    return "-" if mean is None else f"{mean:.3f}"

@@ -97,10 +97,24 @@ def refuse_another_search(ledger: Ledger, setup: Setup) -> None:
     for name in changed.difference(setup.entry.proof.model_fields_set):
         new["proof"].pop(name)
         new["proof"] |= {key: value for key, value in old["proof"].items() if key == name}
-    changes = list(_differences(old, new))
+    changes = list(_differences(_by_word(old), _by_word(new)))
+    if any(key == "seed" for key, _ in changes):  # what follows from another seed needs no lines of its own
+        changes = [(key, change) for key, change in changes if ".items_digest." not in key]
     if changes:
         explained = "differs from what this run was started with; use another --out, or change it back"
         raise InvalidFile(Problem(f"{setup.where}: {key}", f"{explained} ({change})") for key, change in changes)
+
+
+def _by_word(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an identity in which weights, scales and floors have names instead of places in a list."""
+    named: dict[str, dict[str, Any]] = {
+        objective: dict(zip(("weight", "scale", "floor"), values, strict=True))
+        for objective, values in identity.get("weights", {}).items()
+    }
+    found = {key: value for key, value in identity.items() if key not in ("weights", "relative_floors")}
+    for objective, (parent, minus) in identity.get("relative_floors", {}).items():
+        named.setdefault(objective, {})["floor"] = f"{parent} minus {minus:g}"
+    return {**found, "tasks": {name: {**found.get("tasks", {}).get(name, {}), **own} for name, own in named.items()}}
 
 
 def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str]]:

@@ -135,7 +135,7 @@ def test_other_vocabulary_sizes_are_left_out_of_the_comparison(tmp_path: Path) -
     save_file(same, longer / "model.safetensors", {"format": "pt"})
     facts = checked(arithmetic(base, longer, tokenizer={"source": "base"}), tmp_path)
     (line,) = facts["relatedness"]
-    assert "task vector 1.00% of the base's size, cosine 1.0000" in line
+    assert "task vector 1.00% of the base's size, cosine of its weights and the base's 1.0000" in line
 
 
 def test_below_the_resolution_in_a_recipe(tmp_path: Path) -> None:

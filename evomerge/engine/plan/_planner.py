@@ -40,7 +40,7 @@ def make_plan(recipe: Recipe, parents: Parents, *, union: bool = False) -> Plan:
         _fail_on([_unaligned(parents[ref]) for ref in recipe.merged if parents[ref].text_config.get(_PER_BLOCK_ROWS)])
     planner = TensorPlanner(recipe, parents, words.alignment, union=union)
     tensors = tuple(plan for tensor in order.tensors() for plan in planner.plan(tensor))
-    _fail_on([*order.problems, *planner.problems])
+    _fail_on([*_other_families(recipe, parents, planner.problems), *order.problems, *planner.problems])
     if not tensors:
         raise MergeFailed("the recipe describes a model without tensors")
     dtype, layers = planner.dtypes.main, tuple(order.layers())
@@ -89,6 +89,19 @@ def _nested(name: str, recipe: Recipe, parents: Parents) -> Model:
         return PlannedModel(name, make_plan(recipe, parents), parents)
     except MergeFailed as error:
         raise MergeFailed("\n".join(f"{name}: {line}" for line in str(error).splitlines())) from None
+
+
+def _other_families(recipe: Recipe, parents: Parents, problems: Sequence[str]) -> list[str]:
+    """Return a sentence on models of different families, which explains the problems that there are; else nothing."""
+    classes = {str(ref): _class_of(parents[ref]) for ref in recipe.models}
+    if not problems or len(set(classes.values())) < 2:
+        return []
+    listed = ", ".join(f"{name} is a {kind}" for name, kind in classes.items())
+    return [f"the models are of different families, whose tensors differ in names or shapes: {listed}"]
+
+
+def _class_of(model: Model) -> str:
+    return str((model.config.get("architectures") or [model.config.get("model_type", "model")])[0])
 
 
 def _fail_on(problems: Sequence[str]) -> None:

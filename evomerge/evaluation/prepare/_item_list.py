@@ -9,10 +9,8 @@ from typing import Any
 from evomerge.evaluation._evaluator import PrepareContext, PreparedTask
 from evomerge.evaluation._request import InvalidTask
 from evomerge.evaluation.prepare._clusters import clusters_of
-from evomerge.evaluation.prepare._pools import SplitPlan, cut_pools, shuffled, without_repeats
+from evomerge.evaluation.prepare._pools import ITEMS, SplitPlan, cut_pools, shuffled, why_left_out, without_repeats
 from evomerge.records import POOLS, Objective
-
-_SPLIT = "items"  # what the one split of a list is called in facts and messages
 
 
 def prepare_items(
@@ -43,16 +41,17 @@ def prepare_items(
         InvalidTask: there are too few items, or one is no plain data.
     """
     keys = [_key(number, item) for number, item in enumerate(items)]
-    kept = set(without_repeats({_SPLIT: keys})[_SPLIT])
+    kept = set(without_repeats({ITEMS: keys})[ITEMS])
     order = shuffled(len(items), context.seed, shuffle_name or objective.task)
-    plan = SplitPlan(own=_SPLIT, final=_SPLIT)
-    cut = cut_pools(plan, context.pools, {_SPLIT: [number for number in order if number in kept]})
+    plan = SplitPlan(own=ITEMS, final=ITEMS)
+    available = {ITEMS: [number for number in order if number in kept]}
+    cut = cut_pools(plan, context.pools, available, why_left_out({ITEMS: keys}))
     pools = {pool: tuple(cut[pool]) for pool in POOLS}
     digests = {pool: hashlib.sha256("".join(keys[i] for i in pools[pool]).encode()).hexdigest() for pool in POOLS}
     own_facts = {
-        "documents": {_SPLIT: len(items)},
+        "documents": {ITEMS: len(items)},
         "left_out": len(items) - len(kept),
-        "splits": dict.fromkeys(POOLS, _SPLIT),
+        "splits": dict.fromkeys(POOLS, ITEMS),
         "items_digest": digests,
     }
     chosen = {i: items[i] for pool in POOLS for i in pools[pool]}

@@ -13,6 +13,8 @@ import numpy as np
 from evomerge.evaluation._request import InvalidTask, PoolSizes
 from evomerge.records import POOLS, Pool
 
+ITEMS = "items"  # what the one split of a list is called in facts
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SplitPlan:
@@ -81,13 +83,40 @@ def without_repeats(keys: Mapping[str, Sequence[str]], taken: Collection[str] = 
     return kept
 
 
-def cut_pools(plan: SplitPlan, sizes: PoolSizes, available: Mapping[str, Sequence[int]]) -> dict[Pool, list[int]]:
+def why_left_out(keys: Mapping[str, Sequence[str]], taken: Collection[str] = ()) -> dict[str, str]:
+    """Return, per split, how many documents `without_repeats` leaves out and why, in words; "" for none.
+
+    Args: as of `without_repeats`.
+    """
+    found, earlier = {}, dict[str, str]()
+    for split, split_keys in keys.items():
+        own: set[str] = set()
+        reasons: dict[str, int] = {}
+        for key in split_keys:
+            reason = "few-shot examples" if key in taken else "repeated" if key in own else ""
+            reason = f"in the {earlier[key]} split, too" if not reason and key in earlier else reason
+            if reason:
+                reasons[reason] = reasons.get(reason, 0) + 1
+            own.add(key)
+        earlier |= {key: split for key in own if key not in earlier}
+        listed = " and ".join(f"{count} are {reason}" for reason, count in reasons.items())
+        found[split] = f"{len(split_keys)}, of which {listed}" if listed else ""
+    return found
+
+
+def cut_pools(
+    plan: SplitPlan,
+    sizes: PoolSizes,
+    available: Mapping[str, Sequence[int]],
+    left_out: Mapping[str, str] | None = None,
+) -> dict[Pool, list[int]]:
     """Deal documents to the pools: search from the front of the shuffle, select and report from its back.
 
     Args:
         plan: the split of each pool.
         sizes: of the pools.
         available: split -> positions that may be used, shuffled.
+        left_out: split -> how many others there are and why they may not, in words (see `why_left_out`).
 
     Returns:
         pool -> positions in its split.
@@ -100,10 +129,11 @@ def cut_pools(plan: SplitPlan, sizes: PoolSizes, available: Mapping[str, Sequenc
         needed, found = sum(sizes.of(pool) for pool in pools), len(available[split])
         if needed > found:
             terms = " + ".join(f"{pool} {sizes.of(pool)}" for pool in pools)
-            raise InvalidTask(
-                f"the pools need {needed} items ({terms}) of its {split} split, which has {found} distinct documents; "
-                "ask for smaller pools"
-            )
+            others = (left_out or {}).get(split, "")
+            kept = f"its {split} split, which has {found} distinct documents"
+            kept = f"its items, of which {found} are distinct" if split == ITEMS else kept
+            more = f" ({others})" if others else ""
+            raise InvalidTask(f"the pools need {needed} items ({terms}) of {kept}{more}; ask for smaller pools")
     own, final = list(available[plan.own]), list(available[plan.final])
     report = sizes.report
     if report is None:

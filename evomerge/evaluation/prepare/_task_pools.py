@@ -14,6 +14,7 @@ from evomerge.evaluation.prepare._pools import (
     cut_pools,
     plan_splits,
     shuffled,
+    why_left_out,
     without_repeats,
 )
 from evomerge.evaluation.prepare._task import (
@@ -58,6 +59,7 @@ class TaskDocuments:
     plan: SplitPlan
     docs: Mapping[str, Sequence[Any]]
     available: Mapping[str, Sequence[int]]
+    left_out: Mapping[str, str]
     examples: str
 
     @property
@@ -79,7 +81,8 @@ def read_documents(loaded: LoadedTask, *, sizes: PoolSizes, seed: int, allow_tes
     order = {split: shuffled(len(docs[split]), seed, f"{name}/{split}") for split in plan.splits}
     usable = {split: set(kept[split]) for split in plan.splits}
     available = {split: [i for i in order[split] if i in usable[split]] for split in plan.splits}
-    return TaskDocuments(loaded=loaded, plan=plan, docs=docs, available=available, examples=note)
+    left_out = why_left_out(keys, examples)
+    return TaskDocuments(loaded=loaded, plan=plan, docs=docs, available=available, left_out=left_out, examples=note)
 
 
 def prepare_task(
@@ -87,7 +90,7 @@ def prepare_task(
 ) -> PooledTask:
     """Divide a task's documents into pools and build their prompts. Raises InvalidTask."""
     loaded, plan, docs = documents.loaded, documents.plan, documents.docs
-    cut = cut_pools(plan, sizes, documents.available)
+    cut = cut_pools(plan, sizes, documents.available, documents.left_out)
     starts = _starts(plan, docs)
     items: dict[int, TaskItem] = {}
     for split in plan.splits:
