@@ -26,14 +26,8 @@ HEAD = """# The search file
 
 Every key, with what it is, its default and an example. `evomerge init` writes a file to start from, `evomerge check`
 says everything that is wrong with one, and `evomerge schema search` prints the JSON Schema that this page is made of:
-with
-
-```yaml
-# yaml-language-server: $schema=search.schema.json
-```
-
-in its first line, editors show the same words beside each key. Paths start at the file's folder. Keys without a default
-are required.
+with `# yaml-language-server: $schema=search.schema.json` in the file's first line, editors show the same words beside each
+key. Paths start at the file's folder. `parents`, `space` and `tasks` are required.
 """
 SECTIONS = {
     "parents": "ParentsEntry",
@@ -130,7 +124,8 @@ def _kinds(schema: Mapping[str, Any], named: Mapping[str, Any]) -> Iterator[str]
             )
             if key in schema
         ]
-        name = _NAMES.get(schema.get("type", ""), "anything")
+        types = schema.get("type", "")
+        name = " or ".join(_NAMES.get(kind, "anything") for kind in (types if isinstance(types, list) else [types]))
         yield f"{name}, {', '.join(bounds)}" if bounds else name
 
 
@@ -182,6 +177,8 @@ def _spaces(schema: Mapping[str, Any]) -> str:
         f"{shipped}\n\nor a file, or the space itself, as below.\n",
         _section("space: merges, and layer stacks (`method: passthrough`)", merge, named),
         _section("space: genes", named["GeneEntry"], named),
+        _section("space: parents", named["SelectionEntry"], named),
+        _section("space: modules", named["PartEntry"], named),
         _section("space: `kind: data_flow`", flow, named),
         _section("space: `kind: hybrid`", hybrid, named),
         "In a layer stack (`method: passthrough`) the genes are `source` (which model's block; the base is one of "

@@ -126,9 +126,9 @@ def _cell(run: Run, row: ResultRow, index: int) -> str:
     objective, candidate = run.objectives[index], row.candidate
     if row.pool is None:
         return candidate.failure.kind if candidate.failure else candidate.state
-    shown = displayed_score(objective, candidate.scores[row.pool][objective.name])
-    stderr = "" if shown["stderr"] is None else f" ±{shown['stderr']:.3f}"
-    return f"{'! ' if objective.name in row.missed else ''}{shown['value']:.3f}{stderr}"
+    displayed = displayed_score(objective, candidate.scores[row.pool][objective.name])
+    stderr = "" if displayed["stderr"] is None else f" ±{displayed['stderr']:.3f}"
+    return f"{'! ' if objective.name in row.missed else ''}{displayed['value']:.3f}{stderr}"
 
 
 def missed_floor_lines(run: Run, rows: Sequence[ResultRow]) -> list[str]:
@@ -172,6 +172,6 @@ def _scores(run: Run, scores: Mapping[str, Score]) -> list[Any]:
     found = []
     for objective in run.objectives:
         score = scores.get(objective.name)
-        shown = {} if score is None else displayed_score(objective, score)
-        found += ["" if shown.get(key) is None else shown[key] for key in ("value", "stderr", "n")]
+        displayed = {} if score is None else displayed_score(objective, score)
+        found += ["" if displayed.get(key) is None else displayed[key] for key in ("value", "stderr", "n")]
     return found

@@ -15,7 +15,7 @@ from evomerge.cli import cli
 from evomerge.errors import EvomergeError
 from evomerge.testing.pico import write_pico
 
-SCORERS = '''
+SCORERS = """
 def level(model, items):
     weights = dict(model.named_parameters())["model.layers.0.mlp.up_proj.weight"].float().flatten()[::7]
     return [float(weights.sum()) + item["number"] for item in items]
@@ -35,7 +35,7 @@ def misspelled(model, tokenizer, items):
 
 def forgetful(model):
     return 1.0
-'''
+"""
 ITEMS = "\n".join(json.dumps({"number": number % 40, "id": number}) for number in range(60))
 POOLS = {"search": 20, "select": 20, "report": 20}
 
@@ -111,9 +111,10 @@ def test_references_that_all_fail_stop_the_run_and_explain_shows_the_traceback(
 def test_objectives_in_different_units_are_warned_of(folder: Path) -> None:
     warning = "height (here "
     assert warning in said("check", folder / "search.yaml")
-    assert f"note: the pick is chosen by the weighted mean of 2 objectives, and {warning}" in (
-        folder / "said.txt"
-    ).read_text()
+    assert (
+        f"note: the pick is chosen by the weighted mean of 2 objectives, and {warning}"
+        in (folder / "said.txt").read_text()
+    )
     assert warning in said("status", folder / "run")
 
 
