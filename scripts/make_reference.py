@@ -26,8 +26,8 @@ HEAD = """# The search file
 
 Every key, with what it is, its default and an example. `evomerge init` writes a file to start from, `evomerge check`
 says everything that is wrong with one, and `evomerge schema search` prints the JSON Schema that this page is made of:
-with `# yaml-language-server: $schema=search.schema.json` in the file's first line, editors show the same words beside each
-key. Paths start at the file's folder. `parents`, `space` and `tasks` are required.
+with `# yaml-language-server: $schema=search.schema.json` in the file's first line, editors show the same words beside
+each key. Paths start at the file's folder. `parents`, `space` and `tasks` are required.
 """
 SECTIONS = {
     "parents": "ParentsEntry",
