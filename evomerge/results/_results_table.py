@@ -70,9 +70,11 @@ def result_rows(run: Run, *, everything: bool = False, sort: str | None = None) 
         pool = next((pool for pool in reversed(POOLS) if pool in candidate.scores), None)
         scores = candidate.scores[pool] if pool else {}
         missed = [name for name, floor in floors[pool].items() if scores[name].value < floor] if pool else []
-        means = {pool: mean for pool in POOLS if (mean := run.mean_score(candidate, pool)) is not None}
+        means: dict[str, float] = {
+            pool: mean for pool in POOLS if (mean := run.mean_score(candidate, pool)) is not None
+        }
         if candidate.id in adjusted.values:
-            means = {**means, ADJUSTED: adjusted.fitness(candidate.id)}
+            means[ADJUSTED] = adjusted.fitness(candidate.id)
         rows.append(ResultRow(candidate, tuple(marks), pool, frozenset(missed), means))
     return sorted(rows, key=lambda row: _key(run, row, sort))
 
@@ -107,8 +109,8 @@ def results_table(run: Run, *, everything: bool = False, sort: str | None = None
     objectives = run.objectives
     table = Table(box=box.SIMPLE_HEAD, title=TITLE, title_justify="left")
     table.add_column("id", justify="right")
-    for head in ("what", "pool"):
-        table.add_column(head, overflow="fold" if head == "what" else None)
+    table.add_column("what", overflow="fold")
+    table.add_column("pool")
     for head in (*(printable(objective.name) for objective in objectives), *_HEADS.values()):
         table.add_column(head, justify="right")
     for row in result_rows(run, everything=everything, sort=sort):
