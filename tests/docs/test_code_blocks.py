@@ -82,9 +82,9 @@ def prepared(pico: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
             "parents": {"base": "models/base", "models": ["models/one", "models/two"]},
             "space": "layerwise_task_arithmetic",
             "tasks": [{"scorer": "share.py:share", "items": "items.jsonl"}],
-            "pools": {"search": 20, "select": 20, "report": 20},
-            "subset": {"size": 10},
-            "budget": {"candidates": 6},
+            "pools": {"search": 12, "select": 12, "report": 12},
+            "subset": {"size": 6},
+            "budget": {"candidates": 4},
             "workers": {"count": 0},
             "proof": {"finalists": 2},
         },
@@ -108,14 +108,16 @@ def prepared(pico: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
-def folder(prepared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The working directory; modules that a page's blocks define are forgotten afterwards."""
-    known = set(sys.modules)
-    monkeypatch.chdir(prepared)
-    monkeypatch.syspath_prepend(prepared)
-    yield prepared
+def folder(prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The working directory of one test; modules that its blocks define are forgotten afterwards."""
+    folder, known = tmp_path / "page", set(sys.modules)
+    shutil.copytree(prepared, folder, ignore=lambda path, _: ["models"] if Path(path) == prepared else [])
+    (folder / "models").symlink_to(prepared / "models")
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    yield folder
     for name in set(sys.modules) - known:
-        if (prepared / f"{name}.py").exists():
+        if (folder / f"{name}.py").exists():
             del sys.modules[name]
 
 
