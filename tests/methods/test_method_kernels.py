@@ -64,6 +64,20 @@ def test_same_bytes_as_torch(name: str, dtype: torch.dtype, variant: int) -> Non
         assert torch.equal(bits(found), bits(merge.run(gain=gain)))
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("based", [True, False])
+def test_the_same_inner_products(based: bool, dtype: torch.dtype) -> None:
+    merge = example("task_arithmetic" if based else "linear", dtype, 1)
+    gradient = torch.randn(SIZE, generator=torch.Generator().manual_seed(5)).to(dtype)
+    found = cpu.inner_products(gradient, merge.models, merge.base)
+    with use_kernels("never"):
+        assert cpu.inner_products(gradient, merge.models, merge.base) == found
+    origin = torch.zeros(SIZE) if merge.base is None else merge.base
+    exact = [float(gradient.double() @ (model.double() - origin.double())) for model in merge.models]
+    assert found[0] == pytest.approx(exact, rel=1e-5, abs=1e-3)
+    assert found[1] == pytest.approx(float(gradient.double() @ origin.double()), rel=1e-5, abs=1e-3)
+
+
 @pytest.mark.parametrize("weights", [(1.4, 1.3, 1.5), (-2.0, 3.0, 0.0), (40.0, -39.0, 0.5)])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_large_coefficients_add_up_task_vectors(dtype: torch.dtype, weights: tuple[float, ...]) -> None:

@@ -21,7 +21,8 @@ from evomerge.evaluation.score._forward import Forward, LogLikelihood
 from evomerge.evaluation.score._gold import GoldObjective
 from evomerge.evaluation.score._health import check_values, check_varied
 
-_MAX_PLANS = 8
+_MAX_PLANS = 12
+_PASSES = 3  # what a differentiated pass costs: forward, and back by inputs and by weights
 _BATCH_TOKENS_PER_ROW = 256
 _MAX_BATCH_TOKENS_CPU = 1024  # beyond, a CPU only loses its caches
 _LENGTH_OF = {"acc_norm": len, "acc_bytes": lambda choice: len(choice.encode())}
@@ -83,7 +84,7 @@ class BoundTask:
         self._filters = {ensemble.name: ensemble for ensemble in self._task._filters}
         self._questions: dict[int, list[list[_Question]]] = {}
         self._prompts: dict[int, list[Prompt]] = {}
-        self._plans: OrderedDict[tuple[bool, tuple[int, ...]], BatchPlan] = OrderedDict()
+        self._plans: OrderedDict[tuple[tuple[int, ...], tuple[int, ...] | None, bool], BatchPlan] = OrderedDict()
         self.generates = packed.output_type == "generate_until"
         if self.generates:
             self._check_limit()
@@ -126,9 +127,7 @@ class BoundTask:
     def _log_likelihoods(self, ids: Sequence[int], gold: Mapping[int, float] | None) -> dict[int, list[Any]]:
         """Return item number -> response per request, as HFLM would give it."""
         name, rolling = self._packed.name, self._packed.output_type == "loglikelihood_rolling"
-        plan = self._plan(tuple(ids), prefix=gold is None)
-        objective = None if gold is None else GoldObjective(plan.order, plan.lengths, self._gold_weights(ids, gold))
-        outcomes = iter(self._forward.run(plan, objective))
+        outcomes = iter(self._forward.run(self._plan(tuple(ids))) if gold is None else self._with_gradient(ids, gold))
         responses: dict[int, list[Any]] = {}
         totals: list[float] = []
         tokens: list[tuple[int, float]] = []
@@ -144,6 +143,25 @@ class BoundTask:
                     tokens += zip(question.continuation, outcome.tokens, strict=True)
         check_varied(name, totals if self._packed.output_type == "multiple_choice" else (), tokens)
         return responses
+
+    def _with_gradient(self, ids: Sequence[int], gold: Mapping[int, float]) -> list[LogLikelihood]:
+        """Return the log-likelihood of each token pair of the items, taking the gradient of the right answers'.
+
+        Either the passes that score all answers run backward, or the right answers go through the model once more, by
+        themselves: whatever takes fewer tokens.
+        """
+        self._encode(ids)
+        weights = self._gold_weights(ids, gold)
+        right = tuple(index for index, weight in enumerate(weights) if weight)
+        scored, together = self._plan(tuple(ids)), self._plan(tuple(ids), prefix=False)
+        if not right:
+            return self._forward.run(scored)
+        apart = self._plan(tuple(ids), right, prefix=False)
+        if _PASSES * together.tokens <= scored.tokens + _PASSES * apart.tokens:
+            return self._forward.run(together, GoldObjective(together.order, together.lengths, weights))
+        outcomes = self._forward.run(scored)
+        self._forward.run(apart, GoldObjective(apart.order, apart.lengths, [weights[index] for index in right]))
+        return outcomes
 
     def _generated(self, ids: Sequence[int]) -> dict[int, list[Any]]:
         """Return item number -> the list of answers per request."""
@@ -187,15 +205,21 @@ class BoundTask:
             return [0]
         return [index for index in self._right_choices(item) if 0 <= index < len(item.requests)] or [0]
 
-    def _plan(self, ids: tuple[int, ...], *, prefix: bool = True) -> BatchPlan:
-        """Return the batches for a set of items; the last few sets are kept, as candidates share them."""
-        key = (prefix, ids)
+    def _plan(self, ids: tuple[int, ...], only: tuple[int, ...] | None = None, *, prefix: bool = True) -> BatchPlan:
+        """Return the batches for a set of items; the last few sets are kept, as candidates share them.
+
+        Args:
+            ids: of the items.
+            only: positions of the wanted ones among their token pairs; None = all.
+            prefix: whether what all begin with may be read once.
+        """
+        key = (ids, only, prefix)
         if key not in self._plans:
-            for number in ids:
-                if number not in self._questions:
-                    self._questions[number] = _compact(self._encoded(number))
+            self._encode(ids)
+            requests = (questions for number in ids for questions in self._questions[number])
+            pairs = [question.pair() for questions in requests for question in questions]
             self._plans[key] = make_batch_plan(
-                [question.pair() for number in ids for questions in self._questions[number] for question in questions],
+                pairs if only is None else [pairs[index] for index in only],
                 limits=self._batch_limits(),
                 sharing=self._forward.sharing,
                 device=self._lm.device,
@@ -205,6 +229,12 @@ class BoundTask:
                 self._plans.popitem(last=False)
         self._plans.move_to_end(key)
         return self._plans[key]
+
+    def _encode(self, ids: Sequence[int]) -> None:
+        """Make the token pairs of items that have none yet."""
+        for number in ids:
+            if number not in self._questions:
+                self._questions[number] = _compact(self._encoded(number))
 
     def _batch_limits(self) -> BatchLimits:
         tokens = self._batch_size * _BATCH_TOKENS_PER_ROW

@@ -6,7 +6,6 @@ only to families that are known to take them (see `_model_family.py`). Log-softm
 """
 
 import inspect
-from bisect import bisect_left
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -19,13 +18,11 @@ from evomerge.evaluation.score._batching import Batch, BatchPlan
 from evomerge.evaluation.score._gold import GoldObjective
 from evomerge.evaluation.score._inputs import is_spread
 from evomerge.evaluation.score._model_family import sharing_of
+from evomerge.evaluation.score._token_likelihoods import ScoredTokens, token_likelihoods
 from evomerge.evaluation.score._tree_attention import CausalBlocks, helps
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-# Numbers turned to float32 at a time: what stays in a CPU's cache, or keeps a GPU busy.
-_CHUNK_NUMBERS = {"cpu": 2**18, "cuda": 2**25}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +70,15 @@ class Forward:
         values: list[torch.Tensor] = []
         greedy: list[torch.Tensor] = []
         for batch in plan.batches:
-            found: list[torch.Tensor] = []
             mask = self._mask(batch, prefix)
-            # Around the backward pass, too: blocks whose activations were not kept run again there.
-            with CausalBlocks(mask) if mask is not None and helps(mask) else nullcontext():
-                self._score(batch, self._logits(batch, prefix, mask), found, greedy)
-                if gold is not None:
-                    value_N = torch.cat(found)
-                    gold.backward(value_N)
-                    found = [value_N.detach()]
-            values += found
+            # Not where a gradient is taken: the backward pass of attention in blocks takes twice as long.
+            blocks = gold is None and mask is not None and helps(mask)
+            with CausalBlocks(mask) if blocks else nullcontext():
+                value_N, greedy_N = self._score(batch, self._logits(batch, prefix, mask))
+            if gold is not None:
+                gold.backward(value_N)
+            values.append(value_N.detach())
+            greedy.append(greedy_N)
         value_N, greedy_N = torch.cat(values), torch.cat(greedy)
         order_N = plan.order.to(value_N.device)
         # One transfer for the whole plan: a read-out per pair would wait for the device each time.
@@ -117,31 +113,17 @@ class Forward:
             extra |= {"attention_mask": mask, "position_ids": batch.positions}
         return self.model(input_ids=batch.ids, **extra).logits
 
-    def _score(self, batch: Batch, logits_RKV: torch.Tensor, values: list[Any], greedy: list[Any]) -> None:
-        """Append the log-likelihood of each of a batch's tokens, and whether it is the first choice."""
-        device, vocabulary = logits_RKV.device, logits_RKV.shape[-1]
+    def _score(self, batch: Batch, logits_RKV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the log-likelihood of each of a batch's tokens, and whether it is the first choice."""
+        device = logits_RKV.device
         column_U = batch.column if self._keeps else batch.keep[batch.column]
-        position_U = (batch.row * logits_RKV.shape[1] + column_U).to(device)
-        logits_PV, target_N, source_N = logits_RKV.flatten(0, 1), batch.target.to(device), batch.source.to(device)
-        step = max(1, _CHUNK_NUMBERS.get(device.type, 2**25) // vocabulary)
-        first = 0
-        for start in range(0, len(position_U), step):
-            logits_UV = logits_PV.index_select(0, position_U[start : start + step]).float()
-            last = bisect_left(batch.source_numbers, start + step)
-            row_N = source_N[first:last] - start
-            values.append(logits_UV.log_softmax(1)[row_N, target_N[first:last]])
-            greedy.append(_first_choice(logits_UV, row_N, target_N[first:last]))
-            first = last
-
-
-def _first_choice(logits_UV: torch.Tensor, row_N: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
-    """Return whether each target is the argmax. On CPU the slow argmax is left to the few that reach the maximum."""
-    if logits_UV.device.type != "cpu":
-        return logits_UV.argmax(1)[row_N] == target_N
-    first_N = logits_UV[row_N, target_N] == logits_UV.amax(1)[row_N]
-    reaching = first_N.nonzero()[:, 0]
-    first_N[reaching] = logits_UV[row_N[reaching]].argmax(1) == target_N[reaching]
-    return first_N
+        scored = ScoredTokens(
+            position=(batch.row * logits_RKV.shape[1] + column_U).to(device),
+            target=batch.target.to(device),
+            source=batch.source.to(device),
+            source_numbers=batch.source_numbers,
+        )
+        return token_likelihoods(logits_RKV.flatten(0, 1), scored)
 
 
 def _tree_mask(segments_RW: torch.Tensor, prefix: int, dtype: torch.dtype) -> torch.Tensor:

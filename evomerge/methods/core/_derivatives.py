@@ -19,6 +19,7 @@ from evomerge.methods.core._merge import BLOCK_ELEMENTS, merge_into
 from evomerge.methods.core._method import Method
 from evomerge.methods.core._records import Inputs, Settings
 from evomerge.methods.core._scratch import Scratch
+from evomerge.methods.kernels.cpu import _dispatch as cpu
 from evomerge.methods.statistics import Statistics
 
 COEFFICIENT_STEP = 1e-4  # of a parameter, relative to the larger of it and 1: coefficients are float64
@@ -93,9 +94,7 @@ def _of_combination(
         return None
     slopes = [_slopes(method, inputs, settings, direction, statistics) for direction in wanted]
     base = None if inputs.base is None else inputs.base.reshape(-1)
-    deltas = [_inner(gradient, model.reshape(-1), base) for model in inputs.models]
-    needs_base = base is not None and any(slope is not None and slope[0] for slope in slopes)
-    whole = _inner(gradient, base, None) if base is not None and needs_base else 0.0
+    deltas, whole = cpu.inner_products(gradient, [model.reshape(-1) for model in inputs.models], base)
     found = []
     for slope in slopes:
         if slope is None:
@@ -143,7 +142,8 @@ def _of_tensor(
         return math.nan
     change = above.sub_(below).view(-1)
     _leave_out_jumps(change, inputs)
-    return _inner(gradient, change, None) / (2 * step)
+    (product,), _ = cpu.inner_products(gradient, [change], None)
+    return product / (2 * step)
 
 
 def _leave_out_jumps(change: torch.Tensor, inputs: Inputs) -> None:
@@ -172,16 +172,3 @@ def _around(settings: Settings, direction: Direction, relative: float) -> tuple[
         settings.replaced(direction.parameter, value + step, direction.model),
         step,
     )
-
-
-def _inner(gradient: torch.Tensor, tensor: torch.Tensor, base: torch.Tensor | None) -> float:
-    """Return <gradient, tensor - base>, (n,) each, without a copy of any of them as a whole."""
-    scratch = Scratch(min(BLOCK_ELEMENTS, gradient.numel()), torch.float32, gradient.device)
-    total = torch.zeros((), dtype=torch.float64, device=gradient.device)
-    for start in range(0, gradient.numel(), BLOCK_ELEMENTS):
-        end = min(start + BLOCK_ELEMENTS, gradient.numel())
-        term = scratch.load("term", tensor[start:end])
-        if base is not None:
-            term = term.sub_(scratch.load("base", base[start:end]))
-        total += torch.dot(scratch.load("gradient", gradient[start:end]), term).double()
-    return float(total)

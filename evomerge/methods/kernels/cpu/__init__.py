@@ -1,5 +1,13 @@
 """Kernels for CPUs, compiled by numba; imported only where they pay."""
 
-from evomerge.methods.kernels.cpu._dispatch import Kernels, address, addresses, kernels, loaded, use_kernels
+from evomerge.methods.kernels.cpu._dispatch import (
+    Kernels,
+    address,
+    addresses,
+    inner_products,
+    kernels,
+    loaded,
+    use_kernels,
+)
 
-__all__ = ["Kernels", "address", "addresses", "kernels", "loaded", "use_kernels"]
+__all__ = ["Kernels", "address", "addresses", "inner_products", "kernels", "loaded", "use_kernels"]

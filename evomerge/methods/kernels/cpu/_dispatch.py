@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from evomerge.methods.kernels.cpu import _threshold_search
+from evomerge.methods.statistics import _inner_products
 from evomerge.methods.statistics._gram import CHUNK_ELEMENTS
 from evomerge.methods.statistics._selection import Cut
 
@@ -28,6 +29,7 @@ class Kernels(NamedTuple):
     differences: _Compiled
     sparse: _Compiled
     gram: _Compiled
+    inner: _Compiled
     table: _Compiled
     sample: _Compiled
     at_least: _Compiled
@@ -86,7 +88,7 @@ def _fits(tensor: torch.Tensor) -> bool:
 def load() -> Kernels | None:
     """Import the kernels; None where numba is not installed (it supports new Pythons late): torch does the same."""
     try:
-        from evomerge.methods.kernels.cpu import _combine, _density_table, _memory, _sparse, _statistics
+        from evomerge.methods.kernels.cpu import _combine, _density_table, _inner, _memory, _sparse, _statistics
     except ImportError:
         return None
     return Kernels(
@@ -94,6 +96,7 @@ def load() -> Kernels | None:
         differences=_combine.differences,
         sparse=_sparse.sparse,
         gram=_statistics.gram,
+        inner=_inner.inner,
         table=_density_table.table,
         sample=_statistics.sample,
         at_least=_statistics.at_least,
@@ -124,6 +127,21 @@ def gram(code: Kernels, models: Sequence[torch.Tensor], base: torch.Tensor | Non
     total = np.zeros((len(tensors), len(tensors)))
     code.gram(*addresses(tensors), base is not None, models[0].numel(), CHUNK_ELEMENTS, total)
     return torch.from_numpy(total + np.triu(total, 1).T)
+
+
+def inner_products(
+    gradient: torch.Tensor, models: Sequence[torch.Tensor], base: torch.Tensor | None
+) -> tuple[list[float], float]:
+    """Return what `_inner_products.inner_products` returns, in one compiled pass where that is worth it."""
+    tensors = [*([] if base is None else [base]), *models]
+    code = kernels([gradient, *tensors])
+    if code is None:
+        return _inner_products.inner_products(gradient, models, base)
+    found = np.zeros(len(tensors))
+    based = base is not None
+    code.inner(*address(gradient), *addresses(tensors), based, gradient.numel(), _inner_products.ROWS, found)
+    totals = found.tolist()
+    return (totals[1:], totals[0]) if based else (totals, 0.0)
 
 
 def select(code: Kernels, base: torch.Tensor, model: torch.Tensor, count: int) -> Cut:
