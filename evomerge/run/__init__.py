@@ -59,7 +59,6 @@ from evomerge.run.analysis import (
 from evomerge.run.config import (
     Cost,
     Extensions,
-    ModelFacts,
     ResourceNeeds,
     SearchEntry,
     SearchOutline,
@@ -69,7 +68,6 @@ from evomerge.run.config import (
     resource_needs,
     search_schema,
     search_template,
-    translate_genome,
     try_scorers,
     uneven_scales,
 )
@@ -91,7 +89,6 @@ __all__ = [
     "Job",
     "JobPace",
     "Ledger",
-    "ModelFacts",
     "Observer",
     "Outcome",
     "Outcomes",
@@ -149,7 +146,6 @@ __all__ = [
     "shortfall",
     "survivors",
     "trackers",
-    "translate_genome",
     "try_scorers",
     "uneven_scales",
     "utilization",

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from evomerge import methods
 from evomerge.errors import InvalidInput, Problem, did_you_mean
@@ -9,9 +10,10 @@ from evomerge.methods import Method, Parameter, Variant
 from evomerge.recipe import TEXT_MODULE
 from evomerge.records import ParentSummary, TensorPlace
 from evomerge.space._schema import GeneEntry, PartEntry, SelectionEntry, SpaceEntry
-from evomerge.space.genes import GeneAxis, places_of
+from evomerge.space.genes import GeneAxis, divided, places_of
 
 MAX_INTEGERS = 10_000  # values of a whole number
+MAX_FILTERS = 3000  # of one parameter in a recipe: every tensor of every candidate is held against them
 _SINGLE = ("total", "scale", "range", "per")  # keys that choices do not have
 
 
@@ -49,13 +51,14 @@ def problems_of(
             text = f"{models[0].name} has no part {part}; it has {', '.join(known_parts)}"
             yield Problem(f"{where}: modules.{part}", text + f".{did_you_mean(part, known_parts)}")
     sections = entry.modules or {"": PartEntry(genes=entry.genes, parameters=entry.parameters)}
-    yield from _level_problems(entry, sections, where)
+    yield from _level_problems(entry, sections, chosen, where)
     if not any(section.genes for section in sections.values()) and entry.parents is None and len(names) == 1:
         yield Problem(f"{where}: genes", "is missing; a space varies at least one parameter")
     for part, section in sections.items():
         prefix = f"{where}: modules.{part}." if part else f"{where}: "
         if part in ("", *known_parts):
-            yield from _section_problems(section, chosen, prefix, places_of(parents, part), part, len(models))
+            parts = _Part(part, models[0], places_of(parents, part))
+            yield from _section_problems(section, chosen, prefix, parts, len(models))
         given = {*section.genes, *section.parameters, *entry.parameters}
         for parameter in _known(chosen).values():
             if parameter.default is None and parameter.name not in given:
@@ -63,6 +66,20 @@ def problems_of(
                 yield Problem(f"{prefix}genes", text)
     if entry.modules:
         yield from _parameter_problems(entry.parameters, chosen, f"{where}: ")
+
+
+class _Part(NamedTuple):
+    """A part of the models.
+
+    Attributes:
+        name: of the part; "" = the whole model.
+        parent: whose layout tensor names follow.
+        places: its tensors.
+    """
+
+    name: str
+    parent: ParentSummary
+    places: Sequence[TensorPlace]
 
 
 def _known(chosen: Iterable[Method]) -> dict[str, Parameter]:
@@ -127,14 +144,21 @@ def _selection_problems(
         yield Problem(f"{where}: parents", f"all {count} models always take part; lower least, or leave parents out")
 
 
-def _level_problems(entry: SpaceEntry, sections: Mapping[str, PartEntry], where: str) -> Iterator[Problem]:
+def _level_problems(
+    entry: SpaceEntry, sections: Mapping[str, PartEntry], chosen: Sequence[Method], where: str
+) -> Iterator[Problem]:
     if not entry.levels:
         return
+    parameters, variants = _known(chosen), _variants(chosen)
     genes = [gene for section in sections.values() for gene in section.genes.values()]
     if len(entry.method.names) > 1:
         yield Problem(f"{where}: levels", "cannot be used with several methods; keep one method, or leave levels out")
     if entry.parents is not None:
         yield Problem(f"{where}: levels", "cannot be used with parents that take part or not; leave one of them out")
+    for name, gene in [pair for section in sections.values() for pair in section.genes.items()]:
+        kind = parameters[name].kind if name in parameters else "variant" if name in variants else "unknown"
+        if kind != "unknown" and (kind != "number" or gene.values is not None):
+            yield Problem(f"{where}: levels", f"need ranges of numbers alone, and {name} is none; leave levels out")
     known = {axis.kind for gene in genes for axis in gene.per}
     for i, axes in enumerate(entry.levels):
         for axis in axes:
@@ -146,12 +170,7 @@ def _level_problems(entry: SpaceEntry, sections: Mapping[str, PartEntry], where:
 
 
 def _section_problems(
-    section: PartEntry,
-    chosen: Sequence[Method],
-    prefix: str,
-    places: Sequence[TensorPlace],
-    part: str,
-    count: int,
+    section: PartEntry, chosen: Sequence[Method], prefix: str, part: _Part, count: int
 ) -> Iterator[Problem]:
     """Yield the problems of the genes and fixed parameters of a part."""
     known, variants = _known(chosen), _variants(chosen)
@@ -162,17 +181,20 @@ def _section_problems(
         if name in known:
             yield from _gene_problems(known[name], gene, place, count)
             yield from _owner_problems(name, chosen, place)
-        elif name in variants and not part:
+        elif name in variants and not part.name:
             yield from _variant_problems(variants[name], gene, place)
         else:
-            listed = [*known, *([] if part else variants)]
+            listed = [*known, *([] if part.name else variants)]
             yield Problem(
                 place, f"{names} has no parameter {name}; known: {', '.join(listed)}.{did_you_mean(name, listed)}"
             )
             continue
-        yield from _filter_problems(gene.per, f"{place}.per", places)
-        if part not in ("", TEXT_MODULE) and any(axis.kind not in ("model", "groups") for axis in gene.per):
-            yield Problem(f"{place}.per", f"{part} can be divided by model and groups alone; its blocks are not known")
+        yield from _filter_problems(gene.per, f"{place}.per", part.places)
+        yield from _count_problems(gene.per, f"{place}.per", part)
+        if part.name not in ("", TEXT_MODULE) and any(axis.kind not in ("model", "groups") for axis in gene.per):
+            yield Problem(
+                f"{place}.per", f"{part.name} can be divided by model and groups alone; its blocks are not known"
+            )
 
 
 def _parameter_problems(given: Iterable[str], chosen: Sequence[Method], prefix: str) -> Iterator[Problem]:
@@ -204,6 +226,14 @@ def _filter_problems(axes: Iterable[GeneAxis], place: str, places: Sequence[Tens
                 if not any(part in tensor.name for tensor in places):
                     yield Problem(place, f'no tensor has "{part}" in its name.{did_you_mean(part.strip("."), words)}')
             taken |= found
+
+
+def _count_problems(axes: Sequence[GeneAxis], place: str, part: _Part) -> Iterator[Problem]:
+    """Yield a problem if so many filters would be needed that reading a recipe would take minutes."""
+    count = sum(len(group.patterns) for group in divided(axes, part.parent, part.places).groups)
+    if count > MAX_FILTERS:
+        text = f"needs {count} filters in each recipe, at most {MAX_FILTERS} are allowed; use curve instead of layer or"
+        yield Problem(place, text + " bands, or groups that names inside a block begin with, such as mlp.")
 
 
 def _variant_problems(variant: Variant, gene: GeneEntry, place: str) -> Iterator[Problem]:

@@ -47,6 +47,12 @@ def slices_for(pico: dict[str, Path]) -> dict:
     }
 
 
+def methods_for(pico: dict[str, Path]) -> dict:
+    rules = [{"filter": "layers.0.", "method": "dare_ties"}, {"filter": "mlp.", "method": "linear"}]
+    document = recipe_for("ties", pico, {"weight": 0.4, "density": 0.5})
+    return {**document, "evomerge": {"methods": rules, "seed": 3}}
+
+
 def assert_same(live: LiveModel, folder: Path) -> None:
     written = load_file(folder / "model.safetensors")
     state = live.model.state_dict()
@@ -56,9 +62,10 @@ def assert_same(live: LiveModel, folder: Path) -> None:
         assert torch.equal(tensor, state[name]), name
 
 
-@pytest.mark.parametrize("method", [*MERGES, "stack"])
+@pytest.mark.parametrize("method", [*MERGES, "stack", "several"])
 def test_live_tensors_equal_the_exported_file(method: str, pico: dict[str, Path], tmp_path: Path) -> None:
-    document = slices_for(pico) if method == "stack" else recipe_for(method, pico, MERGES[method])
+    special = {"stack": slices_for, "several": methods_for}
+    document = special[method](pico) if method in special else recipe_for(method, pico, MERGES[method])
     recipe = parse_recipe(document)
     earlier = parse_recipe(recipe_for("linear", pico, {"weight": 1.0}))
     parents = Parents([*recipe.models, *earlier.models])

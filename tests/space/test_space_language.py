@@ -369,6 +369,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "nothing to choose": ({**with_weight(), "parents": {"least": 3}}, "all 3 models always take part"),
     "slerp": ({"method": "slerp", "genes": {"t": {}}}, "parents: {most: 1}"),
     "levels": ({**with_weight(per="model"), "parents": {}, "levels": [["model"]]}, "parents that take part or not"),
+    "levels of choices": (
+        {"method": "ties", "genes": {"weight": {"per": "model"}, "normalize": {}}, "levels": [["model"]]},
+        "need ranges of numbers alone, and normalize is none",
+    ),
+    "group called rest": (with_weight(per={"groups": {"rest": "mlp."}}), "choose another name"),
+    "filter twice": (with_weight(per={"groups": ["mlp.", "mlp."]}), "a filter twice"),
     "part": ({"method": "task_arithmetic", "modules": {"vision": {"genes": {"weight": {}}}}}, "no part vision"),
     "genes beside modules": (
         {**with_weight(), "modules": {"text_decoder": {"genes": {"weight": {"range": [0, 1]}}}}},
@@ -377,6 +383,19 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     "stack parents": ({"method": "passthrough", "genes": {"gain": {}}, "parents": {"most": 1}}, "has no parents"),
     "stack scale": ({"method": "passthrough", "genes": {"gain": {"scale": "log"}}}, "says nothing in a layer stack"),
 }
+
+
+def test_filters_of_hundreds_of_experts_in_every_layer_are_refused() -> None:
+    places = tuple(
+        TensorPlace(f"model.layers.{layer}.mlp.experts.{expert}.{name}.weight", layer, layer / 3, "text_decoder")
+        for layer in range(LAYERS)
+        for expert in range(1000)
+        for name in ("gate_proj", "up_proj")
+    )
+    base, one = summary("base", places), summary("one", places)
+    with pytest.raises(InvalidFile, match="needs 4004 filters in each recipe"):
+        built(with_weight(per=["layer", {"groups": ["gate_proj"]}]), base, (one,))
+    built(with_weight(per=[{"curve": 2}, {"groups": ["gate_proj"]}]), base, (one,))
 
 
 @pytest.mark.parametrize("name", MISTAKES)

@@ -9,6 +9,7 @@ from evomerge.errors import did_you_mean
 WORDS = ("model", "layer", "module")
 DEPTH = ("layer", "bands", "curve")
 INSIDE = ("module", "groups")
+REST = "rest"  # name of the group of what is left
 _EXPECTED = "model, layer, module, {bands: K}, {curve: K} (K at least 2) or {groups: filters}"
 
 
@@ -59,6 +60,8 @@ def _axis(value: Any) -> GeneAxis:
 
 def _filters(content: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Read {name: filter or list of filters}, or a list of filters that are their own names."""
+    if isinstance(content, list) and len(set(map(str, content))) < len(content):
+        raise ValueError(f"found a filter twice in groups: {content!r}")
     named = {str(part): part for part in content} if isinstance(content, list) else content
     if not isinstance(named, Mapping) or not named:
         raise ValueError(f"found groups: {content!r}, expected a list of parts of tensor names, or {{name: parts}}")
@@ -67,6 +70,8 @@ def _filters(content: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
         listed = parts if isinstance(parts, list) else [parts]
         if not listed or not all(isinstance(part, str) and part and part != "*" for part in listed):
             raise ValueError(f"found the group {name}: {parts!r}, expected parts of tensor names, such as q_proj")
+        if str(name) == REST:
+            raise ValueError(f"found a group called {REST}, which is what no group takes; choose another name")
         found.append((str(name), tuple(listed)))
     return tuple(found)
 

@@ -96,7 +96,11 @@ class Gene:
             InvalidInput: a tensor has no value there or one that the gene does not have, or tensors of one group have
                 different ones.
         """
-        found: list[Option] = []
+        if isinstance(setting, bool | int | float):  # mostly, and models can have thousands of tensors
+            found = [self.scale.check(setting, self.name)] * self.division.size
+            width = self.division.knots or 1
+            return [value if not used or used[i // width] else self.start for i, value in enumerate(found)]
+        found = []
         for number, (group, members) in enumerate(zip(self.division.groups, self.members, strict=True)):
             width = self.division.knots or 1
             if (used and not used[number]) or not members:

@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 from evomerge.recipe import TEXT_MODULE
 from evomerge.records import ParentSummary, TensorPlace
-from evomerge.space.genes._axes import GeneAxis
+from evomerge.space.genes._axes import REST, GeneAxis
 
-MODULES = ("attention", "mlp", "rest")
-REST = "rest"
+MODULES = ("attention", "mlp", REST)
 NON_BLOCK = "embeddings and head"
 OUTSIDE = -1  # as a layer's number: outside of the blocks
 
