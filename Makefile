@@ -43,8 +43,9 @@ docs: $(VENV)/.ready-docs  ## build the documentation site into build/site; a wa
 families: $(PEERS)/.ready  ## try every family on pico models and write docs/families.md (about ten minutes)
 	$(PEERS)/bin/python scripts/make_families.py
 
-reference: $(READY)  ## write docs/search_file.md from the schema of a search file
+reference: $(READY)  ## write docs/search_file.md from the schema and docs/methods.md from the methods
 	$(BIN)/python scripts/make_reference.py
+	$(BIN)/python scripts/make_methods_page.py
 
 bench: $(READY) $(PEERS)/.ready  ## time merges against mergekit and scoring against lm-eval: an hour, on a quiet machine
 	$(BIN)/python scripts/bench_merge.py --peer $(PEERS)/bin/mergekit-yaml

@@ -43,7 +43,7 @@ def test_nothing_of_the_site_is_fetched() -> None:
 def test_the_page_of_methods_says_what_the_methods_say() -> None:
     from scripts.make_methods_page import PAGE, page
 
-    assert PAGE.read_text(encoding="utf-8") == page(), "run python scripts/make_methods_page.py"
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `make reference`"
 
 
 def test_links_of_the_repository_become_links_of_the_site() -> None:
