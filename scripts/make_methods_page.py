@@ -33,8 +33,8 @@ BASE = {
 }
 HEAD = """# Methods
 
-Written by `make reference` from what the methods say of themselves; do not edit. `evomerge methods NAME` prints the same
-on a terminal. [extending.md](extending.md) shows how to write another; each is one file of `evomerge/methods/`.
+Written by `make reference` from what the methods say of themselves; do not edit. `evomerge methods NAME` prints the
+same on a terminal. [extending.md](extending.md) shows how to write another; each is one file of `evomerge/methods/`.
 
 In formulas, xᵢ is a tensor of model i, base that of the base, and xᵢ − base a task vector. Parameters can be
 set for a whole merge, by layer or by kind of tensor ([recipes.md](recipes.md)); a search varies those with a search
