@@ -24,6 +24,8 @@ from typing import Any
 
 import pytest
 
+COMPILING = ("tests/methods/test_method_kernels.py", "tests/methods/test_method_pivots.py")
+
 _STARTED = time.monotonic()
 
 
@@ -47,14 +49,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give the tests that start Ray to one process, first: two clusters at once are slow on two cores."""
+    """Keep tests together that are slow side by side; large groups come first.
+
+    Two Ray clusters at once are slow on two cores, and two processes would compile the same kernels twice.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
-    class RayTogether(LoadScopeScheduling):
+    class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ray" if starts_ray(nodeid) else nodeid
+            if starts_ray(nodeid):
+                return "ray"
+            return "kernels" if nodeid.partition("::")[0] in COMPILING else nodeid
 
-    return RayTogether(config, log)
+    return Together(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
