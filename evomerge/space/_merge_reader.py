@@ -21,6 +21,7 @@ def read_point(space: "MergeSpace", document: Mapping[str, Any]) -> Point:
     Raises:
         InvalidInput: the recipe's methods, models or values lie outside the space.
     """
+    _check_keys(space, document)
     chosen = _methods(space, document)
     bodies = _bodies(space, document)
     given = {part: _models(space, chosen, document, body) for part, body in bodies.items()}
@@ -49,6 +50,23 @@ def read_point(space: "MergeSpace", document: Mapping[str, Any]) -> Point:
         )
     numbers = [space.method_names.index(method.name) for method in chosen]
     return space.point(values, numbers[: space.method_choices], [model in taking for model in space.models])
+
+
+def _check_keys(space: "MergeSpace", document: Mapping[str, Any]) -> None:
+    """Raise InvalidInput if a recipe says what no recipe of the space says, and what changes the merge."""
+    further = set(document) - {"merge_method", "base_model", "models", "modules", "parameters", "dtype", "evomerge"}
+    if further:
+        raise InvalidInput(f"the recipe has {', '.join(sorted(further))}, which no recipe of this space has")
+    own, fixed = (dict(extension or {}) for extension in (document.get("evomerge"), space.extension))
+    varied = {gene.name for gene in space.genes if gene.variant}
+    for extension in (own, fixed):
+        variants = {name: option for name, option in extension.pop("variants", {}).items() if name not in varied}
+        extension["variants"] = variants
+        for key in ("methods", "seed", "commits", "parents_in"):  # varied; of masks; where parents come from
+            extension.pop(key, None)
+    if own != fixed:
+        differing = sorted(key for key in own.keys() | fixed.keys() if own.get(key) != fixed.get(key))
+        raise InvalidInput(f"the recipe's evomerge: {', '.join(differing)} is not that of this space")
 
 
 def _methods(space: "MergeSpace", document: Mapping[str, Any]) -> list[Method]:

@@ -13,6 +13,8 @@ BASELINE_WEIGHTS = (0.3, 0.5, 0.7, 1.0)
 """Weights of the task-arithmetic baselines: those that papers and people try first."""
 
 TOLERANCE = 1e-12  # of a sum of weights
+_PLAIN_KEYS = {"merge_method", "base_model", "models", "parameters", "dtype", "evomerge"}
+_SOURCE_KEYS = {"seed", "commits", "parents_in"}  # of the evomerge: block, without effect on an average
 
 
 class Reference(NamedTuple):
@@ -118,6 +120,8 @@ def _task_weights(document: Mapping[str, Any], base: str | None, models: Sequenc
     method, entries = document.get("merge_method"), document.get("models", [])
     names = [entry["model"] for entry in entries]
     known = {*models, *([base] if base else [])}
+    if set(document) - _PLAIN_KEYS or set(document.get("evomerge") or {}) - _SOURCE_KEYS:
+        return None
     if not all(isinstance(name, str) and name in known for name in names) or document.get("parameters"):
         return None
     if method == "passthrough" and len(names) == 1 and not entries[0].get("parameters"):

@@ -56,6 +56,14 @@ class GeneEntry(StrictModel):
     total: TotalField = Field(None, examples=[1.0])
 
 
+def _read_genes(value: Any) -> Any:
+    """Accept a gene without keys (`normalize:`)."""
+    return {name: {} if gene is None else gene for name, gene in value.items()} if isinstance(value, Mapping) else value
+
+
+GenesField = Annotated[dict[str, GeneEntry], BeforeValidator(_read_genes)]
+
+
 class MethodChoice(NamedTuple):
     """The method, or a choice of methods.
 
@@ -124,7 +132,7 @@ class PartEntry(StrictModel):
         parameters: fixed parameters, as in a recipe.
     """
 
-    genes: dict[str, GeneEntry] = Field(default_factory=dict, examples=[{"weight": {"per": ["model"]}}])
+    genes: GenesField = Field(default_factory=dict, examples=[{"weight": {"per": ["model"]}}])
     parameters: dict[str, SettingField] = Field(default_factory=dict, examples=[{"normalize": True}])
 
 
@@ -150,7 +158,7 @@ class SpaceEntry(StrictModel):
     """
 
     method: MethodField = Field(examples=["dare_ties", ["ties", "dare_ties"]])
-    genes: dict[str, GeneEntry] = Field(
+    genes: GenesField = Field(
         default_factory=dict, examples=[{"weight": {"per": ["model", "layer"], "range": [0.0, 1.5]}}]
     )
     parameters: dict[str, SettingField] = Field(default_factory=dict, examples=[{"normalize": True}])

@@ -406,3 +406,38 @@ def test_a_mistake_is_named_with_its_place(name: str) -> None:
     problems = [str(problem) for problem in caught.value.problems]
     assert any(sentence in problem for problem in problems), problems
     assert all(problem.startswith("space") and "\n" not in problem for problem in problems)
+
+
+# -- coarse in fine ---------------------------------------------------------------------------------------------------
+
+FINER: list[tuple[Any, Any]] = [
+    (["model"], ["model", {"bands": 2}]),
+    (["model", {"bands": 2}], ["model", {"bands": 4}]),
+    (["model", {"bands": 3}], ["model", "layer"]),
+    (["model", {"curve": 3}], ["model", "layer"]),
+    (["model", {"curve": 2}], ["model", {"curve": 3}]),
+    (["module"], ["model", "module", {"curve": 2}]),
+    (["model", "module", {"curve": 3}], ["model", "module", "layer"]),
+    ([{"groups": ["q_proj", "mlp."]}], ["layer", {"groups": ["q_proj", "k_proj", "mlp."]}]),
+    (["model", {"groups": ["self_attn.", "mlp."]}, {"curve": 2}], ["model", "layer", "module"]),
+]
+
+
+@pytest.mark.parametrize(("coarse", "fine"), FINER, ids=str)
+def test_a_winner_of_a_coarser_space_is_a_point_of_a_finer_one(coarse: Any, fine: Any) -> None:
+    first, second = space_of(per=coarse), space_of(per=fine)
+    reals = tuple(0.37 * (3 * i % 7) / 6 + 0.2 for i in range(first.domain.reals))
+    recipe = first.decode(Point(reals=reals))
+    refined = second.decode(second.encode(recipe))
+    for place in PLACES:
+        for model in range(3):
+            was, now = (value(document, model, place.name) for document in (recipe, refined))
+            assert abs(was - now) <= 1.5 / 10_000 / 2 + 1e-9, place.name
+
+
+@pytest.mark.parametrize(("coarse", "fine"), FINER, ids=str)
+def test_a_point_of_a_finer_space_is_no_point_of_a_coarser_one(coarse: Any, fine: Any) -> None:
+    first, second = space_of(per=coarse), space_of(per=fine)
+    draws = tuple(0.9 * (5 * i * i % 11) / 10 for i in range(second.domain.reals))
+    with pytest.raises(InvalidInput, match="weight"):
+        first.encode(second.decode(Point(reals=draws)))

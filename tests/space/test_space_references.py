@@ -11,13 +11,34 @@ from safetensors.torch import load_file
 from evomerge.api.merge import merge
 from evomerge.checkpoint import open_model
 from evomerge.recipe import ModelRef
-from evomerge.space import Space, build_space, reference_point, references
+from evomerge.records import ParentSummary
+from evomerge.space import Reference, Space, build_space, reference_point, references
 
 LAYERWISE = {"per": ["model", "layer"], "range": [0, 1.5]}
 PRODUCT = {"per": ["model", {"groups": ["q_proj", "mlp."]}, {"bands": 2}], "range": [0, 1.5]}
 DENSITY = {"per": "model", "range": [0.1, 1]}
 WEIGHTS = ["base", "one", "two", "uniform average", *(f"task arithmetic {w}" for w in ("0.3", "0.5", "0.7", "1"))]
 PARENTS = WEIGHTS[:3]
+
+MODELS = ("one", "two")
+
+
+def _summaries() -> tuple[ParentSummary, tuple[ParentSummary, ...]]:
+    base, *models = (
+        ParentSummary(
+            name=name,
+            architecture="LlamaForCausalLM",
+            block_prefix="model.layers.",
+            num_layers=3,
+            hidden_size=32,
+            vocab_size=64,
+            dtype="bfloat16",
+            size_bytes=1000,
+        )
+        for name in ("base", *MODELS)
+    )
+    return base, tuple(models)
+
 
 CONTAINED: dict[str, tuple[dict[str, Any], list[str]]] = {
     "task arithmetic by layer": ({"method": "task_arithmetic", "genes": {"weight": LAYERWISE}}, WEIGHTS),
@@ -93,3 +114,20 @@ def test_references_are_points_where_the_space_holds_the_same_merge(
         for tensor, values in theirs.items():
             torch.testing.assert_close(ours[tensor], values, rtol=0.01, atol=3e-4, msg=f"{reference.name}: {tensor}")
     assert found == expected
+
+
+def test_a_recipe_that_says_more_is_no_plain_average() -> None:
+    models = [{"model": name, "parameters": {"weight": 0.5}} for name in ("one", "two")]
+    plain = {"merge_method": "task_arithmetic", "base_model": "base", "models": models}
+    space = build_space(
+        {"method": "dare_linear", "genes": {"weight": LAYERWISE, "density": DENSITY}}, "space", *_summaries()
+    )
+    more: list[dict[str, Any]] = [
+        {},
+        {"evomerge": {"methods": [{"filter": "mlp", "method": "linear"}]}},
+        {"evomerge": {"gains": [0.5] * 3}},
+        {"tokenizer_source": "union"},
+        {"parameters": {"lambda": 0.5}},
+    ]
+    found = [reference_point(space, Reference("mine", "control", {**plain, **extra}), "base", MODELS) for extra in more]
+    assert [point is not None for point in found] == [True, False, False, False, False]

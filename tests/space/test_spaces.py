@@ -251,6 +251,9 @@ OTHER = {
     "a gap": merge(models=weights([{"filter": "model.layers.0.", "value": 0.1}])),
     "no value": merge(models=[{"model": ONE.name}, {"model": TWO.name}]),
     "normalized": merge(parameters={"normalize": True}),
+    "another method for some tensors": merge(evomerge={"methods": [{"filter": "mlp", "method": "linear"}]}),
+    "another tokenizer": merge(tokenizer_source="union"),
+    "gains": merge(evomerge={"gains": [0.5] * 4}),
 }
 
 
