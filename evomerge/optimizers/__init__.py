@@ -46,7 +46,9 @@ from evomerge.optimizers.core import (
     dominates,
     front,
     hypervolume,
+    knee,
     point_from_unit,
+    spread,
 )
 
 __all__ = [
@@ -75,9 +77,11 @@ __all__ = [
     "get",
     "goes_by_levels",
     "hypervolume",
+    "knee",
     "names",
     "point_from_unit",
     "register",
     "resolve_auto",
+    "spread",
     "validate_options",
 ]

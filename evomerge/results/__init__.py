@@ -19,7 +19,14 @@ from evomerge.results._listing import (
 )
 from evomerge.results._lm_eval_form import lm_eval_document
 from evomerge.results._notebook import NotebookPresenter
-from evomerge.results._results_table import missed_floor_lines, result_rows, results_csv, results_table
+from evomerge.results._results_table import (
+    knee_lines,
+    missed_floor_lines,
+    preferred_line,
+    result_rows,
+    results_csv,
+    results_table,
+)
 from evomerge.results._shares import Shares, shares_of
 from evomerge.results._tables import cost_text, floor_lines, format_duration, printable, status_lines
 from evomerge.results.figures import Figure, run_figures, save_figures
@@ -44,9 +51,11 @@ __all__ = [
     "format_duration",
     "front_document",
     "headline",
+    "knee_lines",
     "lm_eval_document",
     "missed_floor_lines",
     "next_step",
+    "preferred_line",
     "printable",
     "problem_lines",
     "provenance",

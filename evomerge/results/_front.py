@@ -24,7 +24,7 @@ def front_document(run: Run, *, everything: bool = False, price: float | None = 
     listed = run.listed(everything=everything)
     cost = run.cost(price)
     items = cost["items"]
-    pick = run.pick
+    pick, knee = run.pick, run.knee
     return {
         "version": VERSION,
         "run": str(run.path),
@@ -37,6 +37,7 @@ def front_document(run: Run, *, everything: bool = False, price: float | None = 
         "cost": {key: value for key, value in cost.items() if key != "items"},
         "candidates": [_row(candidate, objectives, candidate.id in front) for candidate in listed],
         "pick": None if pick is None else pick.id,
+        "knee": None if knee is None else knee.id,
         "verdict": run.verdict,
         "calibration": run.calibration,
     }

@@ -149,6 +149,41 @@ def missed_floor_lines(run: Run, rows: Sequence[ResultRow]) -> list[str]:
     return lines
 
 
+def knee_lines(run: Run) -> list[str]:
+    """Return which of the front's members has the best balance, if there are several objectives and members."""
+    knee = run.knee if len(run.objectives) > 1 and len(run.front) > 1 else None
+    return [] if knee is None else [f"best balance on the front: {_named(knee)}"]
+
+
+def preferred_line(run: Run, preferences: str) -> str:
+    """Return which of the front's members is the best by other weights of the objectives.
+
+    Args:
+        run: the run.
+        preferences: NAME=WEIGHT, several with commas; objectives left out keep the run's weights.
+
+    Raises:
+        InvalidInput: another form, no such objective, or nothing is scored yet.
+    """
+    weights = {}
+    for part in preferences.split(","):
+        name, equals, weight = part.strip().rpartition("=")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            equals = ""
+        if not equals or not name:
+            raise InvalidInput(f'"{part.strip()}" is no preference; write an objective and its weight: NAME=WEIGHT')
+    best = run.preferred(weights)
+    if best is None:
+        raise InvalidInput(f"{run.path}: nothing is scored yet ({run.state})")
+    return f"with {preferences}: {_named(best)}; evomerge export {run.path} OUT --id {best.id}"
+
+
+def _named(candidate: Candidate) -> str:
+    return f"{candidate.id}, {printable(candidate.name)}" if candidate.name else str(candidate.id)
+
+
 def results_csv(run: Run, *, everything: bool = False, sort: str | None = None) -> str:
     """Return candidates as comma-separated values: every objective's score on every pool, and the means.
 

@@ -6,8 +6,10 @@ own units and direction. A floor is a value that an objective must reach, given 
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from evomerge.errors import InvalidInput, did_you_mean
 from evomerge.optimizers import ItemValue
 from evomerge.records import (
     Candidate,
@@ -85,6 +87,28 @@ def item_values(objectives: Sequence[Objective], items: Mapping[str, ItemScores]
         for item, value, weight in zip(scores.ids, scores.values, weights, strict=True):
             share = objective.weight * weight / total
             found[f"{objective.name} {item}"] = ItemValue(scaled_value(objective, value), share)
+    return found
+
+
+def reweighted(objectives: Sequence[Objective], weights: Mapping[str, float]) -> list[Objective]:
+    """Return the objectives with other weights.
+
+    Args:
+        objectives: all objectives.
+        weights: objective -> its weight, at least 0; those left out keep their own.
+
+    Raises:
+        InvalidInput: there is no such objective, or a weight is negative, or all are 0.
+    """
+    known = {objective.name: objective for objective in objectives}
+    for name, weight in weights.items():
+        if name not in known:
+            raise InvalidInput(f'no objective "{name}"; known are {", ".join(known)}.{did_you_mean(name, known)}')
+        if not 0 <= weight < math.inf:
+            raise InvalidInput(f"the weight of {name} is {weight}; expected a number from 0")
+    found = [replace(objective, weight=weights.get(objective.name, objective.weight)) for objective in objectives]
+    if not any(objective.weight for objective in found):
+        raise InvalidInput("the weights of all objectives are 0; give one of them a weight")
     return found
 
 

@@ -108,7 +108,8 @@ class Proof:
         )
         count = self.setup.entry.proof.finalists
         best = ranking.ranked(searched)
-        front = ranking.ranked(ranking.front(searched))[:count]
+        whole = self.ledger.meta("identity")["proof"].get("front")
+        front = ranking.spread(searched, count) if whole else ranking.ranked(ranking.front(searched))[:count]
         finalists = list(dict.fromkeys([*best[:count], *front]))
         controls = [known.id for known in self.ledger.candidates(kinds=["control"]) if known.from_control]
         with self.ledger.transaction():
@@ -291,11 +292,11 @@ class Proof:
             self.ledger.set_meta("front", front)
             adjusted = {int(identity): found for identity, found in self.ledger.meta(ADJUSTED).items()}
             self.ledger.set_meta(CALIBRATION, calibration(adjusted, values))
-            self.ledger.set_meta(MEMBERS, self._members(ranking.ranked(front), choice.pick, left_out))
+            self.ledger.set_meta(MEMBERS, self._members(ranking, front, choice.pick, left_out))
         self._loop.trackers.front_changed(front_members(ranking, front), "select")
 
-    def _members(self, front: Sequence[int], pick: int, left_out: Collection[int]) -> list[int]:
-        """Return the front's other members that are judged beside the pick: found by the search, the best first.
+    def _members(self, ranking: Ranking, front: Sequence[int], pick: int, left_out: Collection[int]) -> list[int]:
+        """Return members of the front that are judged beside the pick: found by the search, far from one another.
 
         Only a search for a whole front has any.
         """
@@ -303,7 +304,7 @@ class Proof:
             return []
         found = {candidate.id for candidate in self.ledger.candidates(kinds=["candidate", "mean"])}
         members = [identity for identity in front if identity in found and identity not in {pick, *left_out}]
-        return members[: self.setup.entry.proof.finalists]
+        return ranking.spread(members, self.setup.entry.proof.finalists)
 
     def _chosen(self, rivals: Sequence[Candidate], values: Mapping[int, Mapping[str, float]]) -> list[Candidate]:
         """Return the best reference of each kind by its select scores, and the parents that floors are relative to."""

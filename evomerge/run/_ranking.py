@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from evomerge.optimizers import front
+from evomerge.optimizers import front, spread
 from evomerge.records import ItemScores, Objective
 from evomerge.run._objectives import fitness, scale_factor, vector
 from evomerge.run.trackers import FrontMember
@@ -153,6 +153,15 @@ class Ranking:
         known = [c for c in candidates if c in self.values]
         indices = front([vector(self._objectives, self.values[c], self._floors) for c in known])
         return [known[i] for i in indices]
+
+    def spread(self, candidates: Sequence[int], count: int) -> list[int]:
+        """Return up to so many of the candidates that no other dominates, which stand for all of them.
+
+        They are those that add most hypervolume, in that order.
+        """
+        known = self.ranked(self.front(candidates))
+        points = [vector(self._objectives, self.values[c], self._floors) for c in known]
+        return [known[i] for i in spread(points, count)]
 
 
 def fitness_interval(

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from evomerge.errors import InvalidInput
+from evomerge.optimizers import knee
 from evomerge.recipe import Recipe, parse_recipe
 from evomerge.records import (
     POOLS,
@@ -17,7 +18,7 @@ from evomerge.run._folder import LEDGER, owner_of
 from evomerge.run._identity import version_sentence
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
-from evomerge.run._objectives import displayed_interval, fitness, floors_of, parent_scores, values_of
+from evomerge.run._objectives import displayed_interval, fitness, floors_of, parent_scores, reweighted, values_of
 from evomerge.run._ranking import ADJUSTED, CALIBRATION, Ranking, fitness_interval
 from evomerge.run.loop import COST, utilization_share
 from evomerge.stats import interval_of
@@ -241,6 +242,36 @@ class Run:
             chosen = ranking.front(list(ranking.values))
         with reading(self._ledger.path):
             return [known[identity] for identity in chosen]
+
+    @property
+    def knee(self) -> Candidate | None:
+        """The front's member of the best balance (see `evomerge.optimizers.knee`); None before one is scored."""
+        members = self._front_values()
+        points = [[found[objective.name] for objective in self.objectives] for found in members.values()]
+        return self.candidate(list(members)[knee(points)]) if members else None
+
+    def preferred(self, weights: Mapping[str, float]) -> Candidate | None:
+        """Return the front's best member by other weights of the objectives; None before one is scored.
+
+        Args:
+            weights: objective -> its weight, at least 0; those left out keep the run's.
+
+        Raises:
+            InvalidInput: there is no such objective, or a weight is negative, or all are 0.
+        """
+        weighted = reweighted(self.objectives, weights)
+        members = self._front_values()
+        floors = self.floors("select" if self._ledger.meta("front") is not None else "search")
+        best = max(members, key=lambda i: (fitness(weighted, members[i], floors), -i), default=None)
+        return None if best is None else self.candidate(best)
+
+    def _front_values(self) -> dict[int, dict[str, float]]:
+        """Return member of the front -> internal values: select ones once there is a pick, else adjusted ones."""
+        front = self.front
+        if self._ledger.meta("front") is not None:
+            return {known.id: values_of(known.scores["select"]) for known in front}
+        values = self.ranking().values
+        return {known.id: values[known.id] for known in front}
 
     @property
     def finalists(self) -> list[int]:

@@ -276,6 +276,16 @@ def test_what_a_run_has_cost_is_said_in_items_tokens_seconds_and_money(finished_
     assert f"{cost['money']:.2f} at 7200 an hour" in run("front", finished_run, "--price", "7200").output
 
 
+def test_front_names_the_best_by_other_weights(finished_run: Path) -> None:
+    document = json.loads(run("front", finished_run, "--json").output)
+    (name,) = document["objectives"]
+    assert document["knee"] in {row["id"] for row in document["candidates"] if row["on_front"]}
+    line = run("front", finished_run, "--prefer", f"{name}=2").output
+    assert line.startswith(f"with {name}=2: ")
+    assert "evomerge export" in line
+    assert "NAME=WEIGHT" in str(run("front", finished_run, "--prefer", name).exception)
+
+
 def test_front_and_status_tables_name_the_pick(finished_run: Path) -> None:
     assert "pick" in run("front", finished_run).output
     status = run("status", finished_run).output

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evomerge.optimizers import dominates, front, hypervolume
+from evomerge.errors import InvalidInput
+from evomerge.optimizers import dominates, front, hypervolume, knee, spread
 
 _levels = st.integers(0, 4).map(float)
 
@@ -76,3 +77,26 @@ def test_hypervolume_of_a_large_front_is_exact() -> None:
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     volume = hypervolume([tuple(row) for row in rows], (0.0, 0.0, 0.0))
     assert 0.9 * math.pi / 6 < volume < math.pi / 6
+
+
+def test_the_knee_bulges_most_whatever_the_units() -> None:
+    points = [(0.0, 1.0), (0.5, 0.6), (0.8, 0.5), (1.0, 0.0)]
+    assert knee(points) == 2
+    assert knee([(1000 * a - 7, b / 30) for a, b in points]) == 2
+    assert knee([(0.3, 0.2)]) == 0
+    assert knee([(0.3, 0.2), (0.3, 0.2)]) == 0
+    assert knee([(1.0,), (2.0,)]) == 1
+    with pytest.raises(InvalidInput, match="no knee"):
+        knee([])
+
+
+def test_few_points_stand_for_a_front() -> None:
+    angles = np.linspace(0, np.pi / 2, 50)
+    points = [(float(np.cos(angle)), float(np.sin(angle))) for angle in angles]
+    chosen = spread(points, 5)
+    assert len(set(chosen)) == 5
+    best, reference = hypervolume(points, (0.0, 0.0)), (0.0, 0.0)
+    side_by_side = hypervolume(points[20:25], reference)
+    assert hypervolume([points[i] for i in chosen], reference) > 0.85 * best > side_by_side
+    assert spread(points, 60) == list(range(50))
+    assert spread([(1.0,) * 5, (2.0,) * 5, (3.0,) * 5], 2) == [0, 1], "more objectives than volumes are taken of"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from evomerge.errors import EvomergeError, InvalidFile
+from evomerge.errors import EvomergeError, InvalidFile, InvalidInput
 from evomerge.recipe import load_recipe
 from evomerge.records import Failure, ItemScores, Objective
 from evomerge.results import export
@@ -200,6 +200,20 @@ def test_a_search_for_one_mean_judges_its_pick_alone_unless_asked_otherwise(run_
     assert "front" not in plain.verdict
     asked = run_search(out="asked", tasks=TWO, budget={"candidates": 10}, proof={"front": True, "finalists": 2})
     assert len(asked.fact("front_members")) <= 2
+
+
+def test_a_front_is_chosen_from_by_preference(run_search) -> None:
+    run = run_search(tasks=TWO, budget={"candidates": 20}, optimizer="nsga2")
+    first, second = (objective.name for objective in run.objectives)
+    select = {member.id: member.scores["select"] for member in run.front}
+    for name, other in ((first, second), (second, first)):
+        chosen = run.preferred({name: 1, other: 0})
+        assert select[chosen.id][name].value == max(found[name].value for found in select.values())
+    assert run.preferred({}).id in select
+    assert run.knee.id in select
+    for weights, said in (({"none": 1}, "no objective"), ({first: -1}, "from 0"), ({first: 0, second: 0}, "are 0")):
+        with pytest.raises(InvalidInput, match=said):
+            run.preferred(weights)
 
 
 def test_item_effects_are_fitted_once_and_kept(run_search, monkeypatch: pytest.MonkeyPatch) -> None:

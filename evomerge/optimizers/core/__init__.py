@@ -5,7 +5,7 @@ This package must not import the optimizers, nor a library of theirs.
 
 from evomerge.optimizers.core._domain import Vector, VectorCodec, center, point_from_unit, varied
 from evomerge.optimizers.core._generational import Codec, EvolutionStrategy, GenerationalOptimizer
-from evomerge.optimizers.core._pareto import dominates, front, hypervolume
+from evomerge.optimizers.core._pareto import dominates, front, hypervolume, knee, spread
 from evomerge.optimizers.core._pending import MemorylessOptimizer, PendingProposals
 from evomerge.optimizers.core._protocol import GradientOptimizer, ItemOptimizer, ItemValue, Optimizer, Proposal
 from evomerge.optimizers.core._spec import (
@@ -40,6 +40,8 @@ __all__ = [
     "dominates",
     "front",
     "hypervolume",
+    "knee",
     "point_from_unit",
+    "spread",
     "varied",
 ]

@@ -82,6 +82,52 @@ def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -
     return _volume(above_PO[(above_PO > 0).all(axis=1)])
 
 
+def knee(points: Sequence[Sequence[float]]) -> int:
+    """Return the index of a front's knee: the point farthest beyond the plane through the best of each objective.
+
+    Every objective is counted by its own range on the front (Das 1999, https://doi.org/10.1007/s001580050111). Of equal
+    points the first.
+
+    Args:
+        points: of a front, at least one, finite; higher is better.
+
+    Raises:
+        InvalidInput: no points, other lengths or non-finite numbers.
+    """
+    points_PO = _stack(points)
+    if not len(points_PO) or not np.isfinite(points_PO).all():
+        raise InvalidInput("a front without points, or with a non-finite value, has no knee")
+    return int(_shares(points_PO).sum(axis=1).argmax())
+
+
+def spread(points: Sequence[Sequence[float]], count: int) -> list[int]:
+    """Return the indices of few points that stand for a front: each the one that adds most hypervolume, in that order.
+
+    Volumes are above a point a tenth of the front's range below its worst values, so that the ends count, too. With
+    more objectives than `hypervolume` takes, the first points.
+
+    Args:
+        points: of a front, finite; higher is better. Of equally good ones the first is taken.
+        count: how many; all if there are no more.
+    """
+    points_PO = _stack(points)
+    if len(points_PO) <= count or points_PO.shape[1] > _MAX_OBJECTIVES:
+        return list(range(min(count, len(points_PO))))
+    lifted_PO = _shares(points_PO) + 0.1
+    chosen: list[int] = []
+    while len(chosen) < count:
+        left = [i for i in range(len(lifted_PO)) if i not in chosen]
+        chosen.append(max(left, key=lambda i: (round(_volume(lifted_PO[[*chosen, i]]), 12), -i)))
+    return chosen
+
+
+def _shares(points_PO: _Points) -> _Points:
+    """Return where each value lies between the worst and the best of its objective, 0 to 1; 0 where all are equal."""
+    low_O = points_PO.min(axis=0)
+    range_O = points_PO.max(axis=0) - low_O
+    return (points_PO - low_O) / np.where(range_O > 0, range_O, 1.0)
+
+
 def _volume(points_PO: _Points) -> float:
     """Hypervolume above 0 of positive points."""
     if not len(points_PO):

@@ -1,0 +1,142 @@
+"""The front of two conflicting objectives: what each optimizer finds with as many items, re-scored on unseen items.
+
+    python scripts/bench_pareto.py                               # five seeds of three optimizers: an hour
+    python scripts/bench_pareto.py --seeds 1 --optimizers auto nsga2 --json found.json
+
+The search is the quickstart's, over its zoo, with two of its tasks, `zoo_add` and `zoo_reverse`: the parents that can
+do the one cannot do the other. Every optimizer has the same items of the search pool, those with a backward pass
+counted three times. The front is that of the finalists on the select pool; its members (and the distribution mean, if
+it is one) are scored on the report pool, which no choice depended on. What they dominate there above the base's scores
+is the hypervolume: 1 would be a model without an error, if the base had none right. References are in no front, as
+they are the same for all.
+
+`auto` is what a search file without an optimizer has; `cma` is CMA-ES on the weighted mean of both.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from evomerge.optimizers import hypervolume
+from evomerge.run import Run, search
+
+QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart"
+OPTIMIZERS = ("auto", "nsga2", "cma")
+TASKS = ("zoo_add", "zoo_reverse")
+POOLS = {"search": 256, "select": 256, "report": 512}
+FINALISTS = 8
+
+
+def search_file(optimizer: str, seed: int, items: int) -> dict[str, Any]:
+    """Return the search of one optimizer."""
+    data: dict[str, Any] = yaml.safe_load((QUICKSTART / "search.yaml").read_text(encoding="utf-8"))
+    parents = data["parents"]
+    if not (QUICKSTART / parents["base"]).exists():
+        sys.exit(f"{QUICKSTART / parents['base']} is missing; train the zoo: python scripts/train_zoo.py quickstart")
+    models = [str(QUICKSTART / model) for model in parents["models"]]
+    return data | {
+        "parents": {"base": str(QUICKSTART / parents["base"]), "models": models},
+        "tasks": [{"task": task, "metric": "acc"} for task in TASKS],
+        "task_path": str(QUICKSTART / data["task_path"]),
+        "pools": POOLS,
+        "optimizer": optimizer,
+        "budget": {"items": items},
+        "proof": {"finalists": FINALISTS, "front": True, "race": "off"},
+        "workers": {"count": 0, "batch_size": 128},
+        "seed": seed,
+    }
+
+
+def front_of(run: Run) -> tuple[list[list[float]], list[float]]:
+    """Return the members' scores on the report pool, and the base's."""
+    names = [objective.name for objective in run.objectives]
+
+    def values(scores: Mapping[str, Any]) -> list[float]:
+        return [scores["report"][name].value for name in names]
+
+    members = {candidate.id for candidate in run.front}
+    found = [
+        c for c in run.candidates() if c.id in members and c.kind in ("candidate", "mean") and "report" in c.scores
+    ]
+    (base,) = [c for c in run.candidates() if c.kind == "parent" and c.name == "base"]
+    return [values(candidate.scores) for candidate in found], values(base.scores)
+
+
+def measured(optimizer: str, seed: int, items: int) -> dict[str, Any]:
+    """Search once, and return the front with its hypervolume."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "search.yaml"
+        file.write_text(yaml.safe_dump(search_file(optimizer, seed, items)), encoding="utf-8")
+        run = search(file, Path(folder) / "run")
+        members, base = front_of(run)
+        spent = run.cost()["items"]["search"]
+        used = run.fact("identity", {}).get("optimizer")
+        run.close()
+    return {
+        "optimizer": optimizer,
+        "seed": seed,
+        "budget": items,
+        "items": spent,
+        "used": used,
+        "front": members,
+        "base": base,
+        "hypervolume": hypervolume(members, base),
+    }
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the medians over seeds, and each seed's hypervolume, as a Markdown table."""
+    rows = list(rows)
+    lines = [
+        "| optimizer | seeds | hypervolume, median | by seed | members, median | seeds where auto is at least as good |"
+    ]
+    lines.append("|---|---|---|---|---|---|")
+    ours = {row["seed"]: row["hypervolume"] for row in rows if row["optimizer"] == "auto"}
+    for optimizer in dict.fromkeys(row["optimizer"] for row in rows):
+        own = [row for row in rows if row["optimizer"] == optimizer]
+        volumes = [row["hypervolume"] for row in own]
+        paired = [ours[row["seed"]] >= row["hypervolume"] for row in own if row["seed"] in ours]
+        cells = [
+            optimizer,
+            str(len(own)),
+            f"{statistics.median(volumes):.3f}",
+            ", ".join(f"{volume:.3f}" for volume in volumes),
+            f"{statistics.median(len(row['front']) for row in own):g}",
+            "" if optimizer == "auto" else f"{sum(paired)} of {len(paired)}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure what is missing, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), metavar="NAME")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--items", type=int, default=6000, help="of the search pool, references included")
+    parser.add_argument("--json", type=Path, help="file that results are added to")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    known = {(row["optimizer"], row["seed"], row["budget"]) for row in rows}
+    for seed in range(options.seeds):
+        for optimizer in options.optimizers:
+            if (optimizer, seed, options.items) in known:
+                continue
+            rows.append(measured(optimizer, seed, options.items))
+            print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+            if options.json:
+                options.json.write_text(json.dumps(rows, indent=1))
+    print(table([row for row in rows if row["budget"] == options.items]))
+
+
+if __name__ == "__main__":
+    main()
