@@ -9,6 +9,12 @@ from typing import Any
 
 from evomerge.errors import EvomergeError, first_line
 
+TOKEN_HINT = (
+    "A cluster at that address, if there is one, may ask for a token: copy its ~/.ray/auth_token to this machine, or "
+    "name the copy in RAY_AUTH_TOKEN_PATH, or start every part of the cluster, and this command, with "
+    "RAY_AUTH_MODE=disabled (docs/cluster.md)"
+)
+
 
 class LocalCluster:
     """A Ray cluster of this machine alone; nothing of it outlives the driver by more than some seconds."""
@@ -63,9 +69,8 @@ def connect(ray: Any, address: str | None, cpus: int, folder: Path | None = None
     try:
         ray.init(address=address or "local", **options)  # without an address, Ray would join whatever runs here
     except Exception as error:  # Ray raises many kinds; all mean that there is no cluster
-        raise EvomergeError(
-            f"Ray cannot be started or joined ({first_line(error)}); workers.count: 0 runs without"
-        ) from error
+        hint = "; workers.count: 0 runs without" if address is None else f". {TOKEN_HINT}"
+        raise EvomergeError(f"Ray cannot be started or joined ({first_line(error)}){hint}") from error
     finally:
         # ray.init makes SIGTERM an immediate exit; here it requests a stop in good order
         if handler is not None and threading.current_thread() is threading.main_thread():
