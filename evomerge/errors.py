@@ -132,3 +132,12 @@ def first_few(problems: Iterable[str], limit: int = 5) -> str:
     different = list(dict.fromkeys(problems))
     more = len(different) - limit
     return "\n".join([*different[:limit], *([f"and {more} more like these"] if more > 0 else [])])
+
+
+def format_bytes(count: float) -> str:
+    """Return a number of bytes with a unit, such as "1.5 GB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from evomerge.errors import format_bytes
+
 TERMINAL_SECONDS = 0.1  # between updates of the byte counter on a terminal
 LINE_SECONDS = 10.0  # between its lines anywhere else
 PIPE_COLUMNS = 160  # width of a table that goes to no terminal: wide enough for everything
@@ -48,12 +50,3 @@ def byte_progress(done_word: str = "written") -> Callable[[int, int], None]:
             click.echo(err=True)
 
     return show
-
-
-def format_bytes(count: float) -> str:
-    """Return a number of bytes with a unit, such as "1.5 GB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

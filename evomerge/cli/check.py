@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from evomerge.cli._options import JSON
-from evomerge.cli._output import format_bytes, print_json
-from evomerge.errors import EvomergeError, InvalidFile, InvalidInput, RefusedForSafety
+from evomerge.cli._output import print_json
+from evomerge.errors import EvomergeError, InvalidFile, InvalidInput, RefusedForSafety, format_bytes
 
 if TYPE_CHECKING:
     import torch

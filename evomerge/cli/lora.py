@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from evomerge.cli._options import JSON
-from evomerge.cli._output import byte_progress, format_bytes, print_json
+from evomerge.cli._output import byte_progress, print_json
+from evomerge.errors import format_bytes
 
 if TYPE_CHECKING:
     from evomerge.derived.lora import LoraReport

@@ -9,7 +9,8 @@ import click
 
 from evomerge.cli._mergekit_flags import MergekitAwareCommand
 from evomerge.cli._options import SHARD_SIZE
-from evomerge.cli._output import byte_progress, format_bytes
+from evomerge.cli._output import byte_progress
+from evomerge.errors import format_bytes
 
 WORKING_BYTES = 4e8  # what a merge needs besides the largest tensors: libraries, buffers, kernels
 

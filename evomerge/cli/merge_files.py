@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from evomerge.cli._options import SHARD_SIZE
-from evomerge.cli._output import byte_progress, format_bytes
+from evomerge.cli._output import byte_progress
+from evomerge.errors import format_bytes
 
 
 @click.command()

@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 from evomerge.cli._options import JSON
-from evomerge.cli._output import format_bytes, print_json
+from evomerge.cli._output import print_json
+from evomerge.errors import format_bytes
 
 
 @click.command()

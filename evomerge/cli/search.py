@@ -34,9 +34,17 @@ def command(
       evomerge search experiments/quickstart/search.yaml --out runs/quickstart
     """
     from evomerge.api.search import search
-    from evomerge.cli._live_view import JsonEvents, live_view
     from evomerge.cli._main import INTERRUPTED
-    from evomerge.results import REPORT, floor_lines, missed_floor_lines, next_step, result_rows, results_table
+    from evomerge.results import (
+        REPORT,
+        JsonEvents,
+        floor_lines,
+        live_view,
+        missed_floor_lines,
+        next_step,
+        result_rows,
+        results_table,
+    )
     from evomerge.run import RunFacts
 
     with live_view(out, sys.stderr, as_json=as_json) as observer:

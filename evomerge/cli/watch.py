@@ -23,8 +23,7 @@ def command(run: Path, seconds: float, once: bool, as_json: bool) -> None:
     Example:
       evomerge watch runs/quickstart
     """
-    from evomerge.cli._live_view import live_view
-    from evomerge.results import floor_lines, headline
+    from evomerge.results import floor_lines, headline, live_view
     from evomerge.run import Run, RunFacts, progress_of
 
     opened = Run(run)

@@ -17,6 +17,7 @@ from evomerge.results._listing import (
     runs_in,
     runs_table,
 )
+from evomerge.results._live_view import JsonEvents, LiveView, live_view
 from evomerge.results._lm_eval_form import lm_eval_document
 from evomerge.results._notebook import NotebookPresenter
 from evomerge.results._results_table import (
@@ -38,6 +39,8 @@ __all__ = [
     "REPORT",
     "Figure",
     "Headline",
+    "JsonEvents",
+    "LiveView",
     "NotebookPresenter",
     "Run",
     "Shares",
@@ -52,6 +55,7 @@ __all__ = [
     "front_document",
     "headline",
     "knee_lines",
+    "live_view",
     "lm_eval_document",
     "missed_floor_lines",
     "next_step",

@@ -27,7 +27,7 @@ from evomerge.records import (
     Score,
     Scores,
 )
-from evomerge.run._ledger_file import VERSION, leave_plain, open_for_reading, open_for_writing, reading
+from evomerge.run._ledger_file import SCHEMA, VERSION, leave_plain, open_for_reading, open_for_writing, reading
 from evomerge.run._ledger_rows import (
     CANDIDATE_COLUMNS,
     candidate_of,
@@ -39,23 +39,6 @@ from evomerge.run._ledger_rows import (
 )
 
 MAX_FAILED_TRIES = 3  # candidates of one recipe on one subset that fail, before the next takes over their failure
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE candidate (
-  id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, generation INTEGER NOT NULL, subset INTEGER NOT NULL,
-  number INTEGER, point TEXT, recipe TEXT NOT NULL, fingerprint TEXT NOT NULL, same_as INTEGER, state TEXT NOT NULL,
-  failure TEXT, attempts INTEGER NOT NULL DEFAULT 0, seconds REAL, worker TEXT);
-CREATE INDEX candidate_fingerprint ON candidate (fingerprint, subset);
-CREATE TABLE score (
-  candidate INTEGER NOT NULL, pool TEXT NOT NULL, objective TEXT NOT NULL, value REAL NOT NULL, stderr REAL NOT NULL,
-  n INTEGER NOT NULL, PRIMARY KEY (candidate, pool, objective));
-CREATE TABLE item (
-  candidate INTEGER NOT NULL, pool TEXT NOT NULL, objective TEXT NOT NULL, ids TEXT NOT NULL, vals TEXT NOT NULL,
-  weights TEXT, soft TEXT, PRIMARY KEY (candidate, pool, objective));
-CREATE TABLE step (
-  seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, candidate INTEGER NOT NULL, number INTEGER NOT NULL, vals TEXT);
-"""
 
 
 class Step(NamedTuple):
@@ -86,9 +69,7 @@ class Ledger:
         draft = path.with_name(f".{path.name}.new")
         draft.unlink(missing_ok=True)
         connection = sqlite3.connect(draft, isolation_level=None)
-        connection.executescript(
-            "PRAGMA synchronous=FULL; BEGIN;" + _SCHEMA + f"PRAGMA user_version={VERSION}; COMMIT;"
-        )
+        connection.executescript("PRAGMA synchronous=FULL; BEGIN;" + SCHEMA + f"PRAGMA user_version={VERSION}; COMMIT;")
         rows = [(key, json.dumps(value)) for key, value in meta.items()]
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
         connection.close()
@@ -377,6 +358,12 @@ class Ledger:
 
     def _original_of(self, candidate: int) -> Any:
         return self._db.execute("SELECT same_as FROM candidate WHERE id = ?", (candidate,)).fetchone()[0]
+
+    def finished_at(self) -> dict[int, float]:
+        """Return candidate -> when it was finished last, in seconds since 1970; empty for runs of older versions."""
+        with reading(self.path):
+            known = self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'moment'").fetchone()
+            return dict(self._db.execute("SELECT candidate, finished FROM moment")) if known else {}
 
     def failure_of(self, candidate: int) -> Failure | None:
         """Return why a candidate failed; None if it did not."""

@@ -16,6 +16,29 @@ from pathlib import Path
 from evomerge.errors import EvomergeError, InvalidInput
 
 VERSION = 1  # of the schema, in `user_version`
+SCHEMA = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE candidate (
+  id INTEGER PRIMARY KEY, name TEXT NOT NULL, kind TEXT NOT NULL, generation INTEGER NOT NULL, subset INTEGER NOT NULL,
+  number INTEGER, point TEXT, recipe TEXT NOT NULL, fingerprint TEXT NOT NULL, same_as INTEGER, state TEXT NOT NULL,
+  failure TEXT, attempts INTEGER NOT NULL DEFAULT 0, seconds REAL, worker TEXT);
+CREATE INDEX candidate_fingerprint ON candidate (fingerprint, subset);
+CREATE TABLE score (
+  candidate INTEGER NOT NULL, pool TEXT NOT NULL, objective TEXT NOT NULL, value REAL NOT NULL, stderr REAL NOT NULL,
+  n INTEGER NOT NULL, PRIMARY KEY (candidate, pool, objective));
+CREATE TABLE item (
+  candidate INTEGER NOT NULL, pool TEXT NOT NULL, objective TEXT NOT NULL, ids TEXT NOT NULL, vals TEXT NOT NULL,
+  weights TEXT, soft TEXT, PRIMARY KEY (candidate, pool, objective));
+CREATE TABLE step (
+  seq INTEGER PRIMARY KEY, kind TEXT NOT NULL, candidate INTEGER NOT NULL, number INTEGER NOT NULL, vals TEXT);
+"""
+MOMENTS = """
+CREATE TABLE IF NOT EXISTS moment (candidate INTEGER PRIMARY KEY, finished REAL NOT NULL);
+CREATE TRIGGER IF NOT EXISTS candidate_finished AFTER UPDATE OF state ON candidate WHEN NEW.state != 'running'
+BEGIN
+  INSERT OR REPLACE INTO moment VALUES (NEW.id, (julianday('now') - 2440587.5) * 86400.0);
+END;
+"""  # when each candidate was finished; ledgers of older versions get it when their run goes on
 BUSY_SECONDS = 30.0  # how long to wait for another process's lock
 CLOSE_BUSY_MILLISECONDS = 500  # the same, for leaving the write-ahead log, which may as well stay
 COPY_ATTEMPTS = 20  # a driver may write while its files are copied
@@ -32,6 +55,7 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript(MOMENTS)
     except sqlite3.DatabaseError as error:
         connection.close()
         raise InvalidInput(f"{path}: cannot be written to ({error})") from None

@@ -186,6 +186,10 @@ class Run:
         }
         return found if price is None else {**found, "money": price * found["seconds"] / 3600}
 
+    def finished_at(self) -> dict[int, float]:
+        """Return candidate -> when it was finished last, in seconds since 1970; empty for runs of older versions."""
+        return self._ledger.finished_at()
+
     def items(self, pool: Pool) -> dict[int, dict[str, ItemScores]]:
         """Return candidate -> objective -> item scores of one pool."""
         return self._ledger.items(pool)

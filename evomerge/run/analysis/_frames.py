@@ -1,6 +1,7 @@
 """A run as pandas frames. pandas comes with lm-eval's data sets and is imported when a frame is made."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from evomerge.errors import InvalidInput, did_you_mean
@@ -18,8 +19,9 @@ def frame(facts: RunFacts, what: str) -> "pandas.DataFrame":
 
     Args:
         facts: of the run.
-        what: "candidates" (a row for everything that was tried: scores in the metric's own units, then the genes by
-            name), "front" (those rows of the front) or "items" (a row for each candidate, pool, objective and item).
+        what: "candidates" (a row for everything that was tried: when it was finished, in UTC, its scores in the
+            metric's own units, then the genes by name), "front" (those rows of the front) or "items" (a row for each
+            candidate, pool, objective and item).
 
     Raises:
         InvalidInput: there is no such frame, or pandas is not installed.
@@ -37,10 +39,13 @@ def frame(facts: RunFacts, what: str) -> "pandas.DataFrame":
 
 def _candidate_rows(facts: RunFacts) -> list[dict[str, Any]]:
     genes = [str(name) for name in facts.run.fact("coordinates", [])]
-    return [_candidate_row(facts, candidate, genes) for candidate in facts.candidates]
+    moments = facts.run.finished_at()
+    return [_candidate_row(facts, candidate, genes, moments) for candidate in facts.candidates]
 
 
-def _candidate_row(facts: RunFacts, candidate: Candidate, genes: list[str]) -> dict[str, Any]:
+def _candidate_row(
+    facts: RunFacts, candidate: Candidate, genes: list[str], moments: Mapping[int, float]
+) -> dict[str, Any]:
     known = candidate.id in facts.ranking.values
     row: dict[str, Any] = {
         "id": candidate.id,
@@ -49,6 +54,7 @@ def _candidate_row(facts: RunFacts, candidate: Candidate, genes: list[str]) -> d
         "state": candidate.state,
         "generation": candidate.generation,
         "seconds": candidate.seconds,
+        "finished": _moment(moments.get(candidate.id)),
         "worker": candidate.worker,
         "on_front": candidate.id in facts.front,
         "is_pick": facts.pick is not None and candidate.id == facts.pick.id,
@@ -68,6 +74,10 @@ def _candidate_row(facts: RunFacts, candidate: Candidate, genes: list[str]) -> d
     row["failure"] = None if candidate.failure is None else candidate.failure.reason
     values = [] if candidate.point is None else point_row(candidate.point)
     return row | (dict(zip(genes, values, strict=True)) if len(values) == len(genes) else {})
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
 
 
 def _front_rows(facts: RunFacts) -> list[dict[str, Any]]:

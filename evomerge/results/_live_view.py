@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from evomerge.results import format_duration, printable
+from evomerge.errors import format_bytes
+from evomerge.results._tables import format_duration, printable
 from evomerge.run import Observer, Progress
 
 LINE_SECONDS = 10.0  # between plain lines where there is no terminal
@@ -180,8 +181,6 @@ def _workers(progress: Progress) -> str:
 
 def _disk(out: Path) -> str:
     """Return the space that is free where the run folder is, or will be."""
-    from evomerge.cli._output import format_bytes
-
     folder = next((folder for folder in (out, *out.resolve().parents) if folder.exists()), Path("/"))
     try:
         return f"{format_bytes(shutil.disk_usage(folder).free)} free"
