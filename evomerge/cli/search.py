@@ -2,10 +2,14 @@
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from evomerge.cli._output import print_table
+
+if TYPE_CHECKING:
+    from evomerge.run import Run
 
 
 @click.command()
@@ -35,17 +39,7 @@ def command(
     """
     from evomerge.api.search import search
     from evomerge.cli._main import INTERRUPTED
-    from evomerge.results import (
-        REPORT,
-        JsonEvents,
-        floor_lines,
-        live_view,
-        missed_floor_lines,
-        next_step,
-        result_rows,
-        results_table,
-    )
-    from evomerge.run import RunFacts
+    from evomerge.results import JsonEvents, live_view
 
     with live_view(out, sys.stderr, as_json=as_json) as observer:
         run = search(
@@ -64,6 +58,14 @@ def command(
     if run.state != "done":
         click.echo(f"stopped; everything so far is in {out}. The same command resumes.", err=True)
         raise SystemExit(INTERRUPTED)
+    _print_results(run)
+
+
+def _print_results(run: "Run") -> None:
+    """Print a finished run: the table, the pick, the verdict, and what to do next."""
+    from evomerge.results import REPORT, floor_lines, missed_floor_lines, next_step, result_rows, results_table
+    from evomerge.run import RunFacts
+
     print_table(results_table(run))
     for line in missed_floor_lines(run, result_rows(run)):
         click.echo(line)
@@ -76,5 +78,5 @@ def command(
         )
     if verdict is not None:
         click.echo("\n".join([verdict["text"], *floor_lines(verdict)]))
-    click.echo(f"report: {out / REPORT}", err=True)
+    click.echo(f"report: {run.path / REPORT}", err=True)
     click.echo(f"next: {next_step(RunFacts(run))}", err=True)

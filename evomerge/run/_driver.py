@@ -67,8 +67,7 @@ def search(
         space: replaces the file's. To resume, an equal one must be given again.
         evaluators: kinds of task of the caller's, under whose names `tasks:` finds them.
         trackers: receive the run's events, besides those that the file names.
-        observer: receives progress. None: the public `evomerge.search` shows it in a terminal or a notebook, and says
-            when the search was interrupted; `evomerge.run.SilentObserver()` for neither.
+        observer: receives progress. None: in `evomerge.search` a terminal or a notebook does; `SilentObserver()` mutes.
         executor: builds the workers; by default as the search file says.
 
     Returns:
