@@ -13,7 +13,13 @@ from evomerge.errors import InvalidFile
 @click.argument("more", nargs=-1, metavar="")
 @click.option("--base", help="The common ancestor of the models: a folder or hub id.")
 @click.option("--models", multiple=True, metavar="MODEL...", help="What is merged: folders or hub ids.")
-@click.option("--tasks", required=True, help="lm-eval tasks, separated by commas; task/metric names a metric.")
+@click.option(
+    "--from",
+    "genome",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A mergekit-evolve file: its search in our words, and what could not be carried over.",
+)
+@click.option("--tasks", default="", help="lm-eval tasks, separated by commas; task/metric names a metric.")
 @click.option(
     "--task-path", type=click.Path(exists=True, file_okay=False), help="A folder with task YAMLs of your own."
 )
@@ -28,6 +34,7 @@ def command(
     more: tuple[str, ...],
     base: str | None,
     models: tuple[str, ...],
+    genome: Path | None,
     tasks: str,
     task_path: str | None,
     space: str | None,
@@ -40,26 +47,38 @@ def command(
     """Write a search file with a comment beside each key, and check it.
 
     \b
-    Example:
+    Examples:
       evomerge init search.yaml --base org/base --models org/math org/code --tasks gsm8k,arc_challenge/acc_norm
+      evomerge init search.yaml --from evolve.yml
     """
-    from evomerge.api.init import init
+    from evomerge.api.init import init, init_from_genome
+    from evomerge.run import check_search
 
+    if genome is not None and (models or more or tasks or base or space):
+        raise click.UsageError("--from brings models, tasks and space with it; change them in the file that is written")
     try:
-        init(
-            out,
-            [*models, *more],
-            split_names(tasks),
-            base=base,
-            task_path=task_path,
-            space=space,
-            hours=hours,
-            candidates=candidates,
-            workers=workers,
-            gpus=gpus,
-            check=not no_check,
-        )
+        if genome is not None:
+            for note in init_from_genome(out, genome, check=False):
+                click.echo(f"note: {note}", err=True)
+            if not no_check:
+                check_search(out)
+        else:
+            init(
+                out,
+                [*models, *more],
+                split_names(tasks),
+                base=base,
+                task_path=task_path,
+                space=space,
+                hours=hours,
+                candidates=candidates,
+                workers=workers,
+                gpus=gpus,
+                check=not no_check,
+            )
     except InvalidFile as error:
+        if not out.exists():
+            raise
         click.echo(f"{out} is written; change what is named here, then run `evomerge check {out}`:", err=True)
         click.echo(str(error), err=True)
         raise SystemExit(error.exit_code) from None

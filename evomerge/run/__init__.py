@@ -59,6 +59,7 @@ from evomerge.run.analysis import (
 from evomerge.run.config import (
     Cost,
     Extensions,
+    ModelFacts,
     ResourceNeeds,
     SearchEntry,
     SearchOutline,
@@ -68,6 +69,7 @@ from evomerge.run.config import (
     resource_needs,
     search_schema,
     search_template,
+    translate_genome,
     try_scorers,
     uneven_scales,
 )
@@ -89,6 +91,7 @@ __all__ = [
     "Job",
     "JobPace",
     "Ledger",
+    "ModelFacts",
     "Observer",
     "Outcome",
     "Outcomes",
@@ -146,6 +149,7 @@ __all__ = [
     "shortfall",
     "survivors",
     "trackers",
+    "translate_genome",
     "try_scorers",
     "uneven_scales",
     "utilization",

@@ -6,6 +6,7 @@ wrong with the others, and returns a `Setup`. This package must not import the l
 
 from evomerge.run.config._cost import Cost, cost_of
 from evomerge.run.config._extensions import Extensions
+from evomerge.run.config._genome import ModelFacts, TranslatedGenome, translate_genome
 from evomerge.run.config._schema import CHANGEABLE_KEYS, BudgetEntry, SearchEntry, search_schema
 from evomerge.run.config._setup import AUTO, ResourceNeeds, Setup, resource_needs
 from evomerge.run.config._template import SearchOutline, search_template
@@ -18,16 +19,19 @@ __all__ = [
     "BudgetEntry",
     "Cost",
     "Extensions",
+    "ModelFacts",
     "ResourceNeeds",
     "SearchEntry",
     "SearchOutline",
     "Setup",
+    "TranslatedGenome",
     "Trial",
     "check_search",
     "cost_of",
     "resource_needs",
     "search_schema",
     "search_template",
+    "translate_genome",
     "try_scorers",
     "uneven_scales",
 ]

@@ -51,8 +51,8 @@ def search_template(outline: SearchOutline, folder: Path) -> str:
     budget += [] if outline.candidates is None else [f"candidates: {outline.candidates}"]
     budget = budget or [f"candidates: {BudgetEntry.default().candidates}"]
     space = outline.space or (SPACE if outline.base else SPACE_WITHOUT_BASE)
-    models = ", ".join(_scalar(_place(model, folder)) for model in outline.models)
-    parents = [f"  base: {_scalar(_place(outline.base, folder))}"] if outline.base else [NO_BASE]
+    models = ", ".join(_scalar(relative_place(model, folder)) for model in outline.models)
+    parents = [f"  base: {_scalar(relative_place(outline.base, folder))}"] if outline.base else [NO_BASE]
     lines = [
         "# A search. Run it, or resume it, with:  evomerge search THIS_FILE --out runs/NAME",
         "# `evomerge check THIS_FILE` lists everything that is wrong with it; `evomerge schema search` all keys.",
@@ -60,11 +60,11 @@ def search_template(outline: SearchOutline, folder: Path) -> str:
         *parents,
         f"  models: [{models}]",
         "# which merges may be tried; `evomerge spaces` lists those that come along, and prints one to start from",
-        f"space: {_scalar(_place(space, folder))}",
+        f"space: {_scalar(relative_place(space, folder))}",
         "tasks:                         # each is one objective; `weight:` and `floor:` may be beside `task:`",
         *(f"  - {_task(task)}" for task in outline.tasks),
         "  # - {scorer: my_scorer.py:function, items: items.jsonl}    # a Python function as an objective",
-        *([f"task_path: {_scalar(_place(outline.task_path, folder))}"] if outline.task_path else []),
+        *([f"task_path: {_scalar(relative_place(outline.task_path, folder))}"] if outline.task_path else []),
         "# lm_eval: {num_fewshot: 0, apply_chat_template: false}        # settings of all lm-eval tasks",
         "pools:                         # items per task; disjoint: the search sees only the first pool",
         f"  search: {pools.search}",
@@ -87,7 +87,7 @@ def _task(task: str) -> str:
     return f"{{task: {_scalar(name)}{f', metric: {_scalar(metric)}' if metric else ''}}}"
 
 
-def _place(name: str, folder: Path) -> str:
+def relative_place(name: str, folder: Path) -> str:
     """Return a model, space or folder as a file in `folder` names it: hub ids and shipped names stay."""
     path = Path(name).expanduser()
     if path.is_absolute() or not path.exists():
