@@ -350,7 +350,7 @@ class SearchLoop:
         gradient = self._proposer.gradient(outcome.gradient, candidate.point)
         if outcome.no_gradient:
             self._proposer.say_no_gradient(outcome.no_gradient)
-        for note in set(outcome.notes) - self._said:
+        for note in sorted(set(outcome.notes) - self._said):
             self.observer.say(note)
         self._said.update(outcome.notes)
         if number is not None:

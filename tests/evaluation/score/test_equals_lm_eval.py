@@ -9,16 +9,23 @@ from local_tasks import ACC, CHOICE, LETTERS, choice_rows, greedy, text_rows
 from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
 from evomerge.records import ItemScores
 
+DIGEST = '''
+import zlib
+
+def digest(doc, results):
+    """A number that tells one answer from another."""
+    return {"digest": zlib.crc32(results[0].encode())}
+'''
 ALL = PoolSizes(search=8, select=8, report=8)
 
 
-def reference(model: Any, tokenizer: Any, folder: Path, task: str) -> dict[int, dict[str, Any]]:
+def reference(model: Any, tokenizer: Any, folder: Path, task: str, batch_size: int = 8) -> dict[int, dict[str, Any]]:
     """Return document number -> lm-eval's sample (for the first filter)."""
     import lm_eval
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=8)
+    lm = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
     manager = TaskManager(include_path=str(folder), include_defaults=False)
     result = lm_eval.simple_evaluate(lm, tasks=[task], task_manager=manager, bootstrap_iters=0)
     assert result is not None
@@ -124,6 +131,35 @@ def test_generation(model, tokenizer, write_task):
     assert by_id(scores["gen"]) == {i: float(sample["exact_match"]) for i, sample in expected.items()}
     assert 0 < sum(scores["gen"].values) < 24
     assert scores["gen"].soft is None
+
+
+def test_generation_with_examples_stop_strings_and_settings_of_the_model(model, tokenizer, write_task):
+    rows = [{"prompt": f"{'say ' * (i % 7)}{i}:", "answer": "abc"[: i % 3]} for i in range(32)]
+    config = {
+        "output_type": "generate_until",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{answer}}",
+        "num_fewshot": 2,
+        "fewshot_split": "train",
+        "fewshot_config": {"sampler": "first_n"},
+        "generation_kwargs": {"until": ["ab", "\n", "zz"], "max_gen_toks": 12},
+        "process_results": "!function functions.digest",
+        "metric_list": [{"metric": "digest", "aggregation": "mean", "higher_is_better": True}],
+    }
+    folder = write_task("gen", {"train": rows[:4], "test": rows[4:]}, **config)
+    yaml_file = folder / "gen.yaml"
+    yaml_file.write_text(yaml_file.read_text().replace("'!function functions.digest'", "!function functions.digest"))
+    (folder / "functions.py").write_text(DIGEST)
+    settings = {"eos_token_id": [0, *tokenizer.encode("kq")], "repetition_penalty": 1.2, "no_repeat_ngram_size": 4}
+    for name, value in settings.items():
+        setattr(model.generation_config, name, value)
+    scores = ours(model, tokenizer, folder, [TaskRequest(task="gen")], PoolSizes(search=0, select=0, report=28))
+    expected = reference(model, tokenizer, folder, "gen", batch_size=1)
+    found = {i - 4: value for i, value in by_id(scores["gen"]).items()}  # the examples are numbered first
+    assert found == {i: sample["digest"] for i, sample in expected.items()}
+    texts = [expected[i]["resps"][0][0] for i in found]
+    assert len(set(texts)) > 12
+    assert len({len(text) for text in texts}) > 4, "answers end in different ways"
 
 
 def test_few_shot_prompts_of_the_report_pool(model, tokenizer, write_task):

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,17 @@ def test_a_freed_worker_does_not_wait_for_the_ledger(setup_of, tmp_path: Path) -
     assert len(late) > 100
     # Were the three results of each wait recorded before, there would be fewer open than workers at every submit.
     assert set(late) == {MANY_WORKERS, MANY_WORKERS + 1, MANY_WORKERS + 2}
+
+
+def test_what_workers_note_is_said_once(setup_of, tmp_path: Path) -> None:
+    class Noting(Workers):
+        def wait(self, timeout: float) -> list[tuple[Job, Outcome]]:
+            return [(job, replace(outcome, notes=("slow", "cold"))) for job, outcome in super().wait(timeout)]
+
+    loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": 20}), Noting(2))
+    finish(loop)
+    assert isinstance(loop.observer, Listening)
+    assert [line for line in loop.observer.said if line in ("slow", "cold")] == ["cold", "slow"]
 
 
 @contextmanager
