@@ -17,7 +17,7 @@ def check_logits(model: Any, token_ids: Sequence[int]) -> None:
     """Run one fixed prompt and look at its logits.
 
     Args:
-        model: a causal language model of transformers.
+        model: a language model of transformers.
         token_ids: the prompt, at least one token.
 
     Raises:
@@ -27,7 +27,8 @@ def check_logits(model: Any, token_ids: Sequence[int]) -> None:
 
     with torch.inference_mode():
         ids = torch.tensor([list(token_ids)], dtype=torch.long, device=input_device(model))
-        logits = model(input_ids=ids).logits[0].float()  # (tokens, vocabulary)
+        decoder = {"decoder_input_ids": ids} if getattr(model.config, "is_encoder_decoder", False) else {}
+        logits = model(input_ids=ids, **decoder).logits[0].float()  # (tokens, vocabulary)
         # A vocabulary padded with -inf is some models' own choice; NaN and +inf are nobody's.
         broken = logits.isnan().any() | logits.isposinf().any() | logits.isneginf().all(-1).any()
         spread = logits.amax(-1) - logits.amin(-1)
