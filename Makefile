@@ -50,6 +50,7 @@ reference: $(READY)  ## write docs/search_file.md from the schema and docs/metho
 bench: $(READY) $(PEERS)/.ready  ## time merges against mergekit and scoring against lm-eval: an hour, on a quiet machine
 	$(BIN)/python scripts/bench_merge.py --peer $(PEERS)/bin/mergekit-yaml
 	$(BIN)/python scripts/bench_evaluate.py
+	$(BIN)/python scripts/bench_generate.py
 
 zoo: $(READY)  ## train the quickstart's parents and write its tasks again
 	$(BIN)/python scripts/make_zoo_data.py

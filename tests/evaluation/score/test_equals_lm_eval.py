@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from local_tasks import ACC, CHOICE, LETTERS, choice_rows, greedy, text_rows
 
 from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
@@ -42,6 +43,18 @@ def ours(model: Any, tokenizer: Any, folder: Path, requests: list[TaskRequest], 
 
 def by_id(scores: ItemScores) -> dict[int, float]:
     return dict(zip(scores.ids, scores.values, strict=True))
+
+
+def write_digest_task(write_task: Any, rows: Any, **config: Any) -> Path:
+    """Write a task "gen" whose metric is a number that tells one answer from another."""
+    metrics = [{"metric": "digest", "aggregation": "mean", "higher_is_better": True}]
+    folder: Path = write_task("gen", rows, **config, process_results="DIGEST", metric_list=metrics)
+    text = (folder / "gen.yaml").read_text()
+    (folder / "gen.yaml").write_text(
+        text.replace("process_results: DIGEST", "process_results: !function functions.digest")
+    )
+    (folder / "functions.py").write_text(DIGEST)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -143,13 +156,8 @@ def test_generation_with_examples_stop_strings_and_settings_of_the_model(model, 
         "fewshot_split": "train",
         "fewshot_config": {"sampler": "first_n"},
         "generation_kwargs": {"until": ["ab", "\n", "zz"], "max_gen_toks": 12},
-        "process_results": "!function functions.digest",
-        "metric_list": [{"metric": "digest", "aggregation": "mean", "higher_is_better": True}],
     }
-    folder = write_task("gen", {"train": rows[:4], "test": rows[4:]}, **config)
-    yaml_file = folder / "gen.yaml"
-    yaml_file.write_text(yaml_file.read_text().replace("'!function functions.digest'", "!function functions.digest"))
-    (folder / "functions.py").write_text(DIGEST)
+    folder = write_digest_task(write_task, {"train": rows[:4], "test": rows[4:]}, **config)
     settings = {"eos_token_id": [0, *tokenizer.encode("kq")], "repetition_penalty": 1.2, "no_repeat_ngram_size": 4}
     for name, value in settings.items():
         setattr(model.generation_config, name, value)
@@ -160,6 +168,28 @@ def test_generation_with_examples_stop_strings_and_settings_of_the_model(model, 
     texts = [expected[i]["resps"][0][0] for i in found]
     assert len(set(texts)) > 12
     assert len({len(text) for text in texts}) > 4, "answers end in different ways"
+
+
+def test_a_model_with_an_encoder_answers_as_in_batches_of_lm_eval(tokenizer, write_task):
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4, "vocab_size": len(tokenizer)}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        ends = {"decoder_start_token_id": 1, "eos_token_id": 0, "pad_token_id": 1}
+        model = T5ForConditionalGeneration(T5Config(**sizes, **ends)).eval()
+    rows = [{"prompt": f"{'say ' * (i % 7)}{i}:", "answer": "a"} for i in range(24)]
+    config = {
+        "output_type": "generate_until",
+        "doc_to_text": "{{prompt}}",
+        "doc_to_target": "{{answer}}",
+        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 6},
+    }
+    folder = write_digest_task(write_task, {"test": rows}, **config)
+    scores = ours(model, tokenizer, folder, [TaskRequest(task="gen")], ALL)
+    expected = reference(model, tokenizer, folder, "gen", batch_size=5)
+    assert by_id(scores["gen"]) == {i: sample["digest"] for i, sample in expected.items()}
+    assert len(set(scores["gen"].values)) > 3
 
 
 def test_few_shot_prompts_of_the_report_pool(model, tokenizer, write_task):
