@@ -1,6 +1,7 @@
 """Recipe files: one document, or several in which later ones use the results of earlier ones by name."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ def load_recipe(path: Path | str) -> Recipe:
         InvalidFile: every problem of its content at once.
     """
     path = Path(path)
-    data = join_documents(read_documents(path), str(path))
+    documents = read_documents(path)
+    data = join_documents(documents, str(path))
     if isinstance(data, Mapping) and "tasks" in data and "merge_method" not in data:
         raise InvalidInput(f"{path}: is a search file, not a recipe; run it with `evomerge search`")
-    return parse_recipe(data, where=str(path), root=path.resolve().parent)
+    recipe = parse_recipe(data, where=str(path), root=path.resolve().parent)
+    return recipe if len(documents) > 1 else replace(recipe, source=path.read_text(encoding="utf-8"))
 
 
 def load_recipes(path: Path | str) -> dict[str, Recipe]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from evomerge.errors import InvalidFile, Problem
+from evomerge.errors import InvalidFile, InvalidInput, Problem
 from evomerge.recipe._document import document_of, fingerprint_of
 from evomerge.recipe._parameters import Setting
 from evomerge.recipe._problems import bodies_of, problems
@@ -16,6 +16,7 @@ from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._schema import ModuleEntry, RecipeEntry
 from evomerge.recipe._validation import check_document
 from evomerge.recipe._vocabulary import VocabularyRule
+from evomerge.recipe._yaml import parse_yaml
 
 MAX_MERGES = 1000  # recipes within a recipe, at any depth
 MAX_MERGE_DEPTH = 20
@@ -78,6 +79,7 @@ class Recipe:
         document: the recipe as plain data, as it would be written to a file.
         root: the folder that relative parent paths start at, besides the working directory; no part of the
             fingerprint.
+        source: the text of the file that the recipe was read from, whose comments `to_yaml` keeps; "" = there is none.
     """
 
     method: str
@@ -96,6 +98,7 @@ class Recipe:
     document: Mapping[str, Any]
     root: Path | None = None
     rules: tuple[tuple[str, str], ...] = ()
+    source: str = field(default="", compare=False, repr=False)
 
     def method_of(self, tensor: str) -> str:
         """Return the name of the method that merges a tensor of the result."""
@@ -149,7 +152,7 @@ class Recipe:
         return fingerprint_of(self.document)
 
     def to_yaml(self, folder: Path | str | None = None) -> str:
-        """Return the text of a recipe file that parses back to this recipe.
+        """Return the text of a recipe file that parses back to this recipe, with the comments of the file it is from.
 
         Args:
             folder: where the file will be; parents that the recipe names relative to its root are then found from
@@ -159,7 +162,26 @@ class Recipe:
         if folder is not None and self.root is not None and self._has_relative_parents():
             parents_in = os.path.relpath(self.root, Path(folder).resolve())
             document["evomerge"] = {**document.get("evomerge", {}), "parents_in": parents_in}
-        return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+        text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
+        if not self.source:
+            return text
+        commented = self._commented(document)
+        if commented is not None:
+            return commented
+        comments = [line.strip() for line in self.source.splitlines() if line.lstrip().startswith("#")]
+        return "\n".join([*comments, text])
+
+    def _commented(self, document: Mapping[str, Any]) -> str | None:
+        """Return the text that the recipe is from, with what `evomerge:` gained; None if it says another thing."""
+        text, extension = f"{self.source.rstrip()}\n", document.get("evomerge")
+        try:
+            own = parse_yaml(text, "recipe")
+            if extension != own.get("evomerge"):
+                text += yaml.safe_dump({"evomerge": extension}, sort_keys=False, allow_unicode=True, width=120)
+            said = parse_recipe(parse_yaml(text, "recipe"), root=self.root).document
+        except InvalidInput:  # several documents, or one that cannot be added to
+            return None
+        return text if said == document else None
 
     def _has_relative_parents(self) -> bool:
         assert self.root is not None
