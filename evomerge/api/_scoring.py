@@ -1,6 +1,6 @@
 """What `evaluate` and `soup` share: tasks by name, prepared for scoring, and torch's threads."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ def prepared_tasks(
     task_path: Path | str | None,
     lm_eval: Mapping[str, Any] | None,
     seed: int,
+    allow_code: Collection[str] = (),
 ) -> Prepared:
     """Prepare tasks for a recipe's model.
 
@@ -30,6 +31,7 @@ def prepared_tasks(
         task_path: a folder of further task YAMLs.
         lm_eval: options that lm-eval knows, such as num_fewshot.
         seed: of the sample of items.
+        allow_code: tasks that may run code that the model writes, or that may be Python classes.
 
     Raises:
         InvalidInput: see `evomerge.evaluation.prepare_tasks`.
@@ -40,6 +42,7 @@ def prepared_tasks(
         pools=pools,
         seed=seed,
         lm_eval_options=lm_eval,
+        allow_code=allow_code,
         tokenizer=_tokenizer(recipe) if (lm_eval or {}).get("apply_chat_template") else None,
     )
 

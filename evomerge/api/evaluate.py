@@ -1,7 +1,7 @@
 """`evomerge.evaluate`: score one model or recipe."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def evaluate(
     task_path: Path | str | None = None,
     limit: int | None = None,
     lm_eval: Mapping[str, Any] | None = None,
+    allow_code: Collection[str] = (),
     batch_size: int = 64,
     threads: int = 1,
     device: str = "cpu",
@@ -36,6 +37,7 @@ def evaluate(
         task_path: a folder of further task YAMLs.
         limit: items per task, a sample drawn by `seed`; None = all.
         lm_eval: options that lm-eval knows: num_fewshot, apply_chat_template, ...
+        allow_code: tasks that may run code that the model writes, or that may be Python classes.
         batch_size: most rows of a forward pass.
         threads: CPU threads of torch. The default, one, is that of a search's workers, and gives a search's scores to
             the last bit; large models on an idle machine are faster with one for each core.
@@ -54,7 +56,9 @@ def evaluate(
     """
     path = Path(model_or_recipe)
     recipe = load_recipe(path) if path.suffix in (".yaml", ".yml") else _of_one_model(str(model_or_recipe))
-    prepared = prepared_tasks(tasks, recipe, PoolSizes(search=0, select=0, report=limit), task_path, lm_eval, seed)
+    prepared = prepared_tasks(
+        tasks, recipe, PoolSizes(search=0, select=0, report=limit), task_path, lm_eval, seed, allow_code
+    )
     setup = WorkerSetup(
         parents=recipe.models,
         root=recipe.root,
@@ -69,11 +73,15 @@ def evaluate(
     result = _by_objective(prepared, found)
     if output is not None:
         document = lm_eval_document(prepared.objectives, result, prepared.facts, model=str(model_or_recipe), seed=seed)
-        try:
-            Path(output).write_text(json.dumps(document, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
-        except OSError as error:
-            raise InvalidInput(f"{output}: cannot be written ({error.strerror}); name another file") from None
+        _write(Path(output), document)
     return result
+
+
+def _write(output: Path, document: Mapping[str, Any]) -> None:
+    try:
+        output.write_text(json.dumps(document, indent=2, ensure_ascii=False, default=str), encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"{output}: cannot be written ({error.strerror}); name another file") from None
 
 
 def _of_one_model(name: str) -> Recipe:

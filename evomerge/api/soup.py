@@ -1,6 +1,6 @@
 """`evomerge.soup`: a greedy soup over checkpoints."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ def soup(
     limit: int = 256,
     report_limit: int | None = None,
     lm_eval: Mapping[str, Any] | None = None,
+    allow_code: Collection[str] = (),
     batch_size: int = 64,
     threads: int = 1,
     device: str = "cpu",
@@ -31,8 +32,6 @@ def soup(
 ) -> Soup:
     """Average fine-tunes greedily, best first, keeping each that does not lower the held-out score, and write it.
 
-    Algorithm 1 of Wortsman 2022 (https://arxiv.org/abs/2203.05482).
-
     Args:
         models: two or more folders or hub ids of one architecture.
         out: the folder to make; it must not exist.
@@ -41,6 +40,7 @@ def soup(
         limit: items per task that choose.
         report_limit: other items per task, for the comparison with the best single checkpoint; None = all left.
         lm_eval: options that lm-eval knows: num_fewshot, apply_chat_template, ...
+        allow_code: tasks that may run code that the model writes, or that may be Python classes.
         batch_size: most rows of a forward pass.
         threads: CPU threads of torch (see `evomerge.evaluate`).
         device: "cpu", "cuda" or "cuda:N".
@@ -49,7 +49,7 @@ def soup(
         say: called with one line for every score.
 
     Returns:
-        The steps, the members, and the comparison with the best single checkpoint.
+        The steps (algorithm 1 of https://arxiv.org/abs/2203.05482), the members, and the comparison with the best one.
 
     Raises:
         InvalidInput: models that cannot be averaged, an unknown task, or `out` exists.
@@ -61,7 +61,7 @@ def soup(
     recipe = parse_recipe(soup_document(refs))
     plan_merge(recipe)  # says what does not fit before hours of scoring
     pools = PoolSizes(search=0, select=limit, report=report_limit)
-    prepared = prepared_tasks(tasks, recipe, pools, task_path, lm_eval, seed)
+    prepared = prepared_tasks(tasks, recipe, pools, task_path, lm_eval, seed, allow_code)
     setup = WorkerSetup(
         parents=recipe.models, root=None, prepared=prepared, batch_size=batch_size, threads=threads, device=device
     )

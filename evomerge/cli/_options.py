@@ -48,6 +48,7 @@ def scoring_options(*, limit: int | None, limit_help: str) -> Callable[[Callable
         click.option("--tasks", required=True, help="lm-eval tasks, separated by commas; task/metric names a metric."),
         click.option("--task-path", type=folder, help="A folder with task YAMLs of your own."),
         click.option("--limit", type=_COUNT, default=limit, show_default=limit is not None, help=limit_help),
+        click.option("--allow-code", default="", help="Tasks that may run code that the model writes, or are classes."),
         click.option("--num-fewshot", type=click.IntRange(min=0), help="Examples in each prompt."),
         click.option("--apply-chat-template", is_flag=True, help="Wrap prompts in the model's chat template."),
         click.option("--batch-size", type=_COUNT, default=64, show_default=True, help="Most rows of a forward pass."),
@@ -65,9 +66,12 @@ def scoring_options(*, limit: int | None, limit_help: str) -> Callable[[Callable
     return decorate
 
 
-def scoring_settings(num_fewshot: int | None, apply_chat_template: bool, **settings: Any) -> dict[str, Any]:
+def scoring_settings(
+    num_fewshot: int | None, apply_chat_template: bool, allow_code: str, **settings: Any
+) -> dict[str, Any]:
     """Return the values of `scoring_options` as `evomerge.evaluate` and `evomerge.soup` take them."""
     lm_eval = {"num_fewshot": num_fewshot, "apply_chat_template": apply_chat_template or None}
+    settings["allow_code"] = split_names(allow_code)
     return {**settings, "lm_eval": {key: value for key, value in lm_eval.items() if value is not None}}
 
 

@@ -68,6 +68,7 @@ class TaskItems:
         multiple_input: number of alternative prompts; 0 = one prompt.
         multiple_target: number of alternative answers; 0 = one answer.
         items: item number -> item.
+        code: whether it runs code that the model writes, or is a Python class: answers are judged in a sandbox.
     """
 
     name: str
@@ -79,11 +80,12 @@ class TaskItems:
     multiple_input: int
     multiple_target: int
     items: Mapping[int, TaskItem]
+    code: bool = False
 
     def with_metrics(self, metrics: Collection[str]) -> "TaskItems":
         """Return the items with no other metrics of generated text: they cost time, or need a download."""
         listed = self.config.get("metric_list")
-        if self.output_type != "generate_until" or not listed or self.config.get("process_results"):
+        if self.code or self.output_type != "generate_until" or not listed or self.config.get("process_results"):
             return self
 
         def name(metric: Any) -> str:

@@ -6,6 +6,7 @@ prompt becomes tokens, and generation). Everything here only passes calls on; de
 """
 
 import functools
+import inspect
 import logging
 import math
 import os
@@ -29,11 +30,12 @@ from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, po
 from lm_eval.tasks._yaml_loader import _import_func_in_yml
 
 from evomerge.evaluation._items import LOCAL_BUILDERS
-from evomerge.evaluation.generation import Prompt
 from evomerge.evaluation.metrics import OWN, name_of_own
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from evomerge.evaluation.generation import Prompt
 
 _PROBE_SECONDS = 5.0  # for the Hub's answer to the first request
 _PROBE_VALID_SECONDS = 60.0
@@ -54,15 +56,41 @@ def import_function(folder: Path, reference: str) -> Callable[..., Any]:
     return _import_func_in_yml(reference, folder)
 
 
-def new_task(config: dict[str, Any]) -> Any:
+def new_task(config: dict[str, Any], documents: Sequence[Any] | None = None) -> Any:
     """Build a task from its configuration, which lm-eval may change; loads the data set.
+
+    Args:
+        config: with functions imported; its `class`, where it has one, is the task.
+        documents: of a class, stand for each split of its data set, which is then not loaded.
 
     Raises whatever lm-eval, `datasets` and the task's own code raise.
     """
-    path = config.get("dataset_path")
+    own: Any = config.pop("class", None)
+    path = getattr(own, "DATASET_PATH", None) or config.get("dataset_path")
+    if own is not None and documents is not None:
+        own, path = type(own.__name__, (own,), {"download": functools.partialmethod(_take, documents)}), None
     local = path is None or "custom_dataset" in config or path in LOCAL_BUILDERS or Path(path).is_dir()
     with _quiet_progress(), nullcontext() if local else _offline_if_unreachable(str(path)):
-        return ConfigurableTask(config=config)
+        if own is None:
+            return ConfigurableTask(config=config)
+        parameters = inspect.signature(own.__init__).parameters.values()
+        takes_config = any(p.name == "config" or p.kind is p.VAR_KEYWORD for p in parameters)
+        return own(config=config) if takes_config else own()
+
+
+class _EverySplit(dict[str, Sequence[Any]]):
+    """A data set whose every split has the same documents."""
+
+    def __init__(self, documents: Sequence[Any]):
+        super().__init__(only=documents)
+
+    def __missing__(self, split: str) -> Sequence[Any]:
+        return self["only"]
+
+
+def _take(task: Any, documents: Sequence[Any], *_: Any, **__: Any) -> None:
+    """What a class does in place of `download`."""
+    task.dataset = _EverySplit(documents)
 
 
 @contextmanager
@@ -191,7 +219,7 @@ class _TokenModel:
 
     # -- generation, in the parts that HFLM.generate_until is made of
 
-    def prompt(self: Any, text: str, generation_kwargs: Mapping[str, Any]) -> Prompt:
+    def prompt(self: Any, text: str, generation_kwargs: Mapping[str, Any]) -> "Prompt":
         """Return a request for generated text as the model gets it where it is the only one of its batch."""
         settings: dict[str, Any] = dict(normalize_gen_kwargs(dict(generation_kwargs), self.max_gen_toks))
         if settings["do_sample"] is False:
@@ -203,9 +231,11 @@ class _TokenModel:
         if (length := settings.pop("max_length", None)) is not None:  # of prompt and answer
             max_tokens = int(length) - ids.shape[1]
         tokens = tuple(ids[0].tolist())
+        from evomerge.evaluation.generation import Prompt  # which loads torch: the process for code needs none
+
         return Prompt(text=text, tokens=tokens, stops=tuple(stops), max_tokens=max_tokens, settings=settings)
 
-    def text_of(self: Any, prompt: Prompt, tokens: Sequence[int]) -> str:
+    def text_of(self: Any, prompt: "Prompt", tokens: Sequence[int]) -> str:
         """Return what a task reads of an answer: decoded, without thoughts, up to the first stop string."""
         marker, tokens = self.think_end_token, list(tokens)
         if isinstance(marker, int) and marker in tokens:
@@ -215,7 +245,7 @@ class _TokenModel:
             text = text.lstrip()
         return str(postprocess_generated_text(text, list(prompt.stops), marker if isinstance(marker, str) else None))
 
-    def continued(self: Any, prompts: Sequence[Prompt], seconds: float | None) -> list[list[int]]:
+    def continued(self: Any, prompts: "Sequence[Prompt]", seconds: float | None) -> list[list[int]]:
         """Return the tokens that transformers' `generate` adds to each prompt, or has added when the time is over.
 
         Args:

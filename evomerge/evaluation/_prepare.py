@@ -39,6 +39,7 @@ def prepare_tasks(
     seed: int,
     lm_eval_options: Mapping[str, Any] | None = None,
     allow_test_split: Collection[str] = (),
+    allow_code: Collection[str] = (),
     tokenizer: "PreTrainedTokenizerBase | None" = None,
 ) -> Prepared:
     """Load tasks, divide their documents into pools and build their prompts.
@@ -53,6 +54,7 @@ def prepare_tasks(
         seed: of the division into pools.
         lm_eval_options: num_fewshot, apply_chat_template, max_gen_toks, ... (see `LmEvalOptions`).
         allow_test_split: tasks whose every pool may come from the split that is otherwise kept for the report.
+        allow_code: tasks that may run code that the model writes, or that may be Python classes.
         tokenizer: needed only for apply_chat_template.
 
     Raises:
@@ -60,7 +62,9 @@ def prepare_tasks(
     """
     requests = [_spelled_out(request) for request in requests]
     options, problems = read_options(lm_eval_options or {})
-    problems += unused_names(allow_test_split, [request.task for request in requests if request.task])
+    named = [request.task for request in requests if request.task]
+    problems += unused_names("allow_test_split", allow_test_split, named)
+    problems += unused_names("allow_code", allow_code, named)
     prepared = Prepared(tasks={}, evaluators={})
     if options.apply_chat_template and getattr(tokenizer, "chat_template", None) is None:
         problems.append(Problem("lm_eval.apply_chat_template", "is set, but the tokenizer has no chat template"))
@@ -73,6 +77,7 @@ def prepare_tasks(
             task_path=task_path,
             options=options,
             allow_test_split=allow_test_split,
+            allow_code=allow_code,
             chat_template=_chat_template(options, tokenizer),
         )
         prepared, found = _prepare_each(requests, pools, seed, settings)

@@ -125,12 +125,14 @@ class LmEvalSettings:
         task_path: folder of the user's own task files, or None.
         options: for prompts and generation.
         allow_test_split: tasks whose every pool may come from the split that is otherwise kept for the report.
+        allow_code: tasks that may run code that the model writes, or that may be Python classes.
         chat_template: (messages, add_generation_prompt) -> text, where prompts are chats.
     """
 
     task_path: Path | None = None
     options: LmEvalOptions = field(default_factory=LmEvalOptions)
     allow_test_split: Collection[str] = ()
+    allow_code: Collection[str] = ()
     chat_template: Callable[..., str] | None = None
 
 

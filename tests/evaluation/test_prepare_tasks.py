@@ -65,10 +65,10 @@ def test_every_problem_at_once(write_task):
     assert found["allow_test_split"] == '"uncertain" is none of the tasks.'
     assert 'Did you mean "mc"?' in found["tasks.0 (mcc)"] and "broken.yaml cannot be read" in found["tasks.0 (mcc)"]
     assert "it has: acc, acc_norm" in found["tasks.1 (mc)"] and 'Did you mean "acc"?' in found["tasks.1 (mc)"]
-    assert "unsafe_code" in found["tasks.2 (unsafe)"]
+    assert "(unsafe_code)" in found["tasks.2 (unsafe)"] and "allow_code: [unsafe]" in found["tasks.2 (unsafe)"]
     assert "nowhere.jsonl is not there" in found["tasks.3 (lost)"]
     assert "F1 takes the labels 0 and 1" in found["tasks.4 (f1)"]
-    assert "Python class" in found["tasks.5 (class)"]
+    assert "Python class" in found["tasks.5 (class)"] and "--allow-code class" in found["tasks.5 (class)"]
     assert 'its task mc is used by "mc", too' in found["tasks.6 (some)"]
     assert found["tasks.7"] == "name either a task, a scorer or an evaluator"
     assert len(found) == 12

@@ -87,7 +87,8 @@ class TaskLoader:
 
     def _documents(self, config: TaskConfig, request: TaskRequest) -> TaskDocuments:
         with isolated_randomness():  # one task's loading must not depend on the others'
-            loaded = load_task(config, self._options_of(request))
+            may_run = request.task in self._settings.allow_code
+            loaded = load_task(config, self._options_of(request), allow_code=may_run)
             allowed = request.task in self._settings.allow_test_split
             return read_documents(loaded, sizes=self._pools, seed=self._seed, allow_test_split=allowed)
 

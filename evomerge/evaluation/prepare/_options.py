@@ -59,10 +59,10 @@ def read_options(given: Mapping[str, Any]) -> tuple[LmEvalOptions, list[Problem]
     return LmEvalOptions(**own, model=model), problems
 
 
-def unused_names(allowed: Collection[str], tasks: Collection[str]) -> list[Problem]:
-    """Return a problem for each name in `allow_test_split` that is no task of the search."""
+def unused_names(key: str, allowed: Collection[str], tasks: Collection[str]) -> list[Problem]:
+    """Return a problem for each name under a key of the search file that is no task of the search."""
     return [
-        Problem("allow_test_split", f'"{name}" is none of the tasks.{did_you_mean(name, tasks)}')
+        Problem(key, f'"{name}" is none of the tasks.{did_you_mean(name, tasks)}')
         for name in allowed
         if name not in tasks
     ]

@@ -9,13 +9,15 @@ from typing import Any
 from evomerge.errors import first_line
 from evomerge.evaluation._items import ModelRequest, TaskItem, TaskItems, answer_limit
 from evomerge.evaluation._request import InvalidTask, LmEvalOptions
+from evomerge.evaluation._task_answers import code_replaced, processed
 from evomerge.evaluation._user_code import FunctionRef, functions_of, with_functions
 from evomerge.evaluation.metrics import Measure, choose_measure
 from evomerge.evaluation.prepare._group import TaskConfig
-from evomerge.evaluation.prepare._task_config import accept, anchor_files, config_digest
+from evomerge.evaluation.prepare._task_config import accept, anchor_files, config_digest, runs_code
 
 # Parts of a configuration that mean nothing without the data set.
 _NEEDS_DATA = {"process_docs", "dataset_path", "dataset_name", "dataset_kwargs", "custom_dataset", "num_fewshot"}
+_CLASS_SPLITS = ("training", "validation", "test")  # what a Python class calls its documents
 _NEEDS_DATA |= {"fewshot_config", "fewshot_split", "training_split", "validation_split", "test_split"}
 
 
@@ -39,6 +41,8 @@ class LoadedTask:
 
     def documents(self, split: str) -> Sequence[Any]:
         """Return the documents of a split, processed as the task asks. Raises InvalidTask when there is none."""
+        if "class" in self.config:
+            return list(getattr(self.task, f"{split}_docs")())
         if split not in self.task.dataset:
             raise InvalidTask(f'its data has no split "{split}" (it has: {", ".join(self.task.dataset)})')
         docs = self.task.dataset[split]
@@ -46,8 +50,13 @@ class LoadedTask:
         return list(process(docs) if process else docs)
 
 
-def load_task(source: TaskConfig, options: LmEvalOptions) -> LoadedTask:
+def load_task(source: TaskConfig, options: LmEvalOptions, *, allow_code: bool) -> LoadedTask:
     """Check a task and load its data.
+
+    Args:
+        source: the task.
+        options: for its prompts.
+        allow_code: whether it may run code that a model writes, or be a Python class.
 
     Raises:
         InvalidTask: with a sentence for the user.
@@ -55,20 +64,25 @@ def load_task(source: TaskConfig, options: LmEvalOptions) -> LoadedTask:
     from evomerge.evaluation import _lm_eval
 
     config = dict(source.config)
-    accept(config)
+    accept(config, source.name, allow_code=allow_code)
     for key in ("tag", "group", "task_list"):
         config.pop(key, None)
     if not isinstance(config.get("metadata") or {}, dict):
         config["metadata"] = {"version": config["metadata"]}
     digest = config_digest(config)
-    runnable = with_functions(anchor_files(config, source.folder) if source.folder else config)
     try:
-        task = _lm_eval.new_task(runnable)
+        with code_replaced(config):
+            task = _lm_eval.new_task(with_functions(anchor_files(config, source.folder) if source.folder else config))
+    except InvalidTask:
+        raise
     except StopIteration as error:
         raise InvalidTask("one of its splits has no documents") from error
     except Exception as error:
         text = f"lm-eval could not load it: {type(error).__name__}: {first_line(error)}"
         raise InvalidTask(text) from error
+    if "class" in config:
+        for split in _CLASS_SPLITS:
+            task.set_config(f"{split}_split", split if getattr(task, f"has_{split}_docs")() else None)
     _apply_options(task, options)
     return LoadedTask(name=source.name, config=config, task=task, functions=tuple(functions_of(config)), digest=digest)
 
@@ -154,6 +168,8 @@ def _build_item(
         ModelRequest(kind=instance.request_type, arguments=tuple(instance.args), index=instance.idx)
         for instance in (made if isinstance(made, list) else [made])
     ]
+    if any((request.kind == "generate_until") != (task.OUTPUT_TYPE == "generate_until") for request in requests):
+        raise InvalidTask("it asks for log-likelihoods and for generated answers; only one of them is supported")
     return TaskItem(doc=doc, requests=tuple(sorted(requests, key=lambda request: request.index)))
 
 
@@ -173,17 +189,33 @@ def measure_of(task: Any, packed: TaskItems, wanted: str | None) -> tuple[Measur
     """
     from evomerge.evaluation import _lm_eval
 
-    aggregations = {name: _lm_eval.aggregation_name(how) for name, how in task.aggregation().items()}
     filters = [ensemble.name for ensemble in task._filters]
+    computed = _metrics_of_code(task, packed, filters[0]) if task.config.unsafe_code else None
+    aggregations = {
+        name: _lm_eval.aggregation_name(how)
+        for name, how in task.aggregation().items()
+        if not computed or name in computed
+    }
     measure = choose_measure(wanted, aggregations, task.higher_is_better(), filters)
     for item in list(packed.items.values())[:1]:
-        check_metric(task, item, measure)
+        if not computed:
+            check_metric(task, item, measure)
     return measure, list(aggregations)
+
+
+def _metrics_of_code(task: Any, packed: TaskItems, filter_name: str) -> dict[str, Any]:
+    """Return what a task computes for an empty answer, which runs no code; "pass@1" has its name from there."""
+    for item in list(packed.items.values())[:1]:
+        try:
+            return processed(task, filter_name, item.doc, [[""] * packed.repeats for _ in item.requests])
+        except Exception:  # the task's own code may not expect it
+            return {}
+    return {}
 
 
 def check_metric(task: Any, item: TaskItem, measure: Measure) -> None:
     """Try a task's scoring on made-up answers. Raises InvalidTask when it does not yield the metric, item by item."""
-    own = callable(task.config.process_results)
+    own = callable(task.config.process_results) or measure.metric not in task._metric_fn_list
     if task.OUTPUT_TYPE == "generate_until" and not own and task._metric_fn_list.get(measure.metric) is None:
         raise InvalidTask(f'its metric "{measure.metric}" is known neither to lm-eval nor to the evaluate library')
     answer: Any = {"loglikelihood": (-1.0, False), "loglikelihood_rolling": -1.0, "generate_until": ""}
@@ -215,4 +247,5 @@ def pack(loaded: LoadedTask, items: Mapping[int, TaskItem], sample: Any) -> Task
         multiple_input=task.multiple_input,
         multiple_target=task.multiple_target,
         items=items,
+        code=runs_code(loaded.config),
     )

@@ -60,12 +60,25 @@ def _read(path: Path, package: Path | None, parents: tuple[Path, ...]) -> dict[s
     return merged | content
 
 
-def accept(config: Mapping[str, Any]) -> None:
-    """Raise InvalidTask for a task that this program does not run."""
-    if "class" in config:
-        raise InvalidTask("it is written as a Python class, which cannot be split into pools; use one written in YAML")
-    if config.get("unsafe_code"):
-        raise InvalidTask("it runs code that the model writes (unsafe_code), which is refused")
+def runs_code(config: Mapping[str, Any]) -> bool:
+    """Tell whether a task is run only where the user allows it: for its answers are code, or it is a Python class."""
+    return "class" in config or bool(config.get("unsafe_code"))
+
+
+def accept(config: Mapping[str, Any], name: str, *, allow_code: bool) -> None:
+    """Raise InvalidTask for a task that this program does not run.
+
+    Args:
+        config: of the task.
+        name: of the task.
+        allow_code: whether the user allows it what `runs_code` tells of.
+    """
+    if runs_code(config) and not allow_code:
+        what = "is written as a Python class" if "class" in config else "runs code that the model writes (unsafe_code)"
+        raise InvalidTask(
+            f"it {what}; to have that done, in a process of its own with limits, name it: allow_code: [{name}] in a "
+            f"search file, --allow-code {name} on a command line"
+        )
     if config.get("doc_to_image") or config.get("doc_to_audio"):
         raise InvalidTask("it needs images or sound; only text is supported")
     if config.get("dataset_path") in _REFUSED_BUILDERS:

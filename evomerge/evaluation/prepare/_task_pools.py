@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from evomerge.evaluation._items import TaskItem, TaskItems
@@ -23,6 +23,8 @@ from evomerge.evaluation.prepare._task import (
     document_key,
     pack,
 )
+from evomerge.evaluation.prepare._task_config import runs_code
+from evomerge.evaluation.sandbox import Limits, confinement
 from evomerge.records import POOLS, Pool
 
 
@@ -106,7 +108,13 @@ def prepare_task(
         "numbering": starts,
         "items_digest": {pool: _items_digest(items, pools[pool]) for pool in POOLS},
     }
-    notes = (plan.note, documents.examples, _code_note(loaded), _constant_note(loaded.task, items))
+    notes = (
+        plan.note,
+        documents.examples,
+        _code_note(loaded),
+        _sandbox_note(loaded),
+        _constant_note(loaded.task, items),
+    )
     return PooledTask(
         packed=pack(loaded, items, dict(loaded.task.task_docs[0])),
         pools=pools,
@@ -139,6 +147,8 @@ def _facts(loaded: LoadedTask, plan: SplitPlan, options: LmEvalOptions) -> dict[
     }
     if task.OUTPUT_TYPE == "generate_until":
         facts["generation"] = dict(task.config.generation_kwargs)
+    if runs_code(loaded.config):
+        facts["limits"] = asdict(Limits())
     return facts
 
 
@@ -154,6 +164,14 @@ def _code_note(loaded: LoadedTask) -> str:
     """Return a sentence naming the Python of the user's task folder that the task runs, or ""."""
     own = sorted({function.name for function in loaded.functions if not function.built_in})
     return f"runs Python of its own folder: {', '.join(own)}" if own else ""
+
+
+def _sandbox_note(loaded: LoadedTask) -> str:
+    """Return a sentence of what is allowed to a task that runs code, or ""."""
+    if not runs_code(loaded.config):
+        return ""
+    what = "is a Python class" if "class" in loaded.config else "runs code that the model writes"
+    return f"{what}, as allow_code permits: answers are judged in a process of its own, {confinement()}"
 
 
 def _constant_note(task: Any, items: Mapping[int, TaskItem]) -> str:

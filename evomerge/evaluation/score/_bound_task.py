@@ -3,12 +3,13 @@
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from evomerge.errors import EvomergeError, InvalidInput
+from evomerge.evaluation import sandbox
 from evomerge.evaluation._items import AnswerLimits, ModelRequest, TaskItem, TaskItems, answer_limit
-from evomerge.evaluation._user_code import with_functions
+from evomerge.evaluation._task_answers import RUNNER, processed, rebuilt_task
 from evomerge.evaluation.generation import Generator, Prompt, generated_texts
 from evomerge.evaluation.metrics import Measure, choice_margin
 from evomerge.evaluation.score._batching import (
@@ -26,15 +27,6 @@ _PASSES = 3  # what a differentiated pass costs: forward, and back by inputs and
 _BATCH_TOKENS_PER_ROW = 256
 _MAX_BATCH_TOKENS_CPU = 1024  # beyond, a CPU only loses its caches
 _LENGTH_OF = {"acc_norm": len, "acc_bytes": lambda choice: len(choice.encode())}
-
-
-@dataclass(slots=True)
-class _Answer:
-    """What filters read and write: one request with its responses (an lm-eval Instance, as far as they care)."""
-
-    doc: Any
-    resps: list[Any]
-    filtered_resps: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +72,8 @@ class BoundTask:
         self._generator, self._limits = generator, limits
         self._packed, self._lm, self._forward = packed, language_model, forward
         self._batch_size, self._vocab_size = batch_size, vocab_size
-        self._task = _rebuilt_task(packed)
-        self._filters = {ensemble.name: ensemble for ensemble in self._task._filters}
+        self._task = rebuilt_task(packed)
+        self._code = sandbox.CodeProcess(RUNNER, replace(packed, items={}), sandbox.Limits()) if packed.code else None
         self._questions: dict[int, list[list[_Question]]] = {}
         self._prompts: dict[int, list[Prompt]] = {}
         self._plans: OrderedDict[tuple[tuple[int, ...], tuple[int, ...] | None, bool], BatchPlan] = OrderedDict()
@@ -104,13 +96,19 @@ class BoundTask:
             EvomergeError: the task's own code fails.
         """
         responses = self._generated(ids) if self.generates else self._log_likelihoods(ids, gold)
-        processed = {name: self._processed(name, ids, responses) for name in {m.filter for m in measures}}
+        found = {name: self._processed(name, ids, responses) for name in {m.filter for m in measures}}
         return [
-            {i: self._result(i, measure, processed[measure.filter][i], responses[i]) for i in ids}
-            for measure in measures
+            {i: self._result(i, measure, found[measure.filter][i], responses[i]) for i in ids} for measure in measures
         ]
 
-    def _result(self, number: int, measure: Measure, metrics: Mapping[str, Any], responses: list[Any]) -> ItemResult:
+    def _result(
+        self, number: int, measure: Measure, metrics: Mapping[str, Any] | None, responses: list[Any]
+    ) -> ItemResult:
+        if metrics is None:
+            if measure.direction == "min" or measure.aggregation != "mean":
+                what = f"{self._packed.name}, item {number}: the code that scores the answer overran its limits"
+                raise EvomergeError(f"{what}, and {measure.metric} has no value for that")
+            return ItemResult(raw=0.0, soft=None)  # of a share that passes: it did not
         if measure.metric not in metrics:
             raise EvomergeError(
                 f"{self._packed.name}, item {number}: the task gave no {measure.metric} (it gave: {', '.join(metrics)})"
@@ -286,22 +284,24 @@ class BoundTask:
     # -- the task's metrics
 
     def _processed(self, name: str, ids: Sequence[int], responses: Mapping[int, list[Any]]) -> dict[int, Any]:
-        """Return item number -> the task's metrics, after one of its filters."""
+        """Return item number -> the task's metrics, after one of its filters; None where code overran its limits."""
         repeats = self._packed.repeats
-        answers = {
-            i: [_Answer(self.items[i].doc, list(got) if self.generates else [got] * repeats) for got in responses[i]]
-            for i in ids
-        }
-        self._filters[name].apply([answer for i in ids for answer in answers[i]])
-        processed = {}
+        found: dict[int, Any] = {}
         for i in ids:
-            filtered = [answer.filtered_resps[name] for answer in answers[i]]
+            doc, given = self.items[i].doc, [list(got) if self.generates else [got] * repeats for got in responses[i]]
+            text = f"{self._packed.name}, item {i}: the task could not score the answer"
             try:
-                processed[i] = self._task.process_results(self.items[i].doc, filtered)
+                if self._code is None:
+                    found[i] = processed(self._task, name, doc, given)
+                else:
+                    found[i] = self._code.ask((name, doc, given))
+            except sandbox.CodeStopped:
+                found[i] = None
+            except EvomergeError as error:
+                raise EvomergeError(f"{text}: {error}") from error
             except Exception as error:
-                text = f"{self._packed.name}, item {i}: the task could not score the answer"
                 raise EvomergeError(f"{text}: {type(error).__name__}: {error}") from error
-        return processed
+        return found
 
     def _soft(self, item: TaskItem, metric: str, responses: list[Any]) -> float | None:
         """Return how well the right answer did, as a graded number, where there is one."""
@@ -324,26 +324,6 @@ class BoundTask:
             for answer in (gold if isinstance(gold, list) else [gold])
         ]
         return [index for index in golds if isinstance(index, int)]
-
-
-class _Documents(list[Any]):
-    """A list with the one attribute of a data set that lm-eval reads."""
-
-    features: dict[str, None]
-
-
-def _rebuilt_task(packed: TaskItems) -> Any:
-    """Rebuild the lm-eval task of packed items, with one document for data; reads no data set."""
-    from evomerge.evaluation import _lm_eval
-
-    docs = _Documents([packed.sample])
-    docs.features = dict.fromkeys(packed.features)
-    config = with_functions(packed.config)
-    data = {"custom_dataset": lambda **_: {"only": docs}, "test_split": "only"}
-    task = _lm_eval.new_task({**config, **data})
-    task.features, task.multiple_input = list(packed.features), packed.multiple_input
-    task.multiple_target = packed.multiple_target
-    return task
 
 
 def _compact(requests: Sequence[Sequence[TokenPair]]) -> list[list[_Question]]:

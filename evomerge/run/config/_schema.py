@@ -245,6 +245,7 @@ class SearchEntry(StrictModel):
             more rival of the pick.
         trackers: what receives the run's events; `jsonl` is short for {name: jsonl}.
         allow_test_split: tasks whose test split may be divided among the pools.
+        allow_code: tasks that may run code that the model writes, or that are Python classes.
         seed: the only source of randomness.
     """
 
@@ -267,6 +268,7 @@ class SearchEntry(StrictModel):
         default_factory=list, examples=[["jsonl", {"name": "wandb", "project": "merges"}]]
     )
     allow_test_split: list[str] = Field(default_factory=list, examples=[["zoo_add"]])
+    allow_code: list[str] = Field(default_factory=list, examples=[["humaneval"]])
     seed: int = Field(0, ge=0, examples=[7])
 
 

@@ -39,6 +39,7 @@ def prepare(entry: SearchEntry, folder: Path, problems: ProblemCollector, models
             seed=entry.seed,
             lm_eval_options=entry.lm_eval,
             allow_test_split=entry.allow_test_split,
+            allow_code=entry.allow_code,
             tokenizer=tokenizer,
         ),
     )
