@@ -8,6 +8,7 @@ each command's seconds, and fails unless the end is a model folder with a card, 
 
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
@@ -62,7 +63,11 @@ def main(folder: Path) -> None:
         print(f"{seconds:8.1f} s  {command}")
     minutes = (time.monotonic() - started) / 60
     card = folder / "evomerge" / EXPORTED / "README.md"
-    print(f"{minutes * 60:8.1f} s  in all; load {load:.1f} before, {os.getloadavg()[0]:.1f} after; {folder}")
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor = f"{used.ru_utime + used.ru_stime:.0f} s of processor time"
+    print(
+        f"{minutes * 60:8.1f} s  in all, {processor}; load {load:.1f} before, {os.getloadavg()[0]:.1f} after; {folder}"
+    )
     if not card.exists() or not list(card.parent.glob("*.safetensors")):
         sys.exit(f"{card.parent} is no model with a card")
     if minutes > MAX_MINUTES or len(commands) >= MAX_COMMANDS:
