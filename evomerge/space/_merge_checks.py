@@ -1,6 +1,5 @@
 """Everything wrong with a space of merges, a sentence each."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,7 +8,7 @@ from evomerge.errors import InvalidInput, Problem, did_you_mean
 from evomerge.methods import Method, Parameter, Variant
 from evomerge.recipe import TEXT_MODULE
 from evomerge.records import ParentSummary, TensorPlace
-from evomerge.space._schema import GeneEntry, PartEntry, SelectionEntry, SpaceEntry
+from evomerge.space._schema import LARGEST, GeneEntry, PartEntry, SelectionEntry, SpaceEntry
 from evomerge.space.genes import GeneAxis, divided, places_of
 
 MAX_INTEGERS = 10_000  # values of a whole number
@@ -282,7 +281,7 @@ def _no_curve(gene: GeneEntry, place: str, what: str) -> Iterator[Problem]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
 
 
 def _values_problems(parameter: Parameter, gene: GeneEntry, place: str) -> Iterator[Problem]:
@@ -313,7 +312,7 @@ def _range_problems(parameter: Parameter, gene: GeneEntry, place: str, count: in
         return
     low, high = span
     whole = parameter.kind == "integer"
-    if not (math.isfinite(low) and math.isfinite(high)) or low >= high:
+    if not (_is_number(low) and _is_number(high)) or low >= high:
         yield Problem(f"{place}.range", f"found [{low:g}, {high:g}], expected [low, high] with low < high")
     elif parameter.positive and low <= 0:
         yield Problem(

@@ -9,11 +9,14 @@ from evomerge.recipe import SettingField, StrictModel
 from evomerge.space.genes import AXES_SCHEMA, GeneAxis, read_axes
 
 AxesField = Annotated[tuple[GeneAxis, ...], BeforeValidator(read_axes), WithJsonSchema(AXES_SCHEMA)]
+LARGEST = 3.4e38  # number that a recipe may hold, as float32 does
 _OPTION = {"type": ["number", "boolean", "string"]}
 
 
 def _read_option(value: Any) -> Any:
     """Accept a number, a flag or a word, as it is."""
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"found a number beyond {LARGEST:g}")
     if isinstance(value, bool | int | float | str):
         return value
     raise ValueError(f"found {value!r}, expected a number, true or false, or a word")

@@ -7,6 +7,7 @@ number for each pair of blocks, a position has a gain here (see `StackBlock`): i
 numbers, and can be written to an ordinary checkpoint.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -240,7 +241,7 @@ def _problems(entry: DataFlowEntry, parents: Sequence[ParentSummary], where: str
             f"found {entry.most_layers}, expected at least the {lead.num_layers} layers of {lead.name}, where a search "
             "starts",
         )
-    if (entry.gain is not None and not 0 < entry.gain[0] <= 1 <= entry.gain[1]) or entry.gain == (1, 1):
+    if (entry.gain is not None and not 0 < entry.gain[0] <= 1 <= entry.gain[1] < math.inf) or entry.gain == (1, 1):
         yield Problem(f"{where}: gain", f"found {list(entry.gain or ())}, expected 0 < low <= 1 <= high, or null")
     if entry.moves is not None:
         for name, standard in (("order", "depth"), ("repeats", 1), ("indicator", "choice")):

@@ -1,5 +1,6 @@
 """Spaces of layer stacks: which parent's block is at each depth, how often, and with which gain."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -192,10 +193,13 @@ def _gene_problems(name: str, gene: GeneEntry, place: str) -> Iterator[Problem]:
         yield Problem(f"{place}.per", f"found {axes}, expected layer")
     elif name == "gain" and axes not in ([], ["layer"]):
         yield Problem(f"{place}.per", f"found {axes}, expected layer or nothing")
-    elif name == "gain" and gene.range is not None and not 0 < gene.range[0] < gene.range[1]:
+    elif name == "gain" and gene.range is not None and not 0 < gene.range[0] < gene.range[1] < math.inf:
         yield Problem(f"{place}.range", f"found {list(gene.range)}, expected 0 < low < high")
     elif name == "gain" and gene.start is not None and type(gene.start) not in (int, float):
         yield Problem(f"{place}.start", f"found {gene.start}, expected a number")
+    elif name == "gain" and gene.start is not None and not _within(gene.start, gene.range or _DEFAULT_GAIN):
+        low, high = gene.range or _DEFAULT_GAIN
+        yield Problem(f"{place}.start", f"found {gene.start:g}, expected a value inside [{low:g}, {high:g}]")
     elif name == "repeat" and gene.range is not None and not _whole(gene.range):
         yield Problem(f"{place}.range", f"found {list(gene.range)}, expected [0, most] in whole numbers")
     elif name == "source" and (gene.range is not None or gene.start is not None):
@@ -203,7 +207,11 @@ def _gene_problems(name: str, gene: GeneEntry, place: str) -> Iterator[Problem]:
 
 
 def _whole(span: tuple[float, float]) -> bool:
-    return span[0] == 0 and span[1] == int(span[1]) and 1 <= span[1] <= _MAX_REPEATS
+    return span[0] == 0 and span[1] in range(1, _MAX_REPEATS + 1)
+
+
+def _within(value: float, span: tuple[float, float]) -> bool:
+    return span[0] <= value <= span[1]
 
 
 def _built(

@@ -375,6 +375,8 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "group called rest": (with_weight(per={"groups": {"rest": "mlp."}}), "choose another name"),
     "filter twice": (with_weight(per={"groups": ["mlp.", "mlp."]}), "a filter twice"),
+    "beyond float32": (with_weight(range=[0, 1e300]), "expected [low, high] with low < high"),
+    "stack start": ({"method": "passthrough", "genes": {"gain": {"start": 3}}}, "expected a value inside [0.5, 1.5]"),
     "part": ({"method": "task_arithmetic", "modules": {"vision": {"genes": {"weight": {}}}}}, "no part vision"),
     "genes beside modules": (
         {**with_weight(), "modules": {"text_decoder": {"genes": {"weight": {"range": [0, 1]}}}}},

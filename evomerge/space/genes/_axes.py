@@ -10,7 +10,8 @@ WORDS = ("model", "layer", "module")
 DEPTH = ("layer", "bands", "curve")
 INSIDE = ("module", "groups")
 REST = "rest"  # name of the group of what is left
-_EXPECTED = "model, layer, module, {bands: K}, {curve: K} (K at least 2) or {groups: filters}"
+MAX_COUNT = 1000  # of bands or knots
+_EXPECTED = "model, layer, module, {bands: K}, {curve: K} (K at least 2, at most 1000) or {groups: filters}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ def _axis(value: Any) -> GeneAxis:
         return GeneAxis(kind=value)  # type: ignore[arg-type]
     if isinstance(value, Mapping) and len(value) == 1:
         ((kind, content),) = value.items()
-        if kind in ("bands", "curve") and type(content) is int and content >= 2:
+        if kind in ("bands", "curve") and type(content) is int and 2 <= content <= MAX_COUNT:
             return GeneAxis(kind=kind, count=content)
         if kind == "groups":
             return GeneAxis(kind="groups", filters=_filters(content))
@@ -80,7 +81,7 @@ def _mapping(name: str, content: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": {name: content}, "required": [name], "additionalProperties": False}
 
 
-_COUNT = {"type": "integer", "minimum": 2}
+_COUNT = {"type": "integer", "minimum": 2, "maximum": MAX_COUNT}
 _PARTS = {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1}
 _NAMED = {
     "type": "object",
