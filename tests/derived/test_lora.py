@@ -203,3 +203,29 @@ def test_the_folder_says_what_it_is(base: Path, tmp_path: Path) -> None:
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(base)
     assert config["r"] == config["lora_alpha"] == 4
+
+
+def test_a_fine_tune_with_added_tokens_works_when_these_are_excluded(base: Path, tmp_path: Path) -> None:
+    """The adapter is that of the other modules, on the base with its own tokens; what is left out is named."""
+    edit = low_rank(2)
+
+    def with_tokens(name: str, tensor: torch.Tensor) -> torch.Tensor:
+        grown = "embed_tokens" in name or "lm_head" in name
+        return torch.cat([tensor + 0.01, tensor[:2]]) if grown else edit(name, tensor)
+
+    tuned = edited(base, tmp_path / "tuned", with_tokens)
+    config = json.loads((tuned / "config.json").read_text())
+    (tuned / "config.json").write_text(json.dumps({**config, "vocab_size": config["vocab_size"] + 2}))
+    with pytest.raises(InvalidInput, match=r"leave its rows to the base with --exclude (embed_tokens|lm_head)"):
+        extract_lora(tuned, base, tmp_path / "refused", rank=2)
+    report = extract_lora(
+        tuned, base, tmp_path / "out", rank=2, exclude=["embed_tokens", "lm_head"], save_rest=True, dtype="float32"
+    )
+    assert all("embed_tokens" in name or "lm_head" in name for name in report.left_out) and report.left_out
+    assert report.modules and max(module.error for module in report.modules) < 1e-3
+    assert 0 < report.error < 1
+    plain = edited(base, tmp_path / "plain", low_rank(2))
+    found = open_model(ModelRef.parse(f"{base}+{tmp_path / 'out'}"))
+    expected = open_model(ModelRef.parse(str(plain)))
+    name = "model.layers.1.mlp.up_proj.weight"
+    assert torch.allclose(found.tensor(name), expected.tensor(name), atol=1e-5)

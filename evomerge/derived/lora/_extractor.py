@@ -39,9 +39,23 @@ class Extractor:
         self._has_biases = False  # in the adapter
         self._has_transposed = False  # weights that are stored as (in, out)
         self._lost_square = self._delta_square = 0.0  # squared norms of what is lost, and of all deltas
+        self._resized = self._excluded_tensors()
         self._check_tensors()
         for name in known.unmatched:
             self._account_unmatched(name)
+
+    def _excluded_tensors(self) -> frozenset[str]:
+        """Return the tensors of excluded modules: they may have another number of rows, as added tokens give them."""
+        names = (
+            name for m in self.known.modules if self.options.excludes(m.name, m.tied) for name in m.tensors.values()
+        )
+        return frozenset(name for name in names if self._rows_differ(name))
+
+    def _rows_differ(self, name: str) -> bool:
+        """Tell whether a tensor differs from the base's in the number of its rows alone."""
+        stored = self.base.stored_name(name)
+        mine, theirs = self.model.tensors[name].shape, self.base.tensors[stored].shape if stored else ()
+        return len(mine) == len(theirs) > 0 and mine[0] != theirs[0] and mine[1:] == theirs[1:]
 
     def _check_tensors(self) -> None:
         problems = []
@@ -51,10 +65,14 @@ class Extractor:
             theirs = self.base.tensors[stored] if stored else None
             if theirs is None:
                 problems.append(f"{self.base.name} has no tensor {name}, which {self.model.name} has")
-            elif theirs.shape != mine.shape:
+            elif theirs.shape != mine.shape and name not in self._resized:
+                way = "so the base must have the fine-tune's vocabulary and size"
+                if self._rows_differ(name):
+                    module = name.removesuffix(".weight").rpartition(".")[2]
+                    way = f"so leave its rows to the base with --exclude {module}, or give the base the same tokens"
                 problems.append(
                     f"{name} is {list(mine.shape)} in {self.model.name} but {list(theirs.shape)} in {self.base.name}; "
-                    "an adapter cannot change a shape, so the base must have the fine-tune's vocabulary and size"
+                    f"an adapter cannot change a shape, {way}"
                 )
         if problems:
             raise InvalidInput(first_few(problems))
@@ -94,16 +112,18 @@ class Extractor:
                 bias = self.model.tensor(module.tensors["bias"])
                 stream.write(f"{_PREFIX}{module.name}.base_layer.bias", bias)
                 self._has_biases, changed = True, set()
-        elif self.options.save_rest:
+        elif self.options.save_rest and self._resized.isdisjoint(module.tensors.values()):
             self._save(module, stream)
             changed = set()
         self._lost_square += sum(squared_norm(deltas[parameter]) for parameter in changed)
         self._left_out += [module.tensors[parameter] for parameter in sorted(changed)]
 
     def _delta(self, name: str) -> torch.Tensor:
-        """Return a tensor's difference from the base in float32."""
-        delta = self.model.tensor(name).to(self.device, torch.float32, copy=True)
-        delta -= self.base.tensor(self.base.stored_name(name) or name).to(self.device)
+        """Return a tensor's difference from the base in float32; of added tokens' rows there is none."""
+        mine, theirs = self.model.tensor(name), self.base.tensor(self.base.stored_name(name) or name)
+        rows = min(len(mine), len(theirs)) if name in self._resized else None
+        delta = mine[:rows].to(self.device, torch.float32, copy=True)
+        delta -= theirs[:rows].to(self.device)
         if not bool(torch.isfinite(delta).all()):
             raise DegenerateModel(f"{name} holds NaN or infinity in {self.model.name} or {self.base.name}")
         return delta

@@ -34,6 +34,10 @@ class LoraOptions:
         included = not self.include or any(re.search(pattern, name) for pattern in self.include)
         return included and not any(re.search(pattern, name) for pattern in self.exclude)
 
+    def excludes(self, *names: str | None) -> bool:
+        """Tell whether `exclude` names a module, under any of its names."""
+        return any(re.search(pattern, name) for pattern in self.exclude for name in names if name)
+
     def check(self) -> None:
         """Check the values.
 
