@@ -62,11 +62,9 @@ def front_of(run: Run) -> tuple[list[list[float]], list[float]]:
     def values(scores: Mapping[str, Any]) -> list[float]:
         return [scores["report"][name].value for name in names]
 
-    members = {candidate.id for candidate in run.front}
-    found = [
-        c for c in run.candidates() if c.id in members and c.kind in ("candidate", "mean") and "report" in c.scores
-    ]
-    (base,) = [c for c in run.candidates() if c.kind == "parent" and c.name == "base"]
+    members, known = {candidate.id for candidate in run.front}, run.candidates()
+    found = [c for c in known if c.id in members and c.kind in ("candidate", "mean") and "report" in c.scores]
+    base = min((c for c in known if c.kind == "parent"), key=lambda c: c.id)  # the base is the first reference
     return [values(candidate.scores) for candidate in found], values(base.scores)
 
 

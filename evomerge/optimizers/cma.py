@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evomerge.optimizers.core import (
+    OUTSIDE,
     POPSIZE,
     SIGMA0,
     GenerationalOptimizer,
@@ -35,7 +36,6 @@ from evomerge.records import Domain, Point
 if TYPE_CHECKING:
     import cma
 
-OUTSIDE = 0.5  # root mean square distance from the mean, in standard deviations, from which on a point lies outside
 _MIN_INTEGER_STD = 0.2  # in levels: with less, an integer coordinate never leaves its level again
 
 

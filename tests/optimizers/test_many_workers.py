@@ -19,7 +19,7 @@ def value(point: Point) -> float:
 
 
 def searched(
-    workers: int, budget: int = 2500, answer: Callable[[Point], float] = value, seed: int = 0, **options: int
+    workers: int, budget: int = 2500, answer: Callable[[Point], float] = value, seed: int = 0, **options: int | str
 ) -> tuple[Optimizer, list[Proposal]]:
     """Return the optimizer after a search whose workers are always busy, and its proposals."""
     name = str(options.pop("name", "cma"))
@@ -56,14 +56,21 @@ def test_256_workers_come_as_near_as_16(noise: float) -> None:
     assert many <= 3 * few
 
 
-def test_the_population_follows_the_workers_and_not_one_that_the_user_has_set() -> None:
-    assert searched(4, 300)[0].generation_size <= 14
-    assert searched(256, 1500)[0].generation_size >= 128
-    assert searched(256, 1500, popsize=16)[0].generation_size <= 17
+@pytest.mark.parametrize("name", ["cma", "cmaes_lra"])
+def test_the_population_follows_the_workers_and_not_one_that_the_user_has_set(name: str) -> None:
+    assert searched(4, 300, name=name)[0].generation_size <= 14
+    assert searched(256, 1500, name=name)[0].generation_size >= 128
+    assert searched(256, 1500, name=name, popsize=16)[0].generation_size <= 17
 
 
-def test_the_same_calls_give_the_same_points_with_many_workers() -> None:
-    assert searched(256, 1200)[1] == searched(256, 1200)[1]
+@pytest.mark.parametrize("name", ["cma", "cmaes_lra"])
+def test_the_same_calls_give_the_same_points_with_many_workers(name: str) -> None:
+    assert searched(256, 1200, name=name)[1] == searched(256, 1200, name=name)[1]
+
+
+def test_learning_rates_that_adapt_come_as_near_with_many_workers() -> None:
+    few, many = (distance(searched(workers, name="cmaes_lra")[0]) for workers in (16, 256))
+    assert many <= 3 * few
 
 
 def test_more_workers_may_come_in_the_course() -> None:

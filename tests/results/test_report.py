@@ -86,6 +86,13 @@ def test_a_finished_run_has_every_section(finished_run: Path) -> None:
     assert str(finished_run.parent) not in page, "a page that is passed on says nothing of this machine's folders"
 
 
+def test_the_error_of_the_search_scores_is_said(finished_run: Path) -> None:
+    with_errors = parsed(report_page(Run(finished_run))).text
+    (error,) = Run(finished_run).calibration["objectives"].values()
+    assert f"{error['mean_error']:+.4f}" in with_errors and f"{error['mean_absolute_error']:.4f}" in with_errors
+    assert "adjusted by item effects" in with_errors
+
+
 def test_a_search_leaves_its_report_in_the_run_folder(finished_run: Path, tmp_path: Path) -> None:
     import evomerge
 

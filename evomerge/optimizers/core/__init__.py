@@ -4,7 +4,7 @@ This package must not import the optimizers, nor a library of theirs.
 """
 
 from evomerge.optimizers.core._domain import Vector, VectorCodec, center, point_from_unit, varied
-from evomerge.optimizers.core._generational import Codec, EvolutionStrategy, GenerationalOptimizer
+from evomerge.optimizers.core._generational import OUTSIDE, Codec, EvolutionStrategy, GenerationalOptimizer
 from evomerge.optimizers.core._pareto import dominates, front, hypervolume, knee, spread
 from evomerge.optimizers.core._pending import MemorylessOptimizer, PendingProposals
 from evomerge.optimizers.core._protocol import GradientOptimizer, ItemOptimizer, ItemValue, Optimizer, Proposal
@@ -19,6 +19,7 @@ from evomerge.optimizers.core._spec import (
 
 __all__ = [
     "GENERATION_SIZE",
+    "OUTSIDE",
     "POPSIZE",
     "SIGMA0",
     "Codec",

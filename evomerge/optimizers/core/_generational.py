@@ -28,6 +28,7 @@ from evomerge.records import Domain, Point
 
 WIDE = 2  # generations that are unanswered, from which on there are many workers
 MEAN_GENERATIONS = 8  # generations between two proposals of the mean itself
+OUTSIDE = 0.5  # root mean square distance from the mean, in standard deviations, from which on a point lies outside
 DECIMALS = 6  # of the model's optimum as it is proposed: how BLAS rounds must not show when calls are repeated
 
 

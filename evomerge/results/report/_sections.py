@@ -93,7 +93,24 @@ def front(facts: RunFacts, made: Figures) -> str:
         table(heads, cells, words=(1,), pick=picked),
         paragraph(f"and {left} more; `evomerge front` lists them", soft=True) if left > 0 else "",
         paragraph(note, soft=True) if rows else "",
+        _calibration(facts),
     )
+
+
+def _calibration(facts: RunFacts) -> str:
+    """How far search scores, made comparable across items, were from those on the select items."""
+    found = facts.run.calibration
+    if found is None:
+        return ""
+    how = {"irt": "an item-response model", "effects": "item effects"}[found["ranking"]]
+    rows = [
+        [name, str(error["n"]), f"{error['mean_error']:+.4f}", f"{error['mean_absolute_error']:.4f}"]
+        for name, error in found["objectives"].items()
+    ]
+    heads = ["objective", "candidates", "mean error", "mean absolute error"]
+    said = f"Search scores, adjusted by {how}, less the scores on the select items; above 0 they promised too much."
+    inside = table(heads, rows, words=(0,)) + paragraph(said, soft=True)
+    return folded("How far the search scores were from the select scores", inside if rows else "")
 
 
 def _row(facts: RunFacts, candidate: Candidate) -> list[str]:
