@@ -8,6 +8,7 @@ Letters: R rows, H heads, C columns of memory, W columns in use, D width of a he
 """
 
 import copy
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,19 +61,20 @@ class RowCache:
         lengths: tokens of each row.
     """
 
-    def __init__(self, layers: int, rows: int, columns: int):
+    def __init__(self, rows: int, columns: int, steps: int):
         """Take no memory yet.
 
         Args:
-            layers: of the model.
             rows: at most.
             columns: of the longest row at first.
+            steps: that a row may take at most.
         """
-        self.rows, self.capacity = rows, columns + _SPARE_COLUMNS
+        self.rows, self._spare = rows, min(steps, _SPARE_COLUMNS)
+        self.capacity = columns + self._spare
         self.start = self.end = columns
         self.lengths: list[int] = []
         self.states = DynamicCache()
-        self.states.layers = [_Layer(self) for _ in range(layers)]
+        self.states.layer_class_to_replicate = functools.partial(_Layer, self)  # for a layer's first tokens
 
     def add(self, prefix: Sequence[KeysAndValues], rest: Sequence[KeysAndValues]) -> None:
         """Add a row.
@@ -84,7 +86,9 @@ class RowCache:
         row = len(self.lengths)
         self.lengths.append(sum(part[0][0].shape[2] for part in (prefix, rest) if part))
         self.start = self.end - max(self.lengths)
-        for number, layer in enumerate(self.states.layers):
+        layers = self.states.layers
+        layers += [_Layer(self) for _ in range(len(layers), max(len(prefix), len(rest)))]
+        for number, layer in enumerate(layers):
             last = self.end
             for part in (rest, prefix):
                 if not part:
@@ -118,7 +122,7 @@ class RowCache:
             return
         used = self.end - self.start
         start, self.end = self.start, max(used, longest)
-        self.start, self.capacity = self.end - used, self.end + _SPARE_COLUMNS
+        self.start, self.capacity = self.end - used, self.end + self._spare
         for layer in self.states.layers:
             before, layer.blocks = layer.blocks, ()
             layer.reserve(before)

@@ -105,9 +105,9 @@ class _Batch:
             self._prefix = DynamicCache()
             generator.run([list(prompts[0].tokens[:start])], self._prefix)
         self._start = start
-        layers = int(generator.model.config.get_text_config().num_hidden_layers)
         longest = max(len(prompt.tokens) for prompt in prompts)
-        self._cache = RowCache(layers, min(generator.batch_size, len(prompts)), longest)
+        steps = max(prompt.max_tokens for prompt in prompts)
+        self._cache = RowCache(min(generator.batch_size, len(prompts)), longest, steps)
 
     @torch.inference_mode()
     def fill(self) -> bool:
