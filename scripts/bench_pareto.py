@@ -3,12 +3,11 @@
     python scripts/bench_pareto.py                               # five seeds of three optimizers: an hour
     python scripts/bench_pareto.py --seeds 1 --optimizers auto nsga2 --json found.json
 
-The search is the quickstart's, over its zoo, with two of its tasks, `zoo_add` and `zoo_reverse`: the parents that can
-do the one cannot do the other. Every optimizer has the same items of the search pool, those with a backward pass
-counted three times. The front is that of the finalists on the select pool; its members (and the distribution mean, if
-it is one) are scored on the report pool, which no choice depended on. What they dominate there above the base's scores
-is the hypervolume: 1 would be a model without an error, if the base had none right. References are in no front, as
-they are the same for all.
+The search is the quickstart's, over its zoo, with two of its tasks, `zoo_add` and `zoo_kanji`: the parent that adds has
+forgotten the kanji that the base still reads, and the one that reads them better does not add. Every optimizer has the
+same items of the search pool, those with a backward pass counted three times. The front is that of the finalists on the
+select pool; its members are scored on the report pool, which no choice depended on. What they dominate there above the
+base's scores is the hypervolume. References are no members, as they are the same for all.
 
 `auto` is what a search file without an optimizer has; `cma` is CMA-ES on the weighted mean of both.
 """
@@ -30,7 +29,7 @@ from evomerge.run import Run, search
 
 QUICKSTART = Path(__file__).resolve().parent.parent / "experiments" / "quickstart"
 OPTIMIZERS = ("auto", "nsga2", "cma")
-TASKS = ("zoo_add", "zoo_reverse")
+TASKS = ("zoo_add", "zoo_kanji")
 POOLS = {"search": 256, "select": 256, "report": 512}
 FINALISTS = 8
 
