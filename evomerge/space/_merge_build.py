@@ -23,6 +23,7 @@ from evomerge.space.genes import (
     divided,
     level_of,
     members_of,
+    of_part,
     places_of,
 )
 from evomerge.space.merge import MergeSpace
@@ -57,7 +58,7 @@ def _built(
     selection = _selection(entry.parents, entry, base, len(models))
     typical = len(models) if selection is None else selection.most
     genes = tuple(
-        _gene(known[name], gene, models, typical, part, places_of(parents, part))
+        _gene(known[name], gene, models, typical, part, of_part(places, part))
         for part, section in sections.items()
         for name, gene in section.genes.items()
     )

@@ -9,7 +9,7 @@ from evomerge.methods import Method, Parameter, Variant
 from evomerge.recipe import TEXT_MODULE
 from evomerge.records import ParentSummary, TensorPlace
 from evomerge.space._schema import LARGEST, GeneEntry, PartEntry, SelectionEntry, SpaceEntry
-from evomerge.space.genes import GeneAxis, divided, places_of
+from evomerge.space.genes import GeneAxis, divided, of_part, places_of
 
 MAX_INTEGERS = 10_000  # values of a whole number
 MAX_FILTERS = 3000  # of one parameter in a recipe: every tensor of every candidate is held against them
@@ -35,16 +35,16 @@ def problems_of(
             yield Problem(f"{where}: method", str(error))
     if len(chosen) < len(names):
         return
-    parents = [base, *models] if base else list(models)
+    places = places_of([base, *models] if base else list(models))
     for method in chosen:
         yield from _method_problems(method, entry.parents, where, base, len(models))
     if entry.method.axes is not None:
-        yield from _method_axis_problems(entry.method.axes, names, where, parents)
+        yield from _method_axis_problems(entry.method.axes, names, where, places)
     if entry.parents is not None:
         yield from _selection_problems(entry.parents, chosen, where, base, len(models))
     if entry.modules and entry.genes:
         yield Problem(f"{where}: genes", "stands beside modules; put the genes of each part under modules")
-    known_parts = list(dict.fromkeys(place.part for place in places_of(parents)))
+    known_parts = list(dict.fromkeys(place.part for place in places))
     for part in entry.modules:
         if part not in known_parts:
             text = f"{models[0].name} has no part {part}; it has {', '.join(known_parts)}"
@@ -56,7 +56,7 @@ def problems_of(
     for part, section in sections.items():
         prefix = f"{where}: modules.{part}." if part else f"{where}: "
         if part in ("", *known_parts):
-            parts = _Part(part, models[0], places_of(parents, part))
+            parts = _Part(part, models[0], of_part(places, part))
             yield from _section_problems(section, chosen, prefix, parts, len(models))
         given = {*section.genes, *section.parameters, *entry.parameters}
         for parameter in _known(chosen).values():
@@ -106,14 +106,14 @@ def _method_problems(
 
 
 def _method_axis_problems(
-    axes: Sequence[GeneAxis], names: Sequence[str], where: str, parents: Sequence[ParentSummary]
+    axes: Sequence[GeneAxis], names: Sequence[str], where: str, places: Sequence[TensorPlace]
 ) -> Iterator[Problem]:
     if len(names) < 2:
         yield Problem(f"{where}: method.choose", f"found {names[0]} alone, expected at least two methods")
     for axis in axes:
         if axis.kind in ("model", "curve"):
             yield Problem(f"{where}: method.per", f"found {axis.kind}, expected layer, bands, module or groups")
-    yield from _filter_problems(axes, f"{where}: method.per", places_of(parents))
+    yield from _filter_problems(axes, f"{where}: method.per", places)
 
 
 def least_of(entry: SelectionEntry, chosen: Sequence[Method], base: ParentSummary | None) -> int:

@@ -8,7 +8,7 @@ from one, `_levels.py` what a coarse-to-fine search varies first. Must not impor
 from evomerge.space.genes._axes import AXES_SCHEMA, GeneAxis, read_axes
 from evomerge.space.genes._gene import Gene
 from evomerge.space.genes._grids import STEPS, Grid, Option, Options
-from evomerge.space.genes._groups import Division, TensorGroup, divided, members_of, places_of
+from evomerge.space.genes._groups import Division, TensorGroup, divided, members_of, of_part, places_of
 from evomerge.space.genes._levels import level_of
 from evomerge.space.genes._totals import Total
 
@@ -26,6 +26,7 @@ __all__ = [
     "divided",
     "level_of",
     "members_of",
+    "of_part",
     "places_of",
     "read_axes",
 ]

@@ -61,19 +61,22 @@ class _Band(NamedTuple):
     prefixes: tuple[str, ...]
 
 
-def places_of(parents: Sequence[ParentSummary], part: str = "") -> tuple[TensorPlace, ...]:
+def places_of(parents: Sequence[ParentSummary]) -> tuple[TensorPlace, ...]:
     """Return where the parents' tensors are, each name once.
 
     Args:
         parents: of one shape; where one does not list its tensors, one tensor stands for each module of each block.
-        part: of the model that they must belong to; "" = any.
     """
     found: dict[str, TensorPlace] = {}
     for parent in parents:
         for place in parent.tensors or _stand_ins(parent):
-            if not part or place.part == part:
-                found.setdefault(place.name, place)
+            found.setdefault(place.name, place)
     return tuple(found.values())
+
+
+def of_part(places: Sequence[TensorPlace], part: str) -> tuple[TensorPlace, ...]:
+    """Return those tensors that belong to a part of the model; "" = all."""
+    return tuple(place for place in places if not part or place.part == part)
 
 
 def _stand_ins(parent: ParentSummary) -> Iterator[TensorPlace]:
