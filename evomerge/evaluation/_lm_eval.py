@@ -24,7 +24,7 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub.utils import get_session
 from lm_eval import utils
 from lm_eval.api.instance import Instance
-from lm_eval.api.registry import AGGREGATION_REGISTRY
+from lm_eval.api.registry import AGGREGATION_REGISTRY, DEFAULT_METRIC_REGISTRY, METRIC_REGISTRY, get_metric_aggregation
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from lm_eval.tasks._yaml_loader import _import_func_in_yml
@@ -149,6 +149,19 @@ def aggregation_name(function: Any) -> str:
         if AGGREGATION_REGISTRY[name] is function:
             return name
     return OWN + (name_of_own(function) or "function")
+
+
+def aggregation_of(metric: str) -> str | None:
+    """Return the name of the aggregation that a metric of lm-eval's has where a task names none; None = unknown."""
+    if metric not in METRIC_REGISTRY:
+        return None
+    function = get_metric_aggregation(metric)
+    return None if function is None else aggregation_name(function)
+
+
+def default_aggregations(output_type: str) -> dict[str, str]:
+    """Return metric -> name of its aggregation, of a task that lists no metrics."""
+    return {metric: aggregation_of(metric) or "mean" for metric in DEFAULT_METRIC_REGISTRY.get(output_type, ())}
 
 
 def new_instance(kind: str, doc: Any, arguments: tuple[Any, ...], index: int, repeats: int) -> Any:

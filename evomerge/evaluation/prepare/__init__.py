@@ -10,6 +10,7 @@ from evomerge.evaluation.prepare._index import TaskIndex, built_in_entries, scan
 from evomerge.evaluation.prepare._item_list import prepare_items, read_items
 from evomerge.evaluation.prepare._loader import TaskLoader
 from evomerge.evaluation.prepare._options import LM_EVAL_MODEL_OPTIONS, read_options, unused_names
+from evomerge.evaluation.prepare._survey import TaskVerdict, survey
 from evomerge.evaluation.prepare._task import measure_of
 from evomerge.evaluation.prepare._token_cost import count_tokens
 
@@ -17,6 +18,7 @@ __all__ = [
     "LM_EVAL_MODEL_OPTIONS",
     "TaskIndex",
     "TaskLoader",
+    "TaskVerdict",
     "built_in_entries",
     "clusters_of",
     "count_tokens",
@@ -28,5 +30,6 @@ __all__ = [
     "read_options",
     "read_task",
     "scan_folder",
+    "survey",
     "unused_names",
 ]
