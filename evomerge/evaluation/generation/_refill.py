@@ -74,7 +74,7 @@ class RefillGenerator:
         """Yield (index of a prompt, answer), as early as it ends.
 
         Args:
-            prompts: longest first.
+            prompts: in any order; longer ones are answered first.
             decoding: how tokens are chosen.
             deadline: on the clock of `time.monotonic`.
         """
@@ -96,7 +96,7 @@ class _Batch:
     def __init__(self, generator: RefillGenerator, prompts: Sequence[Prompt]):
         self._generator = generator
         self._prompts = prompts
-        self._waiting = deque(range(len(prompts)))
+        self._waiting = deque(sorted(range(len(prompts)), key=lambda number: -len(prompts[number].tokens)))
         self._read: deque[tuple[int, list[KeysAndValues]]] = deque()
         self._rows: list[_AnsweredPrompt] = []
         self._prefix: Any = None

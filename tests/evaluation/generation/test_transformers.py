@@ -128,6 +128,7 @@ def test_windows_shorter_than_prompts(family):
 @pytest.mark.parametrize("family", ["llama", "gpt_neox"])
 def test_prompts_without_a_common_beginning(family):
     assert_as_alone(tiny(family), prompts(7, shots=0))
+    assert_as_alone(tiny(family), prompts(7, shots=0)[::-1])
 
 
 def test_prompts_of_one_token():
