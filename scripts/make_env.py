@@ -45,7 +45,6 @@ def main(folder: Path, further: list[str]) -> None:
     if not (folder / "bin" / "python").exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    pip += ["--no-compile"]  # two thirds of pip's time; most files are never imported, the others compiled then
     from_cpu_index = not has_gpu() and answers(f"{CPU_INDEX}/torch/")
     print("installing torch, then the rest (a few minutes, once)", flush=True)
     subprocess.run([*pip, pinned("torch"), *(["--index-url", CPU_INDEX] if from_cpu_index else [])], check=True)
