@@ -1,5 +1,8 @@
 """What people type who come from mergekit: each of its flags gets a sentence with what does the same here."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import click
 
 _NOT_NEEDED = "is not needed: "
@@ -31,9 +34,36 @@ _COUNTERPARTS = {
     "--safe-serialization": _NOT_NEEDED + "safetensors is the only format written",
 }
 
+_OF_MOE = {
+    "--load-in-4bit": "the base runs in its own dtype, and only for gate_mode hidden",
+    "--load-in-8bit": "the base runs in its own dtype, and only for gate_mode hidden",
+    "--i-understand-this-is-not-useful-without-training": _NOT_NEEDED + "a note says where gates route at random",
+}
+_OF_LORA = {
+    "--model": "it is the first argument: evomerge lora MODEL BASE OUT",
+    "--base-model": "it is the second argument: evomerge lora MODEL BASE OUT",
+    "--out-path": "it is the third argument: evomerge lora MODEL BASE OUT",
+    "--max-rank": "write --rank N",
+    "--distribute-scale": _NOT_NEEDED + "both factors get the root of the singular values",
+    "--embed-lora": "embeddings are stored whole, with --save-rest",
+    "--save-module": "write --save-rest, which stores whatever is no linear weight and differs",
+    "--exclude-regex": "write --exclude REGEX",
+    "-e": "write --exclude REGEX",
+    "--include-regex": "write --include REGEX",
+    "-i": "write --include REGEX",
+    "--sv-epsilon": "write --energy 0.99, the share of the squared norm that is kept",
+    "--skip-undecomposable": _NOT_NEEDED + "what cannot be decomposed is left out and named, unless --save-rest is set",
+}
+
 
 class MergekitAwareCommand(click.Command):
-    """A command that answers mergekit's flags with their counterparts."""
+    """A command that answers mergekit's flags with their counterparts.
+
+    Attributes:
+        counterparts: flag -> what does the same here.
+    """
+
+    counterparts: ClassVar[Mapping[str, str]] = _COUNTERPARTS
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         """Parse as click does.
@@ -45,13 +75,24 @@ class MergekitAwareCommand(click.Command):
             return super().parse_args(context, args)
         except click.NoSuchOption as error:
             name = error.option_name
-            known = name if name in _COUNTERPARTS else name.replace("--no-", "--", 1)
-            if known in _COUNTERPARTS:
-                raise _counterpart(name, known, context) from None
+            known = name if name in self.counterparts else name.replace("--no-", "--", 1)
+            if known in self.counterparts:
+                raise _counterpart(name, self.counterparts[known], context) from None
             raise
 
 
-def _counterpart(name: str, known: str, context: click.Context) -> click.UsageError:
-    said = _COUNTERPARTS[known]
+class MoeCommand(MergekitAwareCommand):
+    """A command that answers mergekit-moe's flags."""
+
+    counterparts: ClassVar[Mapping[str, str]] = {**_COUNTERPARTS, **_OF_MOE}
+
+
+class LoraCommand(MergekitAwareCommand):
+    """A command that answers mergekit-extract-lora's flags."""
+
+    counterparts: ClassVar[Mapping[str, str]] = {**_COUNTERPARTS, **_OF_LORA}
+
+
+def _counterpart(name: str, said: str, context: click.Context) -> click.UsageError:
     said = said if said.startswith(_NOT_NEEDED) else f"is a flag of mergekit: {said}"
     return click.UsageError(f"{name} {said}", context)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from evomerge.cli._mergekit_flags import LoraCommand
 from evomerge.cli._options import JSON
 from evomerge.cli._output import byte_progress, print_json
 from evomerge.errors import format_bytes
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 MOST_NAMES = 5  # of tensors that one line lists
 
 
-@click.command()
+@click.command(cls=LoraCommand)
 @click.argument("model")
 @click.argument("base")
 @click.argument("out", type=click.Path(path_type=Path))

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from evomerge.cli._mergekit_flags import MoeCommand
 from evomerge.cli._options import SHARD_SIZE
 from evomerge.cli._output import byte_progress
 from evomerge.errors import format_bytes
 
 
-@click.command()
+@click.command(cls=MoeCommand)
 @click.argument("config", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of random gates and noise.")
