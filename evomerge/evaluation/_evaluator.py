@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from evomerge.errors import EvomergeError
 from evomerge.evaluation._request import LmEvalSettings, PoolSizes, TaskRequest
@@ -97,6 +97,18 @@ class PrepareContext:
             floor=request.floor,
             scale=request.scale,
         )
+
+
+class TaskNeeds(NamedTuple):
+    """What scoring takes of a model.
+
+    Attributes:
+        text: whether answers are generated.
+        model: whether anything else is asked of the live model, such as log-likelihoods.
+    """
+
+    text: bool
+    model: bool
 
 
 class BoundTasks(Protocol):
@@ -219,6 +231,14 @@ class Evaluator(ABC):
         """
         return SeparateTasks(self, tasks, model, tokenizer, batch_size=batch_size)
 
+    def needs(self, task: PreparedTask) -> TaskNeeds:
+        """Return what scoring a task takes of a model.
+
+        Args:
+            task: what `prepare` returned.
+        """
+        return TaskNeeds(text=False, model=True)
+
     def describe(self, task: PreparedTask, number: int) -> str:
         """Return what an item asks, for people who look at wins and losses; "" where there is nothing to show.
 
@@ -245,6 +265,30 @@ class Evaluator(ABC):
             0 where that is not known.
         """
         return 0
+
+
+class GeneratingEvaluator(Evaluator):
+    """An evaluator whose answers somebody else may generate, with the same weights (see `needs`)."""
+
+    @abstractmethod
+    def bind(
+        self,
+        tasks: Mapping[str, PreparedTask],
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        batch_size: int,
+        generator: Any = None,
+    ) -> BoundTasks:
+        """Return all of this evaluator's tasks bound to a model object (see `Evaluator.bind`).
+
+        Args:
+            tasks: objective -> what `prepare` returned.
+            model: whose weights change in place; it has none where all its tasks need is generated text.
+            tokenizer: its tokenizer.
+            batch_size: most rows of a forward pass.
+            generator: an `evaluation.generation.Generator` that writes the answers; None = the model does.
+        """
 
 
 class SeparateTasks:

@@ -1,16 +1,17 @@
 """What `prepare_tasks` returns: objectives, pools and items, built once and shipped to every worker."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from evomerge.evaluation._evaluator import Evaluator, PreparedTask
+from evomerge.evaluation._evaluator import Evaluator, PreparedTask, TaskNeeds
 from evomerge.records import Objective, Pool
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from evomerge.evaluation._scorer import Scorer
+    from evomerge.evaluation.generation import OutsideGenerator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,11 @@ class Prepared:
         """Sentences for the user ("zoo_add has a single split (test), divided among the pools")."""
         return tuple(dict.fromkeys(note for task in self.tasks.values() for note in task.notes))
 
+    def needs(self, objectives: Iterable[str]) -> TaskNeeds:
+        """Return what scoring some objectives takes of a model."""
+        found = [self.evaluators[name].needs(self.tasks[name]) for name in objectives]
+        return TaskNeeds(text=any(needs.text for needs in found), model=any(needs.model for needs in found))
+
     def groups(self) -> list[tuple[Evaluator, dict[str, PreparedTask]]]:
         """Return each evaluator with its tasks by objective, in the order of the requests."""
         found: dict[int, tuple[Evaluator, dict[str, PreparedTask]]] = {}
@@ -91,7 +97,14 @@ class Prepared:
         """
         return self.evaluators[objective].describe(self.tasks[objective], number)
 
-    def scorer(self, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, batch_size: int) -> "Scorer":
+    def scorer(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        batch_size: int,
+        generator: "OutsideGenerator | None" = None,
+    ) -> "Scorer":
         """Bind the items to a live model, whose weights may change in place between calls of `score`.
 
         Args:
@@ -99,10 +112,12 @@ class Prepared:
             tokenizer: its tokenizer; it is copied, so that the caller's keeps its padding settings.
             batch_size: most rows of a forward pass, and with it most tokens (256 a row; on a CPU never above 1,024).
                 Fixed, because it can change the last digits of a score.
+            generator: writes the answers of tasks that generate, with the weights that the model has or, where no task
+                needs more (`needs`), in its place; None = the model does.
 
         Raises:
             InvalidInput: the tokenizer and the model, or a task and the model's length, do not fit.
         """
         from evomerge.evaluation._scorer import Scorer
 
-        return Scorer(self, model, tokenizer, batch_size=batch_size)
+        return Scorer(self, model, tokenizer, batch_size=batch_size, generator=generator)

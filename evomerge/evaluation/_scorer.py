@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 import torch
 
 from evomerge.errors import EvomergeError, InvalidInput, MemoryFull, first_line
-from evomerge.evaluation._evaluator import BoundTasks, Evaluator, GoldTasks, memory_is_full
+from evomerge.evaluation._evaluator import BoundTasks, Evaluator, GeneratingEvaluator, GoldTasks, memory_is_full
 from evomerge.evaluation._model_guard import settings_restored, weights_guarded
 from evomerge.evaluation._prepared import Prepared
 from evomerge.evaluation._rng import isolated_randomness
-from evomerge.evaluation.score import check_logits, counted_tokens, readable_tokens
+from evomerge.evaluation.score import check_logits, counted_tokens, has_weights, readable_tokens
 from evomerge.records import ItemScores
 from evomerge.stats import set_sums
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from evomerge.evaluation.generation import OutsideGenerator
 
 _MAX_PROMPT_TOKENS = 32  # of the health check
 
@@ -33,7 +35,13 @@ class Scorer:
     """
 
     def __init__(
-        self, prepared: Prepared, model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", *, batch_size: int
+        self,
+        prepared: Prepared,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        *,
+        batch_size: int,
+        generator: "OutsideGenerator | None" = None,
     ):
         """Bind each evaluator's tasks to the model (see `Prepared.scorer`)."""
         if batch_size < 1:
@@ -41,11 +49,15 @@ class Scorer:
         self._tasks, self._batch_size = prepared.tasks, batch_size
         self._known = {name: frozenset(chain(*task.pools.values())) for name, task in prepared.tasks.items()}
         self.tokens = 0
+        self._generator = generator
         self._model, tokenizer = model, copy.deepcopy(tokenizer)
         self._bound: list[tuple[Evaluator, tuple[str, ...], BoundTasks]] = []
         with isolated_randomness():
             for evaluator, tasks in prepared.groups():
-                bound = evaluator.bind(tasks, model, tokenizer, batch_size=batch_size)
+                if isinstance(evaluator, GeneratingEvaluator):
+                    bound = evaluator.bind(tasks, model, tokenizer, batch_size=batch_size, generator=generator)
+                else:
+                    bound = evaluator.bind(tasks, model, tokenizer, batch_size=batch_size)
                 self._bound.append((evaluator, tuple(tasks), bound))
         text = next((task.prompt for task in prepared.tasks.values() if task.prompt), "0")
         vocab_size = readable_tokens(model, tokenizer)
@@ -92,7 +104,7 @@ class Scorer:
         try:
             with counted_tokens(self._model) as counter:
                 scores = self._score(items, gold)
-            self.tokens = counter.tokens
+            self.tokens = counter.tokens + (0 if self._generator is None else self._generator.take_tokens())
             return scores
         except Exception as error:
             if not memory_is_full(error):
@@ -108,7 +120,10 @@ class Scorer:
         for name, ids in items.items():
             self._check_numbers(name, ids)
         if not all(self._tasks[name].guards_itself for name in items):
-            check_logits(self._model, self._prompt)
+            if self._generator is not None and not has_weights(self._model):
+                self._generator.check_logits(self._prompt)
+            else:
+                check_logits(self._model, self._prompt)
         found: dict[str, ItemScores] = {}
         for evaluator, names, bound in self._bound:
             wanted = {name: items[name] for name in names if name in items}

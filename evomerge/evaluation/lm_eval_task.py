@@ -8,7 +8,7 @@ tasks:
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evomerge.evaluation._evaluator import BoundTasks, Evaluator, PrepareContext, PreparedTask
+from evomerge.evaluation._evaluator import BoundTasks, GeneratingEvaluator, PrepareContext, PreparedTask, TaskNeeds
 from evomerge.evaluation._items import AnswerLimits, ItemRange, LmEvalItems, TaskItems
 from evomerge.evaluation._request import InvalidTask
 from evomerge.evaluation.metrics import Measure
@@ -18,10 +18,12 @@ from evomerge.records import ItemScores, Objective
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from evomerge.evaluation.generation import Generator
+
 _SHARED = "lm_eval_task"  # key of the loader among what the entries of a search share
 
 
-class LmEvalTask(Evaluator):
+class LmEvalTask(GeneratingEvaluator):
     """An lm-eval task, group or tag by name."""
 
     name = "lm_eval_task"
@@ -71,6 +73,7 @@ class LmEvalTask(Evaluator):
         tokenizer: "PreTrainedTokenizerBase",
         *,
         batch_size: int,
+        generator: "Generator | None" = None,
     ) -> BoundTasks:
         """Return the tasks bound to a model; objectives that are metrics of one task share its forward passes.
 
@@ -80,7 +83,12 @@ class LmEvalTask(Evaluator):
         from evomerge.evaluation.score import LmEvalScorer
 
         packed = {name: task.items for name, task in tasks.items()}
-        return LmEvalScorer(packed, model, tokenizer, batch_size=batch_size)
+        return LmEvalScorer(packed, model, tokenizer, batch_size=batch_size, generator=generator)
+
+    def needs(self, task: PreparedTask) -> TaskNeeds:
+        """Say whether a task generates answers, or reads log-likelihoods; a group may do both."""
+        generates = {source.output_type == "generate_until" for source in task.items.sources.values()}
+        return TaskNeeds(text=True in generates, model=False in generates)
 
     def describe(self, task: PreparedTask, number: int) -> str:
         """Return the prompt, and what may follow it where there are choices."""

@@ -144,6 +144,47 @@ class LiveModel:
         self.model = skeleton.model
         self._take_tokenizer(plan)
 
+    def describe(self, plan: Plan) -> None:
+        """Take the config, tokenizer and generation settings of a plan, and no weights: another engine holds those.
+
+        Raises:
+            MergeFailed: tensors do not fit the model's class.
+        """
+        skeleton = self._skeleton(plan)
+        skeleton.locate(plan)
+        self.model = skeleton.model
+        self._take_tokenizer(plan)
+
+    def release(self) -> None:
+        """Free the weights of the live model; the parents stay as they are."""
+        for skeleton in self._skeletons.values():
+            for parameter in skeleton.parameters.values():
+                parameter.data = parameter.data.new_empty(0)
+        self._memory.clear()
+        self._built.clear()
+        self._parts = {}
+
+    def tensors(self, plan: Plan) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yield the merge's tensors by name, each in memory of its own that nobody keeps: the parents' own for copies.
+
+        Raises:
+            DegenerateModel: a tensor is not finite.
+            MergeFailed: a method has no result for its settings.
+        """
+        device = self.device
+        builder = self._builders[device]
+        for tensor in plan.tensors:
+            if tensor.copied and self._is_kept(tensor.models[0], device):
+                yield tensor.name, self._copied(tensor, device)
+                continue
+            memory = torch.empty(tensor.shape, dtype=tensor.dtype, device=device)
+            if self._cache is not None:
+                self._cache.waits = True
+            with torch.inference_mode(False), torch.no_grad():
+                builder.build(tensor, memory)
+            yield tensor.name, memory
+        builder.finish()
+
     def part(self, name: str) -> ParameterPart | None:
         """Return which parameter, or part of one, holds the tensor of this name; None = the model reads no such one."""
         return self._parts[name]

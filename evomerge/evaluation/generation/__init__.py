@@ -5,8 +5,16 @@ import `evomerge.evaluation.prepare`, nor anything of tasks.
 """
 
 from evomerge.evaluation.generation._cache import repeated
-from evomerge.evaluation.generation._protocol import Answer, Generator, Prompt
+from evomerge.evaluation.generation._protocol import Answer, Generator, OutsideGenerator, Prompt
 from evomerge.evaluation.generation._texts import generated_texts
 from evomerge.evaluation.generation._transformers import TransformersGenerator
 
-__all__ = ["Answer", "Generator", "Prompt", "TransformersGenerator", "generated_texts", "repeated"]
+__all__ = [
+    "Answer",
+    "Generator",
+    "OutsideGenerator",
+    "Prompt",
+    "TransformersGenerator",
+    "generated_texts",
+    "repeated",
+]

@@ -64,3 +64,22 @@ class Generator(Protocol):
                 out. Infinite = none.
         """
         ...
+
+
+class OutsideGenerator(Generator, Protocol):
+    """Writes answers with weights of its own, which somebody else sees to."""
+
+    def check_logits(self, tokens: Sequence[int]) -> None:
+        """Run one prompt, where nobody else can.
+
+        Args:
+            tokens: of the prompt, at least one.
+
+        Raises:
+            DegenerateModel: a log-likelihood is not finite, or every token is equally likely.
+        """
+        ...
+
+    def take_tokens(self) -> int:
+        """Return how many tokens were read and written since the last call."""
+        ...

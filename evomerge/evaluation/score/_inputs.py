@@ -19,10 +19,18 @@ def is_spread(model: "PreTrainedModel") -> bool:
     return len({parameter.device for parameter in model.parameters()}) > 1
 
 
+def has_weights(model: "PreTrainedModel") -> bool:
+    """Return whether a model holds weights; where another engine does, the object only describes them."""
+    embedding = _embedding(model)
+    return embedding is None or embedding.weight.numel() > 0
+
+
 def readable_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
     """Return the number of different tokens that a model can read."""
     embedding = _embedding(model)
-    return len(tokenizer) if embedding is None else int(embedding.weight.shape[0])
+    if embedding is None:
+        return len(tokenizer)
+    return int(getattr(embedding, "num_embeddings", None) or embedding.weight.shape[0])
 
 
 class TokenCounter:

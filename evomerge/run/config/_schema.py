@@ -145,6 +145,43 @@ class BudgetEntry(StrictModel):
         return self
 
 
+class EngineEntry(StrictModel):
+    """What writes the answers of tasks that generate.
+
+    Attributes:
+        name: transformers, or vllm (from an installation of its own; log-likelihoods stay with transformers).
+        tensor_parallel: GPUs that vLLM spreads each tensor over; on a CPU, processes.
+        max_length: tokens of a prompt and its answer that vLLM has memory for; without it, what the model reads, as
+            far as memory goes.
+        eager: whether vLLM runs without compiled graphs; without it, on a CPU.
+    """
+
+    name: Literal["transformers", "vllm"] = Field("transformers", examples=["vllm"])
+    tensor_parallel: int = Field(1, ge=1, examples=[2])
+    max_length: int | None = Field(None, ge=1, examples=[4096])
+    eager: bool | None = Field(None, examples=[True])
+
+    @model_validator(mode="after")
+    def _heeded(self) -> "EngineEntry":
+        given = sorted(self.model_fields_set - {"name"})
+        if self.name == "transformers" and given:
+            raise ValueError(f"{given[0]}: has no effect on transformers; leave it out, or set name: vllm")
+        return self
+
+
+def _read_named(value: object) -> Any:
+    """Read a name alone as a mapping without options."""
+    return {"name": value} if isinstance(value, str) else value
+
+
+_NAMED = {
+    "anyOf": [{"type": "string"}, {"type": "object", "properties": {"name": {"type": "string"}}}],
+}
+_ENGINE = {
+    "anyOf": [{"enum": ["transformers", "vllm"]}, {"type": "object", "properties": {"name": {"type": "string"}}}],
+}
+
+
 class WorkersEntry(StrictModel):
     """Who scores candidates.
 
@@ -155,6 +192,7 @@ class WorkersEntry(StrictModel):
         address: of a Ray cluster; "auto" joins a running one; without it, one of this machine is started.
         batch_size: prompts that are run at once.
         timeout: seconds for one candidate; without it, many times what candidates usually take.
+        engine: what writes the answers of tasks that generate; `vllm` is short for {name: vllm}.
     """
 
     count: int = Field(2, ge=0, examples=[8])
@@ -163,6 +201,9 @@ class WorkersEntry(StrictModel):
     address: str | None = Field(None, examples=["auto"])
     batch_size: int = Field(64, ge=1, examples=[16])
     timeout: float | None = Field(None, gt=0, examples=[600.0])
+    engine: Annotated[EngineEntry, BeforeValidator(_read_named), WithJsonSchema(_ENGINE)] = Field(
+        default_factory=lambda: EngineEntry(), examples=["vllm"]
+    )
 
     @model_validator(mode="after")
     def _heeded(self) -> "WorkersEntry":
@@ -212,16 +253,6 @@ class TrackerEntry(DescribedModel):
     def options(self) -> dict[str, Any]:
         """Everything but the name."""
         return dict(self.model_extra or {})
-
-
-def _read_named(value: object) -> Any:
-    """Read a name alone as a mapping without options."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-_NAMED = {
-    "anyOf": [{"type": "string"}, {"type": "object", "properties": {"name": {"type": "string"}}}],
-}
 
 
 class SearchEntry(StrictModel):

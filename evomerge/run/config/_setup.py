@@ -10,6 +10,7 @@ import psutil
 
 from evomerge import optimizers
 from evomerge.checkpoint import Parents
+from evomerge.engine.vllm import VllmOptions
 from evomerge.evaluation import Prepared
 from evomerge.recipe import ModelRef, Recipe, parse_recipe
 from evomerge.records import Level, Objective, ParentSummary, Point, Stage
@@ -71,6 +72,19 @@ class Setup:
     def objectives(self) -> tuple[Objective, ...]:
         """What the search is for."""
         return self.prepared.objectives
+
+    @property
+    def vllm(self) -> VllmOptions | None:
+        """How vLLM is to write answers; None = transformers does."""
+        engine = self.entry.workers.engine
+        if engine.name != "vllm":
+            return None
+        return VllmOptions(tensor_parallel=engine.tensor_parallel, max_length=engine.max_length, eager=engine.eager)
+
+    @property
+    def models_held(self) -> int:
+        """How many models a worker holds at once, besides the parents: its own, vLLM's, or both."""
+        return 2 if self.vllm is not None and self.prepared.needs(self.prepared.tasks).model else 1
 
     @property
     def informed(self) -> bool:
@@ -168,6 +182,7 @@ class Setup:
             "start": [reference.document for reference in self.references if reference.kind == "control"],
             "batch_size": self.entry.workers.batch_size,
             "device": "cuda" if self.entry.workers.gpus else "cpu",
+            **({} if self.vllm is None else {"engine": self.entry.workers.engine.name}),
             **({} if self.entry.control is None else {"control": self.entry.control}),
             **self.extensions.identity(),
         }
@@ -192,7 +207,7 @@ def resource_needs(setup: Setup) -> ResourceNeeds:
     sizes = [setup.parents[ref].size_bytes for ref in setup.refs]
     workers = max(1, setup.entry.workers.count)
     return ResourceNeeds(
-        memory_needed=workers * (max(sizes) + WORKER_BYTES) + sum(sizes),
+        memory_needed=workers * (setup.models_held * max(sizes) + WORKER_BYTES) + sum(sizes),
         memory_free=psutil.virtual_memory().available,
         disk_free=shutil.disk_usage(Path.cwd()).free,
     )

@@ -10,6 +10,7 @@ from evomerge.optimizers import goes_by_levels, resolve_auto, validate_options
 from evomerge.recipe import ModelRef, load_recipe, read_yaml
 from evomerge.records import Domain
 from evomerge.run.config._collector import ProblemCollector
+from evomerge.run.config._engine import check_engine, engine_notes
 from evomerge.run.config._extensions import Extensions, class_name
 from evomerge.run.config._parents import check_buildable, license_notes, open_parents, pins, same_shape
 from evomerge.run.config._schema import ReadEntry, SearchEntry, read_entry, resolve, with_overrides
@@ -65,6 +66,7 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
         problems.skip("pools", "tasks")
     else:
         prepared = prepare(entry, folder, problems, list(opened.values()))
+    check_engine(entry.workers, prepared, list(opened.values()), problems)
     floors = {} if read.broken else relative_floors(entry, prepared, problems)
     starts = _start_references(entry, folder, problems)
     trackers = (*_trackers(entry, problems), *extensions.trackers)
@@ -95,7 +97,12 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
         optimizer_options=options,
         references=(*fixed, *starts),
         relative_floors=floors,
-        notes=(*prepared.notes, *license_notes(opened.values()), *_level_notes(space, name)),
+        notes=(
+            *prepared.notes,
+            *license_notes(opened.values()),
+            *_level_notes(space, name),
+            *engine_notes(entry.workers, prepared),
+        ),
         trackers=trackers,
         extensions=extensions,
     )

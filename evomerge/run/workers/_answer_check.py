@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from evomerge.engine import LiveModel, MemoryShare, Plan, free_memory, write_companions, write_folder
+from evomerge.engine.vllm import TokenRequest, VllmEngines
 from evomerge.errors import SelfCheckFailed, first_line
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ MAX_RELOADED_BYTES = 2 << 30  # of weights that are written and loaded again; th
 MAX_PROMPTS = 4
 PROMPT_TOKENS = 48
 ANSWER_TOKENS = 16
+_GREEDY = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1}
+_CLOSE_UNITS = 16  # logits that another engine's kernels may swap, in units of their dtype's rounding
 TOLERANCE_NATS = 1e-3  # of a prompt's log-likelihood: kernels may sum in another order where memory lies otherwise
 
 # Of a config: what says where and by what it was written, not how a model answers.
@@ -58,7 +61,7 @@ def answer_check(live: LiveModel, plan: Plan, prompts: Sequence[str], share: Mem
     Raises:
         SelfCheckFailed: something differs, or transformers cannot load the export.
     """
-    loads = _fits(live, plan, share)
+    loads = fits_twice(live, plan, share)
     with tempfile.TemporaryDirectory(prefix="evomerge-check-") as scratch, _quiet():
         folder = Path(scratch) / "model"
         if loads:
@@ -77,6 +80,37 @@ def answer_check(live: LiveModel, plan: Plan, prompts: Sequence[str], share: Mem
     return loads
 
 
+def vllm_check(live: LiveModel, engines: VllmEngines, prompts: Sequence[str]) -> None:
+    """Compare vLLM's greedy answers with those of the live model, which holds the same weights.
+
+    Raises:
+        SelfCheckFailed: they differ at a token that was not chosen by a hair.
+    """
+    settings = {**live.model.generation_config.to_dict(), **_GREEDY}
+    dtypes = [parameter.dtype for parameter in live.model.parameters() if parameter.is_floating_point()]
+    close = max(TOLERANCE_NATS, *(_CLOSE_UNITS * torch.finfo(dtype).eps for dtype in dtypes))
+    for prompt in prompts:
+        tokens = _tokens(live, prompt)
+        expected = _answers(live.model, tokens)
+        if isinstance(expected.tokens, str):
+            continue
+        request = TokenRequest(tokens=tuple(tokens), max_tokens=ANSWER_TOKENS, settings=settings)
+        [(_, found, _)] = engines.answers([request])
+        clear = next((place for place, gap in enumerate(expected.gaps) if gap < close), len(expected.gaps))
+        if list(found)[:clear] != expected.tokens[:clear]:
+            raise SelfCheckFailed(
+                f"self-check: for {prompt!r:.60} vLLM answers {list(found)}, and transformers {expected.tokens} with "
+                "the same weights, so vLLM's scores would not be those of the export; set workers: {engine: "
+                "transformers}, and please report it with the recipe"
+            )
+
+
+def _tokens(live: LiveModel, prompt: str) -> list[int]:
+    """Return a short prompt's tokens, those that the model has."""
+    vocabulary = live.model.get_input_embeddings().weight.shape[0]
+    return [token for token in live.tokenizer.encode(prompt)[:PROMPT_TOKENS] if token < vocabulary] or [0]
+
+
 def is_one_parent(plan: Plan) -> bool:
     """Tell whether a plan is a parent as it is, of which nothing is built: there is nothing to get wrong."""
     return all(tensor.copied and tensor.models[0].tensor == tensor.name for tensor in plan.tensors) and (
@@ -84,7 +118,7 @@ def is_one_parent(plan: Plan) -> bool:
     )
 
 
-def _fits(live: LiveModel, plan: Plan, share: MemoryShare | None) -> bool:
+def fits_twice(live: LiveModel, plan: Plan, share: MemoryShare | None) -> bool:
     """Tell whether memory and disk take a second model, on one device, in reasonable time."""
     if plan.size_bytes > MAX_RELOADED_BYTES or len(live.devices) > 1:
         return False
@@ -139,9 +173,7 @@ def _answers_problem(live: LiveModel, folder: Path, prompts: Sequence[str]) -> s
         if dtypes.get(name, tensor.dtype) != tensor.dtype:
             return f"{name} is {dtypes[name]} after from_pretrained, in memory {tensor.dtype}"
     for prompt in prompts:
-        tokens = live.tokenizer.encode(prompt)[:PROMPT_TOKENS]
-        vocabulary = live.model.get_input_embeddings().weight.shape[0]
-        tokens = [token for token in tokens if token < vocabulary] or [0]
+        tokens = _tokens(live, prompt)
         found, expected = _answers(live.model, tokens), _answers(loaded, tokens)
         problem = _difference(found, expected)
         if problem is not None:
@@ -157,8 +189,8 @@ def _answers(model: "PreTrainedModel", tokens: Sequence[int]) -> _Answers:
         value = float(logits.gather(1, ids[0, 1:, None].to(logits.device)).sum())
         if not model.can_generate():
             return _Answers(value, [], [])
-        wanted: dict[str, Any] = {"max_new_tokens": ANSWER_TOKENS, "do_sample": False, "num_beams": 1}
-        wanted |= {"output_scores": True, "return_dict_in_generate": True, "num_return_sequences": 1}
+        wanted: dict[str, Any] = {"max_new_tokens": ANSWER_TOKENS, **_GREEDY}
+        wanted |= {"output_scores": True, "return_dict_in_generate": True}
         try:
             answer = model.generate(ids, attention_mask=torch.ones_like(ids), **wanted)
         except Exception as error:  # settings that generate refuses must be refused by both

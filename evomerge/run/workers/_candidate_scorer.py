@@ -8,17 +8,16 @@ import traceback
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from evomerge import methods
-from evomerge.checkpoint import Parents
 from evomerge.engine import (
     GradientTable,
-    LiveModel,
+    MemoryShare,
     Plan,
     cache_folder,
     collected_gradients,
     make_plan,
     self_check,
 )
+from evomerge.engine.vllm import MergeSource, VllmEngines
 from evomerge.errors import (
     CannotGoOn,
     DegenerateModel,
@@ -28,10 +27,11 @@ from evomerge.errors import (
     MergeFailed,
     ModelChanged,
 )
+from evomerge.evaluation.generation.vllm import VllmGenerator
 from evomerge.recipe import parse_recipe
 from evomerge.records import Failure, FailureKind, ItemScores
 from evomerge.run._objectives import scores_of
-from evomerge.run.workers._answer_check import MAX_PROMPTS, answer_check, is_one_parent
+from evomerge.run.workers._answer_check import MAX_PROMPTS, answer_check, fits_twice, is_one_parent, vllm_check
 from evomerge.run.workers._protocol import Job, Outcome, WorkerSetup
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _CACHED_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY": "16"}
 
 CHECKED_TEXT = "The first of these two is 10, and the second"  # where a task has no prompt of its own
+VLLM_SHARE = 0.5  # of a worker's share of a GPU, for vLLM; parents and a live model have the rest
 MAX_CACHED_SCORERS = 32  # for each model object, which depths change, with each tokenizer
 
 
@@ -62,20 +63,14 @@ class CandidateScorer:
             os.environ.setdefault(variable, shapes)
         torch.set_num_threads(setup.threads)
         self.setup, self.name = setup, name
-        for method in setup.methods:  # before anything is parsed
-            methods.register(method)
-        self._live = self._opened()
+        self._source = _source_of(setup)
+        self._live = self._source.opened()
+        self._vllm: VllmEngines | None = None
+        if setup.vllm is not None:
+            self._vllm = VllmEngines(self._source, setup.vllm, batch_size=setup.batch_size)
         self._checked = self._answers_checked = False
         self._checkpoints = False  # whether backward passes keep the activations between the blocks alone
         self._scorers: dict[tuple[int, int, int], tuple[Scorer, object]] = {}
-
-    def _opened(self) -> LiveModel:
-        """Return a live model over newly opened parents."""
-        setup = self.setup
-        parents = Parents(setup.parents, setup.root, setup.commits, setup.digests, setup.places)
-        parents.expect(setup.stamps)
-        cache = cache_folder() / "statistics" if setup.digests else None
-        return LiveModel(parents, device=setup.device, cache=cache, share=setup.share)
 
     def ready(self) -> None:
         """Return when the libraries that the first candidate needs are loaded."""
@@ -102,7 +97,7 @@ class CandidateScorer:
             self._scorers.clear()
             del self._live  # what was changed may be a parent's own weights, in all that was made of its file
             gc.collect()
-            self._live = self._opened()
+            self._live = self._source.opened()
         except DegenerateModel as error:
             failure = _failure("degenerate", error)
         except (MergeFailed, InvalidInput) as error:
@@ -116,8 +111,7 @@ class CandidateScorer:
     def _scored(self, job: Job, batch_size: int, started: float) -> Outcome:
         self._live.parents.check_unchanged()
         plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
-        self._live.apply(plan)
-        self._check(plan)
+        self._load(plan, job)
         scorer, gradient, note = self._scorer(batch_size), None, ""
         if not job.gradient:
             items = scorer.score(job.items)
@@ -139,18 +133,49 @@ class CandidateScorer:
             tokens=scorer.tokens,
         )
 
-    def _check(self, plan: Plan) -> None:
+    def close(self) -> None:
+        """End what would outlive this object."""
+        if self._vllm is not None:
+            self._vllm.close()
+
+    def _load(self, plan: Plan, job: Job) -> None:
+        """Give the weights of a merge to whatever scores it: the live model, a vLLM engine, or both.
+
+        Where vLLM writes answers and nothing else is asked, it alone holds them, but for the first check.
+        """
+        needs = self.setup.prepared.needs(job.items)
+        generates = self._vllm is not None and needs.text
+        checks = not self._answers_checked and fits_twice(self._live, plan, self.setup.share)
+        applied = not generates or needs.model or checks
+        if applied:
+            self._live.apply(plan)
+        else:
+            self._live.describe(plan)
+        if self._vllm is not None and generates:
+            self._vllm.load(plan, self._live, applied=applied)
+        self._check(plan, applied=applied, generates=generates and applied)
+        if applied and generates and not needs.model:
+            self._live.release()
+
+    def _check(self, plan: Plan, *, applied: bool, generates: bool) -> None:
         """Make sure, the first time, that what is scored is what would be exported, in weights and in answers.
+
+        Args:
+            plan: of the merge.
+            applied: whether the live model holds its weights.
+            generates: whether a vLLM engine holds them, too.
 
         Raises:
             SelfCheckFailed: it is not.
         """
-        self._checked = self._checked or self_check(self._live, plan, self.name)
+        self._checked = self._checked or (applied and self_check(self._live, plan, self.name))
         if self._answers_checked or is_one_parent(plan):
             return
         prepared = self.setup.prepared
-        texts = dict.fromkeys(task.prompt or CHECKED_TEXT for task in prepared.tasks.values())
-        answer_check(self._live, plan, list(texts)[:MAX_PROMPTS], self.setup.share)
+        texts = list(dict.fromkeys(task.prompt or CHECKED_TEXT for task in prepared.tasks.values()))[:MAX_PROMPTS]
+        answer_check(self._live, plan, texts, self.setup.share)
+        if self._vllm is not None and generates:
+            vllm_check(self._live, self._vllm, texts)
         self._answers_checked = True
 
     def _with_gradient(
@@ -176,11 +201,30 @@ class CandidateScorer:
         key = (id(model), id(tokenizer), batch_size)  # both are kept with the scorer, so no other object has their ids
         found = self._scorers.pop(key, None)
         if found is None:
-            found = self.setup.prepared.scorer(model, tokenizer, batch_size=batch_size), (model, tokenizer)
+            generator = None if self._vllm is None else VllmGenerator(self._vllm, model)
+            scorer = self.setup.prepared.scorer(model, tokenizer, batch_size=batch_size, generator=generator)
+            found = scorer, (model, tokenizer)
         self._scorers[key] = found  # at the end: the latest
         if len(self._scorers) > MAX_CACHED_SCORERS:
             del self._scorers[next(iter(self._scorers))]
         return found[0]
+
+
+def _source_of(setup: WorkerSetup) -> MergeSource:
+    """Return what this worker, and every process that a vLLM engine of it has, builds merges from."""
+    part = 1.0 if setup.vllm is None else VLLM_SHARE
+    return MergeSource(
+        parents=setup.parents,
+        root=setup.root,
+        device=setup.device,
+        commits=setup.commits,
+        digests=setup.digests,
+        stamps=setup.stamps,
+        places=setup.places,
+        cache=cache_folder() / "statistics" if setup.digests else None,
+        share=MemoryShare(device=setup.share.device * part, host=setup.share.host),
+        methods=setup.methods,
+    )
 
 
 def _check_means(items: Mapping[str, ItemScores]) -> None:

@@ -44,4 +44,6 @@ class InlineExecutor:
 
     def close(self) -> None:
         """Release the model."""
+        if self._worker is not None:
+            self._worker.close()
         self._worker = None

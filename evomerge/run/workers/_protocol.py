@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from evomerge.checkpoint import FileStamps
 from evomerge.engine import GradientTable, MemoryShare
+from evomerge.engine.vllm import VllmOptions
 from evomerge.evaluation import Prepared
 from evomerge.methods import Direction, Method
 from evomerge.recipe import ModelRef
@@ -78,6 +79,7 @@ class WorkerSetup:
         share: of a machine's memory that one worker may take.
         places: name of a parent or adapter -> its folder.
         methods: of the caller's own, which every worker registers first.
+        vllm: how vLLM is to generate answers; None = transformers does.
     """
 
     parents: tuple[ModelRef, ...]
@@ -92,6 +94,7 @@ class WorkerSetup:
     share: MemoryShare = field(default_factory=MemoryShare)
     places: Mapping[str, Path] = field(default_factory=dict)
     methods: tuple[Method, ...] = ()
+    vllm: VllmOptions | None = None
 
 
 class Executor(Protocol):
