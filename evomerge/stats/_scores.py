@@ -143,7 +143,9 @@ def interval_of(
     """Return the score of some items with its interval (see `score_interval`).
 
     That of a metric of the whole set is its value -+ z times the jackknife's standard error, over clusters where there
-    are some, and within the bounds that all of its values share.
+    are some, and within the bounds that all of its values share. Where no item makes a difference (all wrong, say),
+    that error is 0 and says nothing: the width is then that of Wilson's interval where all items agree, on the metric's
+    range.
 
     Args:
         items: of one model.
@@ -157,8 +159,11 @@ def interval_of(
         clusters = None if not cluster_of else cluster_numbers(items.ids, cluster_of).tolist()
         return score_interval(items.values, items.weights, level, clusters)
     (sums,) = set_sums([items], cluster_of)
-    value, half = sums.value, NormalDist().inv_cdf((1 + level) / 2) * sums.stderr()
+    z, stderr = NormalDist().inv_cdf((1 + level) / 2), sums.stderr()
+    value, half = sums.value, z * stderr
     low, high = sorted(sums.sign * end for end in sums.metric.bounds)
+    if stderr == 0 and math.isfinite(high - low):
+        half = (high - low) * z**2 / (len(sums.sums_MK) + z**2)
     return ScoreInterval(
         value=value, low=max(low, value - half), high=min(high, value + half), level=level, name="jackknife"
     )

@@ -127,6 +127,15 @@ def test_two_metrics_of_one_task_are_resampled_alike():
     assert apart.high - apart.low < 0.9 * (alike.high - alike.low)
 
 
+def test_items_that_all_agree_leave_an_interval():
+    right = ItemScores(ids=tuple(range(40)), values=(1.0,) * 40)
+    expected = interval_of(right)
+    found = interval_of(scores("micro_f1", [(1, 1)] * 40))
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    wrong = interval_of(scores("f1", [(1, 0)] * 40))
+    assert wrong.low == wrong.value == 0 < wrong.high < 0.1
+
+
 def test_what_cannot_be_compared_is_refused():
     a = scores("bleu", [(1,) * 10] * 3)
     with pytest.raises(InvalidInput, match="different items, or by different metrics"):
