@@ -63,8 +63,9 @@ def confine(folder: Path, limits: Limits) -> None:
     """
     os.chdir(folder)
     os.environ |= {"HOME": str(folder), "TMPDIR": str(folder)}
+    seconds = max(1, round(limits.seconds))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # the first ends it in words, the second for certain
     for what, most in (
-        (resource.RLIMIT_CPU, max(1, round(limits.seconds))),
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
