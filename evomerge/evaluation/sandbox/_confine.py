@@ -64,7 +64,7 @@ def confine(folder: Path, limits: Limits) -> None:
     os.chdir(folder)
     os.environ |= {"HOME": str(folder), "TMPDIR": str(folder)}
     seconds = max(1, round(limits.seconds))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # the first ends it in words, the second for certain
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))  # the first one says why, the second is for certain
     for what, most in (
         (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NOFILE, 64),
