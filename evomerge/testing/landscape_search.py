@@ -8,7 +8,7 @@ A point of the landscape is task arithmetic of one model over a base, its weight
 coordinates: the base is 0 everywhere, the model 1, and the simple merges lie on the diagonal between them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,11 @@ class LandscapeExecutor:
         """Nothing to stop."""
 
 
+def never_called(model: Any, tokenizer: Any, items: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Stand for the scorer of a landscape, whose executor scores without any model."""
+    raise NotImplementedError("a landscape is scored by its executor")
+
+
 def landscape_file(
     dimensions: int, folder: Path, *, seed: int, pools: Mapping[str, int], budget: Mapping[str, int], **more: Any
 ) -> tuple[dict[str, Any], LandscapeSpace]:
@@ -113,7 +118,9 @@ def landscape_file(
     data = {
         "parents": {"base": str(base), "models": [str(model)]},
         "space": {},
-        "tasks": [{"scorer": len, "items": [{"number": k} for k in range(sum(pools.values()))], "name": "landscape"}],
+        "tasks": [
+            {"scorer": never_called, "items": [{"number": k} for k in range(sum(pools.values()))], "name": "landscape"}
+        ],
         "pools": dict(pools),
         "budget": dict(budget),
         "workers": {"count": 0},

@@ -12,7 +12,10 @@ import torch
 import evomerge
 from tests.choice_task import write_choice_task
 
-NEEDS_OTHER_PACKAGES = {"evomerge.methods.kernels.gpu._triton"}  # Triton comes with torch's CUDA builds only
+NEEDS_OTHER_PACKAGES = {
+    "evomerge.methods.kernels.gpu._triton",  # Triton comes with torch's CUDA builds only
+    "evomerge.engine.vllm._engine",
+}
 
 Call = Callable[[Path], Any]
 

@@ -15,6 +15,10 @@ from evomerge.records import ItemScores
 SIZES = PoolSizes(search=2, select=2, report=2)
 
 
+def ones(model: Any, tokenizer: Any, items: Sequence[Mapping[str, Any]]) -> list[float]:
+    return [1.0 for _ in items]
+
+
 class Counting(Evaluator):
     """Item numbers as values."""
 
@@ -122,11 +126,11 @@ def test_built_in_evaluators_can_be_named_too(tmp_path: Path) -> None:
         (TaskRequest(evaluator="python_scorr"), 'Did you mean "python_scorer"'),
         (TaskRequest(evaluator=Counting(), options={"count": 3}), "the pools need 6 items"),
         (TaskRequest(evaluator=Counting(), options={"count": "many"}), "the evaluator raised ValueError"),
-        (TaskRequest(scorer=len, items=[{"i": 1}], metric="acc"), "a scorer has neither"),
+        (TaskRequest(scorer=ones, items=[{"i": 1}], metric="acc"), "a scorer has neither"),
         (TaskRequest(task="arc_easy", direction="min"), "direction: are a scorer's"),
-        (TaskRequest(scorer=len, items=5), "items is 5, expected"),  # type: ignore[arg-type]
-        (TaskRequest(scorer=len, items=[{"i": object()}]), "its item 0 is no plain data"),
-        (TaskRequest(scorer=len, items=["a"]), "its item 0 is a str, expected a mapping"),  # type: ignore[list-item]
+        (TaskRequest(scorer=ones, items=5), "items is 5, expected"),  # type: ignore[arg-type]
+        (TaskRequest(scorer=ones, items=[{"i": object()}]), "its item 0 is no plain data"),
+        (TaskRequest(scorer=ones, items=["a"]), "its item 0 is a str, expected a mapping"),  # type: ignore[list-item]
     ],
 )
 def test_refusals(request_: TaskRequest, text: str) -> None:
