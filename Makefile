@@ -24,7 +24,7 @@ test: $(READY)  ## run the tests on CORES=2 cores (no network)
 	$(PYTEST) -m "not chaos and not peers and not vllm"
 
 quick: $(READY)  ## run the tests of what differs from main, nearest first, for half a minute at most
-	$(PYTEST) --within 20 -m "not chaos and not peers and not vllm and not ray" $$($(BIN)/python scripts/changed_tests.py)
+	$(PYTEST) --within 10 -m "not slow and not chaos and not peers and not vllm and not ray" $$($(BIN)/python scripts/changed_tests.py)
 
 lint: $(READY)  ## style, types, and that imports go one way
 	$(BIN)/ruff check .

@@ -111,6 +111,7 @@ def lm_eval_run(
 
 
 # In bfloat16, lm-eval's own answers differ between its batch sizes; those of one row a batch are the same bits.
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "batch_size"), [("bfloat16", 1), ("float32", 4)])
 def test_a_recipe_is_scored_by_the_answers_of_its_export(
     dtype: str,

@@ -66,6 +66,7 @@ def vanish(file: Path) -> None:
     file.unlink()
 
 
+@pytest.mark.slow
 def test_a_damaged_store_costs_a_compilation(tmp_path: Path) -> None:
     digest, first = merged(tmp_path)
     assert first > 0
@@ -88,6 +89,7 @@ builtins.open = full
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_a_compilation(tmp_path: Path) -> None:
     digest, first = merged(tmp_path / "good")
     assert merged(tmp_path / "full", FULL + MERGE) == (digest, first)

@@ -56,6 +56,7 @@ def test_scoring_parts() -> None:
     assert [(row["after"], row["and after"]) for row in resident.growth(2, setup)] == [(20, 22), (22, 24)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
 def test_gradient_steps_are_compared() -> None:
     gradients = import_module("bench_gradients")

@@ -167,6 +167,7 @@ def assert_kills_lose_nothing(
     assert calls <= logged(log) <= calls + kills, "a scored candidate was scored again"
 
 
+@pytest.mark.slow
 def test_kill_9_of_the_driver_loses_nothing(
     pico: dict[str, Path], tmp_path: Path, driver: Callable[..., Driver], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def prepared(folder: Path, pico: dict[str, Path], method: str) -> Setup:
     return check_search(folder / "search.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["task_arithmetic", "dare_ties"])
 def test_candidates_leave_nothing_behind(
     pico: dict[str, Path], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
