@@ -93,9 +93,13 @@ class LandscapeExecutor:
         """Nothing to stop."""
 
 
-def never_called(model: Any, tokenizer: Any, items: Sequence[Mapping[str, Any]]) -> list[float]:
-    """Stand for the scorer of a landscape, whose executor scores without any model."""
-    raise NotImplementedError("a landscape is scored by its executor")
+def score_no_model(model: Any, tokenizer: Any, items: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Refuse to score: a search file needs a scorer, but a landscape's executor scores points without any model.
+
+    Raises:
+        InvalidInput: always.
+    """
+    raise InvalidInput("a landscape has no models to score; give its search a LandscapeExecutor")
 
 
 def landscape_file(
@@ -115,12 +119,11 @@ def landscape_file(
     if not model.exists():
         write_pico(base, 0)
         write_pico(model, 1, near=base)
+    items = [{"number": k} for k in range(sum(pools.values()))]
     data = {
         "parents": {"base": str(base), "models": [str(model)]},
         "space": {},
-        "tasks": [
-            {"scorer": never_called, "items": [{"number": k} for k in range(sum(pools.values()))], "name": "landscape"}
-        ],
+        "tasks": [{"scorer": score_no_model, "items": items, "name": "landscape"}],
         "pools": dict(pools),
         "budget": dict(budget),
         "workers": {"count": 0},

@@ -11,28 +11,7 @@ import pytest
 import yaml
 
 from evomerge.testing.pico import write_pico
-
-SETTINGS = {
-    "bos_token_id": 1,
-    "pad_token_id": 0,
-    "eos_token_id": [2, 17, 33],
-    "repetition_penalty": 1.3,
-    "no_repeat_ngram_size": 3,
-    "do_sample": True,
-    "temperature": 0.7,
-    "top_k": 5,
-}
-TEMPLATE = (
-    "{{ bos_token }}{% for m in messages %}{{ m.role[0] }}: {{ m.content }}{{ eos_token if m.role == 'assistant' }}"
-    "{% endfor %}{% if add_generation_prompt %}a: {% endif %}"
-)
-FUNCTIONS = '''
-import zlib
-
-def digest(doc, results):
-    """A number that tells one answer from another."""
-    return {"digest": zlib.crc32(results[0].encode()) / 2**32}
-'''
+from tests.chat_task import FUNCTIONS, SETTINGS, TEMPLATE
 
 
 @pytest.fixture
@@ -44,7 +23,7 @@ def chat_models(tmp_path: Path) -> list[Path]:
     one = write_pico(tmp_path / "one", 0, dtype="bfloat16")
     models = [one, write_pico(tmp_path / "two", 1, near=one, dtype="bfloat16")]
     for folder in models:
-        (folder / "generation_config.json").write_text(json.dumps(SETTINGS))
+        (folder / "generation_config.json").write_text(json.dumps(SETTINGS | {"no_repeat_ngram_size": 3}))
         (folder / "chat_template.jinja").write_text(TEMPLATE)
         tensors = load_file(folder / "model.safetensors")
         stored = {name: tensor.to(torch.float32) if "norm" in name else tensor for name, tensor in tensors.items()}

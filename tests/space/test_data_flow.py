@@ -7,20 +7,7 @@ import pytest
 from evomerge.errors import InvalidFile, InvalidInput
 from evomerge.records import ParentSummary, Point
 from evomerge.space import DataFlowSpace, Space, build_space
-
-
-def summary(name: str, layers: int = 4) -> ParentSummary:
-    return ParentSummary(
-        name=name,
-        architecture="LlamaForCausalLM",
-        block_prefix="model.layers.",
-        num_layers=layers,
-        hidden_size=32,
-        vocab_size=64,
-        dtype="bfloat16",
-        size_bytes=1000,
-    )
-
+from tests.space.parents import summary
 
 A, B, SHALLOW = summary("a"), summary("b"), summary("shallow", 3)
 

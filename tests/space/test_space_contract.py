@@ -10,22 +10,9 @@ from evomerge.errors import InvalidInput
 from evomerge.records import Domain, ParentSummary, Point
 from evomerge.space import Space, build_space, read_space, shipped_spaces
 from evomerge.testing.spaces import SpaceContract
+from tests.space.parents import summary
 
-
-def summary(name: str) -> ParentSummary:
-    return ParentSummary(
-        name=name,
-        architecture="LlamaForCausalLM",
-        block_prefix="model.layers.",
-        num_layers=3,
-        hidden_size=32,
-        vocab_size=64,
-        dtype="bfloat16",
-        size_bytes=1000,
-    )
-
-
-BASE, ONE, TWO = summary("./models/base"), summary("./models/one"), summary("./models/two")
+BASE, ONE, TWO = (summary(f"./models/{name}", 3) for name in ("base", "one", "two"))
 
 
 class _Built(SpaceContract):

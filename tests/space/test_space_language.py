@@ -12,6 +12,7 @@ from evomerge.errors import InvalidFile, InvalidInput
 from evomerge.recipe import parse_recipe, value_at
 from evomerge.records import ParentSummary, Point, TensorPlace
 from evomerge.space import MergeSpace, build_space
+from tests.space.parents import summary
 
 LAYERS = 4
 SUFFIXES = (
@@ -37,21 +38,7 @@ VISION = tuple(
 )
 
 
-def summary(name: str, tensors: tuple[TensorPlace, ...] = PLACES) -> ParentSummary:
-    return ParentSummary(
-        name=name,
-        architecture="LlamaForCausalLM",
-        block_prefix="model.layers.",
-        num_layers=LAYERS,
-        hidden_size=32,
-        vocab_size=64,
-        dtype="bfloat16",
-        size_bytes=1000,
-        tensors=tensors,
-    )
-
-
-BASE, ONE, TWO, THREE = (summary(name) for name in ("base", "one", "two", "three"))
+BASE, ONE, TWO, THREE = (summary(name, LAYERS, PLACES) for name in ("base", "one", "two", "three"))
 MODELS = (ONE, TWO, THREE)
 
 
@@ -302,7 +289,7 @@ def test_methods_without_parameters_have_parents_to_search() -> None:
 
 
 def test_vision_language_models_are_merged_by_part() -> None:
-    base, *models = (summary(name, (*PLACES, *VISION)) for name in ("base", "one", "two"))
+    base, *models = (summary(name, LAYERS, (*PLACES, *VISION)) for name in ("base", "one", "two"))
     weight = {"range": [0, 1.5]}
     data = {
         "method": "task_arithmetic",
@@ -394,7 +381,7 @@ def test_filters_of_hundreds_of_experts_in_every_layer_are_refused() -> None:
         for expert in range(1000)
         for name in ("gate_proj", "up_proj")
     )
-    base, one = summary("base", places), summary("one", places)
+    base, one = summary("base", LAYERS, places), summary("one", LAYERS, places)
     with pytest.raises(InvalidFile, match="needs 4004 filters in each recipe"):
         built(with_weight(per=["layer", {"groups": ["gate_proj"]}]), base, (one,))
     built(with_weight(per=[{"curve": 2}, {"groups": ["gate_proj"]}]), base, (one,))

@@ -9,26 +9,14 @@ import pytest
 
 from evomerge.errors import InvalidFile
 from evomerge.recipe import value_at
-from evomerge.records import Level, ParentSummary, Point
+from evomerge.records import Level, Point
 from evomerge.space import MergeSpace, build_space, read_space
+from tests.space.parents import summary
 
 LAYERS = 5
 
 
-def summary(name: str) -> ParentSummary:
-    return ParentSummary(
-        name=name,
-        architecture="LlamaForCausalLM",
-        block_prefix="model.layers.",
-        num_layers=LAYERS,
-        hidden_size=32,
-        vocab_size=64,
-        dtype="bfloat16",
-        size_bytes=1000,
-    )
-
-
-BASE, ONE, TWO = summary("base"), summary("one"), summary("two")
+BASE, ONE, TWO = (summary(name, LAYERS) for name in ("base", "one", "two"))
 TENSORS = [
     "model.embed_tokens.weight",
     *(f"model.layers.{k}.{part}" for k in range(LAYERS) for part in ("self_attn.q_proj", "mlp.up_proj", "norm")),

@@ -13,6 +13,7 @@ from evomerge.checkpoint import open_model
 from evomerge.recipe import ModelRef
 from evomerge.records import ParentSummary
 from evomerge.space import Reference, Space, build_space, reference_point, references
+from tests.space.parents import summary
 
 LAYERWISE = {"per": ["model", "layer"], "range": [0, 1.5]}
 PRODUCT = {"per": ["model", {"groups": ["q_proj", "mlp."]}, {"bands": 2}], "range": [0, 1.5]}
@@ -24,19 +25,7 @@ MODELS = ("one", "two")
 
 
 def _summaries() -> tuple[ParentSummary, tuple[ParentSummary, ...]]:
-    base, *models = (
-        ParentSummary(
-            name=name,
-            architecture="LlamaForCausalLM",
-            block_prefix="model.layers.",
-            num_layers=3,
-            hidden_size=32,
-            vocab_size=64,
-            dtype="bfloat16",
-            size_bytes=1000,
-        )
-        for name in ("base", *MODELS)
-    )
+    base, *models = (summary(name, 3) for name in ("base", *MODELS))
     return base, tuple(models)
 
 

@@ -20,20 +20,7 @@ from evomerge.space import (
     references,
     shipped_spaces,
 )
-
-
-def summary(name: str, layers: int = 4) -> ParentSummary:
-    return ParentSummary(
-        name=name,
-        architecture="LlamaForCausalLM",
-        block_prefix="model.layers.",
-        num_layers=layers,
-        hidden_size=32,
-        vocab_size=64,
-        dtype="bfloat16",
-        size_bytes=1000,
-    )
-
+from tests.space.parents import summary
 
 BASE, ONE, TWO = summary("./models/base"), summary("./models/one"), summary("./models/two")
 

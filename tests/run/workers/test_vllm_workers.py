@@ -18,7 +18,8 @@ from evomerge.evaluation import Prepared
 from evomerge.recipe import ModelRef
 from evomerge.records import ItemScores
 from evomerge.run import CandidateScorer, Job, WorkerSetup
-from tests.run.workers.vllm_models import SETTINGS, linear, prepared, stack, write_models, write_tasks
+from tests.chat_task import SETTINGS
+from tests.run.workers.vllm_models import linear, prepared, stack, write_models, write_tasks
 
 pytestmark = [pytest.mark.vllm, pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")]
 
