@@ -201,9 +201,7 @@ def _depth(genome: GenomeEntry, num_layers: int, notes: list[str]) -> list[Any]:
 def _tasks(entry: EvolveEntry, notes: list[str]) -> list[dict[str, Any]]:
     tasks = []
     for task in entry.tasks:
-        metric, _, chosen = task.metric.partition(",")
-        if chosen not in ("", NO_FILTER):
-            notes.append(f"{task.name}: of the task's answer filters the metric's own is used, not {chosen!r} by name")
+        metric = task.metric.removesuffix(f",{NO_FILTER}")
         if task.weight <= 0:
             notes.append(
                 f"{task.name} has weight {task.weight:g}: scores are only ever improved here, so the task is left out. "
