@@ -197,20 +197,21 @@ def measure_of(task: Any, packed: TaskItems, wanted: str | None) -> tuple[Measur
         if not computed or name in computed
     }
     measure = choose_measure(wanted, aggregations, task.higher_is_better(), filters)
-    for item in list(packed.items.values())[:1]:
-        if not computed:
-            check_metric(task, item, measure)
+    item = next(iter(packed.items.values()), None)
+    if item is not None and not computed:
+        check_metric(task, item, measure)
     return measure, list(aggregations)
 
 
 def _metrics_of_code(task: Any, packed: TaskItems, filter_name: str) -> dict[str, Any]:
     """Return what a task computes for an empty answer, which runs no code; "pass@1" has its name from there."""
-    for item in list(packed.items.values())[:1]:
-        try:
-            return processed(task, filter_name, item.doc, [[""] * packed.repeats for _ in item.requests])
-        except Exception:  # the task's own code may not expect it
-            return {}
-    return {}
+    item = next(iter(packed.items.values()), None)
+    if item is None:
+        return {}
+    try:
+        return processed(task, filter_name, item.doc, [[""] * packed.repeats for _ in item.requests])
+    except Exception:  # the task's own code may not expect it; what it computes is then what it says
+        return {}
 
 
 def check_metric(task: Any, item: TaskItem, measure: Measure) -> None:
