@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from evomerge.checkpoint._model import Model, StoredTensor, TensorInfo
+from evomerge.checkpoint.family import is_vocabulary
 from evomerge.errors import InvalidInput, MergeFailed
 
 
@@ -28,6 +29,18 @@ class RecordedModel(Model):
     def tensors(self) -> Mapping[str, TensorInfo]:
         """Name -> dtype and shape of every tensor."""
         return self._tensors
+
+    def with_rows(self, count: int) -> "RecordedModel":
+        """Return the same model with so many tokens: what a plan needs where vocabularies differ.
+
+        Args:
+            count: of the rows of its embedding and head.
+        """
+        tensors = {
+            name: info._replace(shape=(count, *info.shape[1:])) if is_vocabulary(name) and info.shape else info
+            for name, info in self._tensors.items()
+        }
+        return RecordedModel(self.name, self.config, tensors)
 
     def stored(self, name: str) -> tuple[StoredTensor, ...]:
         """Raise MergeFailed: there are no weights."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from evomerge.checkpoint import Model
-    from evomerge.run import Cost, Setup
+    from evomerge.run import Cost, OutputVocabulary, Setup
 
 
 @click.command()
@@ -166,10 +166,10 @@ def _search_facts(file: Path) -> dict[str, Any]:
     setup = check_search(file)
     trial = try_scorers(setup)
     opened = [setup.parents[ref] for ref in setup.refs]
-    example = setup.space.decode(setup.space.start)
+    example = setup.document(setup.space.start)
     stacked = not get(example["merge_method"]).merges
     related, unrelated = _relatedness(opened, setup.space.dtype, stacked)
-    entry, domain = setup.entry, setup.space.domain
+    entry, domain, words = setup.entry, setup.space.domain, setup.vocabulary
     models = [*([setup.base] if setup.base else []), *setup.models]
     first = models[0]
     need = resource_needs(setup)
@@ -183,6 +183,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
         "parents": f"{len(models)} models, {first.architecture}, {first.num_layers} layers, {first.dtype}",
         "relatedness": related,
         "licenses": ", ".join(model.license or "not stated" for model in models),
+        **({} if words is None else {"tokenizer": _tokenizer(words)}),
         "space": f"{domain.size} numbers: {kinds}{_levels(setup)}{_sources(setup) if stacked else ''}",
         "optimizer": setup.optimizer,
         "tasks": [
@@ -199,8 +200,16 @@ def _search_facts(file: Path) -> dict[str, Any]:
         "cost": _cost(cost_of(setup)),
         "memory": f"about {format_bytes(need.memory_needed)} needed, {format_bytes(need.memory_free)} free",
         "disk": f"no model is written during the search; {format_bytes(need.disk_free)} free",
-        "notes": [*setup.notes, *unrelated, *_vocabulary(opened), *warnings],
+        "notes": [*setup.notes, *unrelated, *([] if words else _vocabulary(opened)), *warnings],
     }
+
+
+def _tokenizer(words: "OutputVocabulary") -> str:
+    """Return the tokenizer of the candidates, and what putting the parents on it takes."""
+    if not words.row_bytes:
+        return words.fact
+    taken = format_bytes(words.row_bytes)
+    return f"{words.fact}; each worker puts the rows of {', '.join(words.moved)} on it once and keeps them: {taken}"
 
 
 def _subset_size(setup: "Setup") -> str:

@@ -15,6 +15,7 @@ from evomerge.engine._checkpoint_sink import (
     write_tensors,
 )
 from evomerge.engine._estimate import Estimate, estimate
+from evomerge.engine._kept_rows import gathered_bytes
 from evomerge.engine._plan_records import Origin, Plan, Rows, TensorPlan
 from evomerge.engine._relatedness import Relatedness, relatedness
 from evomerge.engine._residency import (
@@ -32,7 +33,7 @@ from evomerge.engine._residency import (
 )
 from evomerge.engine._statistics_cache import CacheEntry, StatisticsCache, cache_folder, write_statistics
 from evomerge.engine._threads import threads_by_bandwidth
-from evomerge.engine._tokenizer import output_tokenizer, vocabulary_notes
+from evomerge.engine._tokenizer import Vocabulary, output_tokenizer, vocabulary, vocabulary_notes
 from evomerge.engine.live import GradientTable, LiveModel, collected_gradients, self_check
 from evomerge.engine.plan import make_plan
 
@@ -55,6 +56,7 @@ __all__ = [
     "StatisticsCache",
     "TensorPlan",
     "Tier",
+    "Vocabulary",
     "cache_folder",
     "choose_tier",
     "collected_gradients",
@@ -62,6 +64,7 @@ __all__ = [
     "embedding_rows",
     "estimate",
     "free_memory",
+    "gathered_bytes",
     "gpu_count",
     "make_plan",
     "memory_need",
@@ -70,6 +73,7 @@ __all__ = [
     "self_check",
     "threads_by_bandwidth",
     "tier_of",
+    "vocabulary",
     "vocabulary_notes",
     "write_companions",
     "write_folder",

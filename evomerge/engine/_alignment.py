@@ -56,6 +56,15 @@ class Alignment:
         own = self.own_rows[model]
         return rows == self.size and not bool(self.forced.any()) and torch.equal(own, torch.arange(self.size))
 
+    def is_view(self, model: ModelRef, rows: int) -> bool:
+        """Tell whether the output's rows are the first ones of a model's tensor of so many rows, in their order."""
+        own = self._own_rows(model, rows)
+        return bool((own >= 0).all()) and torch.equal(own, torch.arange(self.size))
+
+    def _own_rows(self, model: ModelRef, rows: int) -> torch.Tensor:
+        """Return (size,) the row that a model with so many of them has for each of the output's, -1 for none."""
+        return torch.where((self.own_rows[model] < rows) & ~self.forced, self.own_rows[model], -1)
+
     def gather(self, model: ModelRef, fetch: FetchTensor) -> torch.Tensor:
         """Return a model's tensor with the output's rows.
 
@@ -68,9 +77,9 @@ class Alignment:
         """
         tensor = fetch(model)
         assert tensor is not None
-        own = torch.where((self.own_rows[model] < tensor.shape[0]) & ~self.forced, self.own_rows[model], -1)
-        if bool((own >= 0).all()) and torch.equal(own, torch.arange(self.size)):
+        if self.is_view(model, tensor.shape[0]):
             return tensor[: self.size]
+        own = self._own_rows(model, tensor.shape[0])
         out = tensor.new_zeros((self.size, *tensor.shape[1:]))
         _copy_rows(out, tensor, own >= 0, own)
         missing = own < 0

@@ -8,6 +8,7 @@ import torch
 
 from evomerge import methods
 from evomerge.checkpoint import Parents, TensorInfo
+from evomerge.engine._kept_rows import KeptRows
 from evomerge.engine._plan_records import Origin, Rows, TensorPlan
 from evomerge.engine._residency import Residency
 from evomerge.engine._statistics_cache import StatisticsCache
@@ -68,7 +69,7 @@ class _PreparedMerge(NamedTuple):
         """Tell whether the inputs are those of a plan."""
         mine = self.plan
         return (
-            mine.models == plan.models and mine.base == plan.base and mine.seed == plan.seed and plan.rows is mine.rows
+            mine.models == plan.models and mine.base == plan.base and mine.seed == plan.seed and plan.rows == mine.rows
         )
 
 
@@ -91,6 +92,7 @@ class Builder:
         block: int | None = None,
         residency: Residency | None = None,
         cache: StatisticsCache | None = None,
+        row_bytes: int = 0,
     ):
         """Prepare; nothing is read yet.
 
@@ -102,11 +104,13 @@ class Builder:
             block: elements worked on at a time; None = what suits the device. It changes no result.
             residency: where the parents' weights come from; None = their files.
             cache: where statistics are kept beyond this process; None = nowhere.
+            row_bytes: of the parents' rows on the result's vocabulary that may be kept between merges (see `KeptRows`).
         """
         self.parents, self.device = parents, torch.device(device)
         self.keep_statistics = keep_statistics
         self.residency = residency or Residency("mapped", self.device)
         self._cache = cache
+        self._rows = KeptRows(row_bytes, self.residency)
         self._runner = MethodRunner(self.device, block)
         self._statistics: OrderedDict[_StatisticsKey, Statistics] = OrderedDict()
         self._prepared: dict[str, _PreparedMerge] = {}  # by the tensor's name in the result
@@ -124,10 +128,8 @@ class Builder:
             rows: brings it to the output's vocabulary, which takes memory for one tensor of the output's size.
         """
         if rows is not None:
-            sources = {other.model: other for other in (*rows.origins, origin)}
-            return rows.alignment.gather(
-                origin.model, lambda ref: self.source(sources[ref]) if ref in sources else None
-            )
+            kept = self._rows.find(origin, rows)
+            return self._gathered(origin, rows) if kept is None else kept
         if origin in self._computed:
             return self._computed[origin]
         model = self.parents[origin.model]
@@ -138,6 +140,14 @@ class Builder:
         computed = model.assemble(origin.tensor, parts, memory).to(self.device)
         self._computed[origin] = computed
         return computed
+
+    def _gathered(self, origin: Origin, rows: Rows) -> torch.Tensor:
+        """Return a parent's tensor with the rows of the result's vocabulary."""
+        sources, alignment = {other.model: other for other in (*rows.origins, origin)}, rows.alignment
+        found = alignment.gather(origin.model, lambda ref: self.source(sources[ref]) if ref in sources else None)
+        if not alignment.is_view(origin.model, self.parents[origin.model].tensors[origin.tensor].shape[0]):
+            self._rows.keep(origin, rows, found)
+        return found
 
     def prefetch(self, plan: TensorPlan) -> None:
         """Prepare for building a tensor soon."""
@@ -219,7 +229,8 @@ class Builder:
         )
         prepared = _PreparedMerge(plan, inputs, self._statistics_of(plan, inputs))
         self._prepared.pop(plan.name, None)
-        if self.keep_statistics and self.residency.keeps and plan.rows is None and not self._computed:
+        stays = plan.rows is None or self._rows.limit_bytes > 0
+        if self.keep_statistics and self.residency.keeps and stays and not self._computed:
             self._prepared[plan.name] = prepared
         return prepared
 

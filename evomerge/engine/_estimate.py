@@ -41,7 +41,9 @@ class Estimate(NamedTuple):
     seconds: float
 
 
-def estimate(parents: Parents, plan: Plan, device: str = "cpu", share: MemoryShare | None = None) -> Estimate:
+def estimate(
+    parents: Parents, plan: Plan, device: str = "cpu", share: MemoryShare | None = None, row_bytes: int = 0
+) -> Estimate:
     """Merge a few stretches of the plan's tensors and scale up; takes a second or two, and little memory.
 
     Args:
@@ -49,13 +51,14 @@ def estimate(parents: Parents, plan: Plan, device: str = "cpu", share: MemorySha
         plan: a typical candidate of the search.
         device: as for `LiveModel`.
         share: as for `LiveModel`.
+        row_bytes: as for `LiveModel`.
 
     Raises:
         MergeFailed: the plan cannot be built.
         InvalidInput: there is no such device here.
     """
-    devices = visible_devices(parents, device, share)
-    tier = tier_of(parents, devices, share)
+    devices = visible_devices(parents, device, share, row_bytes)
+    tier = tier_of(parents, devices, share, row_bytes)
     merged = sorted((tensor for tensor in plan.tensors if not tensor.copied), key=lambda tensor: tensor.info.size_bytes)
     if not merged:
         return Estimate(tier, 0.0)
@@ -92,6 +95,8 @@ class _Sample:
     def _merge_seconds(self, plan: TensorPlan) -> float:
         """Return the seconds that merging one stretch takes, its statistics known."""
         rows = max(1, SAMPLE_ELEMENTS // max(1, _elements(plan) // max(1, plan.shape[0]))) if plan.shape else 1
+        if plan.rows is not None:  # vocabularies of other sizes
+            rows = min(rows, *(self.parents[origin.model].tensors[origin.tensor].shape[0] for origin in plan.origins))
         models = [self._stretch(origin, rows) for origin in plan.models]
         base = None if plan.base is None else self._stretch(plan.base, rows)
         names = [str(origin.model) for origin in plan.models]

@@ -34,7 +34,7 @@ class MemoryNeed(NamedTuple):
     """What a search over some parents keeps in memory, in bytes.
 
     Attributes:
-        parents: all stored tensors, each once.
+        parents: all stored tensors, each once, and their rows on another vocabulary.
         pinned: the same as page-locked memory rounds it up.
         live: the model that is overwritten.
         work: one tensor of every parent, the largest.
@@ -80,11 +80,21 @@ def choose_tier(need: MemoryNeed, free: FreeMemory) -> Tier:
     return "pinned" if need.pinned + HOST_RESERVE_BYTES <= free.host else "mapped"
 
 
-def tier_of(parents: Parents, devices: Sequence[torch.device], share: MemoryShare | None = None) -> Tier:
-    """Return the tier in which these parents would be merged on these devices together, as memory stands now."""
+def tier_of(
+    parents: Parents, devices: Sequence[torch.device], share: MemoryShare | None = None, row_bytes: int = 0
+) -> Tier:
+    """Return the tier in which these parents would be merged on these devices together, as memory stands now.
+
+    Args:
+        parents: the opened models.
+        devices: that hold parents and model.
+        share: of the machine's memory that is this process's; None = all.
+        row_bytes: see `memory_need`.
+    """
     free = [free_memory(device, share or MemoryShare()) for device in devices]
     on_devices = [memory.device for memory in free if memory.device is not None]
-    return choose_tier(memory_need(parents), FreeMemory(sum(on_devices) if on_devices else None, free[0].host))
+    together = FreeMemory(sum(on_devices) if on_devices else None, free[0].host)
+    return choose_tier(memory_need(parents, row_bytes), together)
 
 
 def device_of(name: str) -> torch.device:
@@ -102,8 +112,16 @@ def device_of(name: str) -> torch.device:
         ) from None
 
 
-def visible_devices(parents: Parents, device: str, share: MemoryShare | None = None) -> list[torch.device]:
+def visible_devices(
+    parents: Parents, device: str, share: MemoryShare | None = None, row_bytes: int = 0
+) -> list[torch.device]:
     """Return the devices that "cuda" (as many GPUs as it takes), "cuda:1", "cpu", ... stand for.
+
+    Args:
+        parents: the opened models.
+        device: as torch names it.
+        share: of the machine's memory that is this process's; None = all.
+        row_bytes: see `memory_need`.
 
     Raises:
         InvalidInput: there is no such device here.
@@ -112,7 +130,7 @@ def visible_devices(parents: Parents, device: str, share: MemoryShare | None = N
         return [device_of(device)]
     gpus = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
     free = [free_memory(gpu, share or MemoryShare()) for gpu in gpus]
-    return gpus[: gpu_count(memory_need(parents), [memory.device or 0 for memory in free])]
+    return gpus[: gpu_count(memory_need(parents, row_bytes), [memory.device or 0 for memory in free])]
 
 
 def gpu_count(need: MemoryNeed, free_bytes: Sequence[int]) -> int:
@@ -128,13 +146,18 @@ def gpu_count(need: MemoryNeed, free_bytes: Sequence[int]) -> int:
     return len(free_bytes)
 
 
-def memory_need(parents: Parents) -> MemoryNeed:
-    """Add up what stays in memory for a search over these parents: of an adapter, its factors."""
+def memory_need(parents: Parents, row_bytes: int = 0) -> MemoryNeed:
+    """Add up what stays in memory for a search over these parents: of an adapter, its factors.
+
+    Args:
+        parents: the opened models.
+        row_bytes: of their embeddings and heads on another vocabulary, kept beside them (see `KeptRows`).
+    """
     models = [parents[ref] for ref in parents]
     stored = {tensor for model in models for name in model.tensors for tensor in model.stored(name)}
     return MemoryNeed(
-        parents=sum(tensor.size_bytes for tensor in stored),
-        pinned=sum(1 << max(0, tensor.size_bytes - 1).bit_length() for tensor in stored),
+        parents=sum(tensor.size_bytes for tensor in stored) + row_bytes,
+        pinned=sum(1 << max(0, tensor.size_bytes - 1).bit_length() for tensor in stored) + row_bytes,
         live=max((model.size_bytes for model in models), default=0),
         work=sum(max((info.size_bytes for info in model.tensors.values()), default=0) for model in models),
     )

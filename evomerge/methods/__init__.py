@@ -8,7 +8,16 @@ Knows tensors and numbers. Must not import recipe, checkpoint, engine or anythin
 layers, no YAML.
 """
 
-from evomerge.methods._registry import MERGEKIT_WORDS, built_in_names, get, names, register, registered, without_effect
+from evomerge.methods._registry import (
+    MERGEKIT_WORDS,
+    built_in_names,
+    get,
+    is_parameter,
+    names,
+    register,
+    registered,
+    without_effect,
+)
 from evomerge.methods.core import (
     BASE,
     BLOCK_ELEMENTS,
@@ -69,6 +78,7 @@ __all__ = [
     "derivatives",
     "directions",
     "get",
+    "is_parameter",
     "kernels_loaded",
     "load_kernels",
     "merge_into",

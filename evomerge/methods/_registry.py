@@ -84,6 +84,11 @@ def without_effect(method: Method, parameter: str) -> str | None:
     return f"a parameter of {owners[0]}" if owners else None
 
 
+def is_parameter(name: str) -> bool:
+    """Tell whether a word stands among the parameters of published recipes: one of any method, or of none."""
+    return name in MERGEKIT_WORDS or any(get(method).parameter(name) is not None for method in names())
+
+
 def register(method: Method | type[Method]) -> Method:
     """Make a method known in this process, under its own name, and return it.
 

@@ -36,6 +36,7 @@ from evomerge.recipe._schema import (
     ModelField,
     RecipeEntry,
     SettingField,
+    TokenizerEntry,
     recipe_schema,
 )
 from evomerge.recipe._validation import (
@@ -76,6 +77,7 @@ __all__ = [
     "Source",
     "StrictModel",
     "TokenRule",
+    "TokenizerEntry",
     "VocabularyRule",
     "check_document",
     "described",

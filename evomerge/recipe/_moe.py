@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from evomerge import methods
 from evomerge.errors import InvalidFile, Problem
 from evomerge.recipe._reference import ModelRef
 from evomerge.recipe._validation import StrictModel, check_document
@@ -15,6 +16,7 @@ from evomerge.recipe._yaml import read_yaml
 
 GateMode = Literal["hidden", "cheap_embed", "random", "uniform_random"]
 FAMILIES = {"mixtral": "mixtral", "qwen2_moe": "qwen moe", "qwen3_moe": "qwen3 moe"}  # -> mergekit-moe's name for it
+DTYPE_WORDS = ("dtype", "out_dtype")  # keys of recipes, which mean something wherever they are no parameters
 PROMPTED_GATES: tuple[GateMode, ...] = ("hidden", "cheap_embed")
 
 
@@ -102,11 +104,13 @@ class MoeRecipe:
         entry: content of the file.
         document: the same as plain data.
         root: where relative paths start, besides the working directory.
+        unused: words of merge recipes that the file carries along and that mean nothing to a mixture.
     """
 
     entry: MoeEntry
     document: Mapping[str, Any]
     root: Path | None = None
+    unused: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[ModelRef, ...]:
@@ -144,12 +148,41 @@ def parse_moe(data: Any, *, where: str = "mixture", root: Path | None = None) ->
     Raises:
         InvalidFile: every problem at once, each with its place.
     """
-    entry, problems = check_document(MoeEntry, data, where)
+    unused: list[str] = []
+    entry, problems = check_document(MoeEntry, _read_past(data, MoeEntry, unused), where)
     if entry is not None:
         problems += _problems(entry, where)
     if problems:
         raise InvalidFile(problems)
-    return MoeRecipe(entry=entry, document=dict(data), root=root)
+    return MoeRecipe(entry=entry, document=dict(data), root=root, unused=tuple(dict.fromkeys(unused)))
+
+
+def _read_past(data: Any, schema: type[StrictModel], unused: list[str]) -> Any:
+    """Return a mixture's data, or an expert's, without words of merge recipes, as mergekit-moe reads it.
+
+    Args:
+        data: what YAML gives.
+        schema: of this place; its own words stay.
+        unused: gets the words that were left out.
+    """
+    if not isinstance(data, Mapping):
+        return data
+    kept: dict[str, Any] = {}
+    for name, value in data.items():
+        if name == "parameters" and isinstance(value, Mapping) and all(map(_of_merges, value)):
+            unused += value
+        elif name not in schema.model_fields and name not in DTYPE_WORDS and _of_merges(name):
+            unused.append(name)
+        elif name in ("experts", "shared_experts") and isinstance(value, list):
+            kept[name] = [_read_past(expert, ExpertEntry, unused) for expert in value]
+        else:
+            kept[name] = value
+    return kept
+
+
+def _of_merges(name: object) -> bool:
+    """Tell whether a word is a parameter of merge recipes."""
+    return isinstance(name, str) and methods.is_parameter(name)
 
 
 def _problems(entry: MoeEntry, where: str) -> Iterator[Problem]:

@@ -1,10 +1,11 @@
 """What each parent contributes to a candidate, as far as it can be known without its weights, or with them."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from evomerge.checkpoint import Parents, recorded_models
-from evomerge.engine import make_plan
+from evomerge.engine import embedding_rows, make_plan
 from evomerge.errors import EvomergeError, first_line
 from evomerge.recipe import ModelRef, Recipe
 from evomerge.records import Candidate
@@ -36,16 +37,30 @@ def shares_of(run: Run, candidate: Candidate) -> Shares:
         return Shares({}, title, f"it cannot be built: {candidate.failure.reason}")
     try:
         recipe = run.recipe(candidate)
-        return Shares(contributions_of(make_plan(recipe, _parents(run, recipe))), title, "")
+        known = _recorded(run, recipe)
+        if known is not None:  # which row is whose changes no share
+            return Shares(contributions_of(make_plan(_without_vocabulary(recipe), known)), title, "")
+        parents = Parents(recipe.models, recipe.root, recipe.commits)
+        return Shares(contributions_of(make_plan(recipe, parents)), title, "")
     except EvomergeError as error:
         return Shares({}, title, f"the shares of the parents cannot be computed ({first_line(error)})")
 
 
-def _parents(run: Run, recipe: Recipe) -> Parents:
-    """Return the parents as recorded when the run began, or opened from where the recipe says they are."""
+def _recorded(run: Run, recipe: Recipe) -> Parents | None:
+    """Return the parents as recorded when the run began, on one vocabulary; None in runs that have none of them."""
     outlines = run.fact("outlines")
-    if outlines:
-        known = {ModelRef.parse(name): model for name, model in recorded_models(outlines).items()}
-        if all(ref in known for ref in recipe.models) and recipe.vocabulary is None:
-            return Parents.of({ref: known[ref] for ref in recipe.models})
-    return Parents(recipe.models, recipe.root, recipe.commits)
+    if not outlines:
+        return None
+    known = {ModelRef.parse(name): model for name, model in recorded_models(outlines).items()}
+    if not all(ref in known for ref in recipe.models):
+        return None
+    models = {ref: known[ref] for ref in recipe.models}
+    if recipe.vocabulary is not None:
+        count = max(map(embedding_rows, models.values()))
+        models = {ref: model.with_rows(count) for ref, model in models.items()}
+    return Parents.of(models)
+
+
+def _without_vocabulary(recipe: Recipe) -> Recipe:
+    merges = {name: _without_vocabulary(inner) for name, inner in recipe.merges.items()}
+    return replace(recipe, vocabulary=None, merges=merges)

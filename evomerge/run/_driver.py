@@ -131,6 +131,7 @@ def create_executor(setup: Setup, say: Callable[[str], None] = lambda line: None
         share=MemoryShare(device=min(1.0, workers.gpus or 1.0), host=1 / max(1, workers.count)),
         methods=_methods_of(setup),
         vllm=setup.vllm,
+        row_bytes=setup.row_bytes,
     )
     if workers.count == 0:
         return InlineExecutor(shared)

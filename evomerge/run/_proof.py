@@ -132,7 +132,7 @@ class Proof:
         return [self._add_mean(name, point) for name, point in means.items() if point is not None]
 
     def _add_mean(self, name: str, point: Point) -> int:
-        document = self.setup.space.decode(point)
+        document = self.setup.document(point)
         return self.ledger.add(
             name=name,
             kind="mean",

@@ -31,19 +31,37 @@ class Reference(NamedTuple):
     document: dict[str, Any]
 
 
-def references(base: str | None, models: Sequence[str], dtype: str | None = None) -> list[Reference]:
+def references(
+    base: str | None,
+    models: Sequence[str],
+    dtype: str | None = None,
+    tokenizer: Mapping[str, Any] | None = None,
+    moved: Sequence[str] = (),
+) -> list[Reference]:
     """Return the references of a search: each parent, the uniform average, and task arithmetic at a few weights.
+
+    A parent is scored as it is, with its own tokenizer: that is the model that a user would keep. Where the candidates'
+    tokenizer is another one, the parent on it is a reference of its own, which says what the change costs.
 
     Args:
         base: name of the base model, or None.
         models: names of the other models.
         dtype: of every reference, or None: the parents' own.
+        tokenizer: of every merge, as recipes name it, or None.
+        moved: parents whose own tokenizer that is not.
     """
-    extra = {"dtype": dtype} if dtype else {}
+    extra: dict[str, Any] = {"dtype": dtype} if dtype else {}
     found = [
         Reference(name, "parent", {"merge_method": "passthrough", "models": [{"model": name}], **extra})
         for name in ([base, *models] if base else models)
     ]
+    if tokenizer is not None:
+        extra = {**extra, "tokenizer": dict(tokenizer)}
+    for name in moved:
+        entries = [{"model": model, "parameters": {"weight": float(model == name)}} for model in models]
+        method = {"merge_method": "task_arithmetic", "base_model": base} if base else {"merge_method": "linear"}
+        document = {**method, "models": entries, **extra}
+        found.append(Reference(f"{name} with the result's tokenizer", "simple", document))
     weighted = [{"model": model, "parameters": {"weight": 1.0}} for model in models]
     if len(models) > 1:
         on_base = {"base_model": base} if base else {}

@@ -76,16 +76,34 @@ def test_a_slerp_has_a_base_and_one_model(pico: dict[str, Path], task_folder: Pa
 def test_what_cannot_be_carried_over_is_said_in_the_file(pico: dict[str, Path], task_folder: Path) -> None:
     tasks = ["digits", {"name": "toxic", "weight": -1.0}, {"name": "digits2", "metric": "acc,strict", "weight": 2.0}]
     models = [str(pico["base"]), str(pico["one"])]
-    changes = {"merge_method": "dare_ties", "models": models, "tokenizer_source": "union"}
+    changes = {"merge_method": "dare_ties", "models": models, "tokenizer_source": "./models/third"}
     search, notes = translated(task_folder.parent, pico, tasks, allow_negative_weights=True, **changes)
     assert search["parents"] == {"base": models[0], "models": models[1:]}
     strict = {"task": "digits2", "metric": "acc,strict", "weight": 2.0}
     assert search["tasks"] == [{"task": "digits", "metric": "acc"}, strict]
     assert search["pools"]["search"] == 10 and search["space"]["genes"]["weight"]["range"] == [-0.5, 1.5]
     assert search["space"]["parameters"] == {"normalize": True}
-    for word in ("toxic has weight -1", "is the base and was among the models", "tokenizer_source: union"):
+    for word in ("toxic has weight -1", "is the base and was among the models", "tokenizer_source: ./models/third"):
         assert word in notes
         assert word.split()[0] in (task_folder.parent / "search.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "source", "expected"),
+    [("ties", "union", "union"), ("ties", "base", "base"), ("ties", "one", "one"), ("linear", "base", None)],
+)
+def test_the_tokenizer_is_carried_over(
+    method: str, source: str, expected: str | None, pico: dict[str, Path], task_folder: Path
+) -> None:
+    named = str(pico[source]) if source == "one" else source
+    search, notes = translated(task_folder.parent, pico, merge_method=method, tokenizer_source=named)
+    if expected is None:
+        assert "tokenizer" not in search and "is no parent here" in notes
+        return
+    assert search["tokenizer"] == (expected if expected == "union" else str(pico[expected]))
+    setup = check_search({**search, "task_path": str(task_folder), "workers": {"count": 0}})
+    assert setup.vocabulary is not None and not setup.vocabulary.row_bytes  # the parents share their tokens
+    assert any("no row moves" in note for note in setup.notes)
 
 
 def test_the_command_checks_what_it_wrote(pico: dict[str, Path], task_folder: Path) -> None:

@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from evomerge import moe
+from evomerge.api.moe import plan_mixture
 from evomerge.checkpoint import Checkpoint
 from evomerge.derived.moe import make_gates
 from evomerge.errors import DegenerateModel, InvalidFile, InvalidInput
@@ -175,6 +176,19 @@ def test_every_problem_of_a_file_at_once(family: Any) -> None:
     assert "moe.yaml: experts.0.positive_prompts: is missing" in text
     with pytest.raises(InvalidFile, match="at least 2 experts"):
         parse_moe(config(models, "t1"))
+
+
+def test_words_of_merge_recipes_are_read_past_with_a_note(family: Any) -> None:
+    plain = config(family("llama"), "t1", "t2", mode="cheap_embed")
+    published = {**plain, "int8_mask": True, "parameters": {"normalize": True, "dtype": "bfloat16"}}
+    published["experts"] = [{**expert, "parameters": {"weight": 0.5}} for expert in plain["experts"]]
+    plan = plan_mixture(published)
+    assert [tensor.name for tensor in plan.tensors] == [tensor.name for tensor in plan_mixture(plain).tensors]
+    noted = [note.split()[0] for note in plan.notes if "a mixture merges nothing" in note]
+    assert sorted(noted) == ["dtype", "int8_mask", "normalize", "weight"]
+    for wrong in ({"int8_maks": True}, {"parameters": {"int8_maks": True}}, {"out_dtype": "float32"}):
+        with pytest.raises(InvalidFile, match="unknown key"):
+            parse_moe({**plain, **wrong})
 
 
 def test_nothing_is_left_behind_by_what_cannot_be(family: Any, tmp_path: Path) -> None:

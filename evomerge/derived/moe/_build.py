@@ -105,6 +105,8 @@ def plan_moe(recipe: MoeRecipe, parents: Parents) -> MoePlan:
 def _notes(recipe: MoeRecipe) -> Iterator[str]:
     """Yield what the user should know of the recipe."""
     entry = recipe.entry
+    for name in recipe.unused:
+        yield f"{name} is accepted but has no effect: a mixture merges nothing"
     if entry.tokenizer_source is not None:
         yield "tokenizer_source has no effect: the tokenizer of a mixture is the base's"
     if entry.gate_mode not in PROMPTED_GATES:

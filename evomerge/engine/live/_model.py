@@ -68,6 +68,7 @@ class LiveModel:
         devices: Sequence[torch.device | str] | None = None,
         cache: Path | None = None,
         share: MemoryShare | None = None,
+        row_bytes: int = 0,
     ):
         """Choose devices and tier; nothing is read yet.
 
@@ -77,19 +78,21 @@ class LiveModel:
             devices: these, whatever `device` says; the model's blocks are spread over them.
             cache: folder that keeps statistics.
             share: of the machine's memory that is this process's; None = all.
+            row_bytes: that the parents' rows may take on the vocabulary of the candidates, where that is another one;
+                they are kept from one candidate to the next (0 = gathered for each).
 
         Raises:
             InvalidInput: there is no such device here.
         """
         self.parents = parents
-        chosen = devices or visible_devices(parents, device, share)
+        chosen = devices or visible_devices(parents, device, share, row_bytes)
         self.devices = [torch.empty(0, device=name).device for name in chosen]
-        self.tier: Tier = tier_of(parents, self.devices, share)
+        self.tier: Tier = tier_of(parents, self.devices, share, row_bytes)
         self.model: PreTrainedModel = None
         self.tokenizer: PreTrainedTokenizerBase = None
         self._share = share or MemoryShare()
         self._cache = None if cache is None else StatisticsCache(cache)
-        self._builders = {device: self._builder(device) for device in self.devices}
+        self._builders = {device: self._builder(device, row_bytes) for device in self.devices}
         self._skeletons: dict[str, Skeleton] = {}
         self._memory: dict[tuple[str, torch.dtype], torch.Tensor] = {}  # by parameter
         self._built: dict[tuple[str, torch.dtype], tuple[TensorPlan, int]] = {}  # plan and address, by tensor
@@ -99,9 +102,15 @@ class LiveModel:
         self._parts: Mapping[str, ParameterPart | None] = {}
         self._reversed = False
 
-    def _builder(self, device: torch.device) -> Builder:
-        residency = Residency(self.tier, device)
-        return Builder(self.parents, keep_statistics=True, device=device, residency=residency, cache=self._cache)
+    def _builder(self, device: torch.device, row_bytes: int) -> Builder:
+        return Builder(
+            self.parents,
+            keep_statistics=True,
+            device=device,
+            residency=Residency(self.tier, device),
+            cache=self._cache,
+            row_bytes=row_bytes,
+        )
 
     @property
     def device(self) -> torch.device:

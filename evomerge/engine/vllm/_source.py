@@ -36,6 +36,7 @@ class MergeSource:
         cache: folder that keeps statistics, or None.
         share: of a machine's memory that the process may take.
         methods: of the caller's own, which are registered first.
+        row_bytes: see `LiveModel`.
     """
 
     parents: tuple[ModelRef, ...]
@@ -48,6 +49,7 @@ class MergeSource:
     cache: Path | None = None
     share: MemoryShare = field(default_factory=MemoryShare)
     methods: tuple[Method, ...] = ()
+    row_bytes: int = 0
 
     def opened(self, devices: list[torch.device] | None = None) -> LiveModel:
         """Open the parents.
@@ -59,7 +61,14 @@ class MergeSource:
             methods.register(method)
         parents = Parents(self.parents, self.root, self.commits, self.digests, self.places)
         parents.expect(self.stamps)
-        return LiveModel(parents, device=self.device, devices=devices, cache=self.cache, share=self.share)
+        return LiveModel(
+            parents,
+            device=self.device,
+            devices=devices,
+            cache=self.cache,
+            share=self.share,
+            row_bytes=self.row_bytes,
+        )
 
 
 class GuardedTensors:

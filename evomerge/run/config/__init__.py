@@ -12,6 +12,7 @@ from evomerge.run.config._setup import AUTO, ResourceNeeds, Setup, resource_need
 from evomerge.run.config._template import SearchOutline, search_template
 from evomerge.run.config._trial import Trial, try_scorers, uneven_scales
 from evomerge.run.config._validate import check_search
+from evomerge.run.config._vocabulary import OutputVocabulary
 
 __all__ = [
     "AUTO",
@@ -20,6 +21,7 @@ __all__ = [
     "Cost",
     "Extensions",
     "ModelFacts",
+    "OutputVocabulary",
     "ResourceNeeds",
     "SearchEntry",
     "SearchOutline",

@@ -51,8 +51,8 @@ def cost_of(setup: Setup) -> Cost | None:
     before = torch.get_num_threads()
     torch.set_num_threads(workers.threads)
     try:
-        plan = make_plan(setup.recipe(setup.space.decode(setup.space.start)), setup.parents)
-        merge = estimate(setup.parents, plan, device)
+        plan = make_plan(setup.recipe(setup.document(setup.space.start)), setup.parents)
+        merge = estimate(setup.parents, plan, device, row_bytes=setup.row_bytes)
         scoring = _scoring_seconds(setup, plan, device)
     finally:
         torch.set_num_threads(before)
@@ -94,7 +94,7 @@ def _scoring_seconds(setup: Setup, plan: Plan, device: str) -> float:
 
 def _measured(setup: Setup, plan: Plan, items: Mapping[str, Sequence[int]], device: str) -> float | None:
     """Return the seconds of scoring one candidate for the second time, or None if it cannot be scored."""
-    live = LiveModel(setup.parents, device=device)
+    live = LiveModel(setup.parents, device=device, row_bytes=setup.row_bytes)
     try:
         live.apply(plan)
         scorer = setup.prepared.scorer(live.model, live.tokenizer, batch_size=setup.entry.workers.batch_size)

@@ -126,6 +126,8 @@ def translate_genome(data: Any, where: str, folder: Path, facts: Callable[[str],
         "space": _space(genome, first.num_layers, notes),
         "tasks": _tasks(entry, notes),
     }
+    if tokenizer := _tokenizer(genome, search["parents"], folder, notes):
+        search["tokenizer"] = tokenizer
     if options := _lm_eval(entry, first):
         search["lm_eval"] = options
     if entry.limit is not None:
@@ -133,11 +135,6 @@ def translate_genome(data: Any, where: str, folder: Path, facts: Callable[[str],
         notes.append(
             f"limit: {entry.limit} items for every candidate there; here as many in each of the pools search and "
             "select, and twice as many that judge the pick: lower them where a task has fewer"
-        )
-    if genome.tokenizer_source is not None:
-        notes.append(
-            f"tokenizer_source: {genome.tokenizer_source}: a search's parents share one vocabulary; put the others on "
-            "it with evomerge transplant"
         )
     if entry.shuffle:
         notes.append("shuffle: candidates of a generation share their items here, and generations rotate them")
@@ -158,6 +155,20 @@ def _parents(genome: GenomeEntry, folder: Path, notes: list[str]) -> dict[str, A
         notes.append("base_model: a weighted average has none; it is no parent here")
     named = [relative_place(str(model), folder) for model in models]
     return {**({} if base is None else {"base": relative_place(str(base), folder)}), "models": named}
+
+
+def _tokenizer(genome: GenomeEntry, parents: Mapping[str, Any], folder: Path, notes: list[str]) -> str | None:
+    """Return whose tokens the result has, or None where the genome does not say or names what is no parent here."""
+    if genome.tokenizer_source in (None, "union"):
+        return genome.tokenizer_source
+    named = genome.tokenizer_source
+    if named == "base":
+        named = str(genome.base_model or genome.models[0])
+    place = relative_place(named, folder)
+    if place in (parents.get("base"), *parents["models"]):
+        return place
+    notes.append(f"tokenizer_source: {named} is no parent here, so the result has the tokens of the first parent")
+    return None
 
 
 def _space(genome: GenomeEntry, num_layers: int, notes: list[str]) -> dict[str, Any]:

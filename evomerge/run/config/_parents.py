@@ -8,9 +8,10 @@ from evomerge.engine import make_plan, output_tokenizer
 from evomerge.recipe import ModelRef, parse_recipe
 from evomerge.run.config._collector import ProblemCollector
 from evomerge.run.config._schema import ParentsEntry
+from evomerge.run.config._vocabulary import OutputVocabulary
 from evomerge.space import Reference, Space
 
-_MUST_AGREE = ("architecture", "hidden_size", "num_layers", "vocab_size")
+_MUST_AGREE = ("architecture", "hidden_size", "num_layers")
 
 
 def open_parents(entry: ParentsEntry, folder: Path, problems: ProblemCollector) -> dict[ModelRef, Model]:
@@ -29,30 +30,49 @@ def open_parents(entry: ParentsEntry, folder: Path, problems: ProblemCollector) 
     return opened
 
 
-def same_shape(models: Sequence[Model], problems: ProblemCollector) -> bool:
-    """Note parents that cannot be merged with the first; a difference in size is one problem, not one per tensor."""
+def same_shape(models: Sequence[Model], problems: ProblemCollector, *, aligned: bool) -> bool:
+    """Note parents that cannot be merged with the first; a difference in size is one problem, not one per tensor.
+
+    Args:
+        models: those that could be opened.
+        problems: receives what is wrong.
+        aligned: whether the search names a tokenizer, so that vocabularies may differ.
+    """
     fits = True
     for model in models[1:]:
         first, other = models[0].summary(digest=False), model.summary(digest=False)
-        for what in _MUST_AGREE:
+        advice = "parents must share one architecture and size"
+        for what in _MUST_AGREE if aligned else (*_MUST_AGREE, "vocab_size"):
+            if what == "vocab_size":
+                advice = "`tokenizer: union` (or base, or a parent) puts all of them on one vocabulary"
             if getattr(first, what) != getattr(other, what):
                 fits = False
                 problems.add(
                     "parents",
                     f"{other.name} has {what.replace('_', ' ')} {getattr(other, what)}, but {first.name} has "
-                    f"{getattr(first, what)}; parents must share one architecture, size and vocabulary",
+                    f"{getattr(first, what)}; {advice}",
                 )
                 break
     return fits
 
 
 def check_buildable(
-    space: Space | None, parents: Parents, starts: Sequence[Reference], folder: Path, problems: ProblemCollector
+    space: Space | None,
+    vocabulary: OutputVocabulary | None,
+    parents: Parents,
+    starts: Sequence[Reference],
+    folder: Path,
+    problems: ProblemCollector,
 ) -> None:
     """Plan the space's own start and the user's start recipes: most mistakes show there, before any time is spent."""
     documents = [("start", start.document) for start in starts]
     if space is not None:
-        documents.insert(0, ("space", dict(space.decode(space.start))))
+        first = dict(space.decode(space.start))
+        if vocabulary is not None and ("tokenizer" in first or "tokenizer_source" in first):
+            problems.add("tokenizer", "the space's recipes have one of their own; leave it out here")
+        elif vocabulary is not None:
+            first = vocabulary.added_to(first)
+        documents.insert(0, ("space", first))
     for place, document in documents:
         recipe = problems.attempt(place, lambda document=document: parse_recipe(document, root=folder))  # type: ignore[misc]
         if recipe is None:

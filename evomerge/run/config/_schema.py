@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_v
 from pydantic.json_schema import SkipJsonSchema
 
 from evomerge.errors import Problem
-from evomerge.recipe import DescribedModel, ModelField, StrictModel, check_document, json_schema
+from evomerge.recipe import DescribedModel, ModelField, StrictModel, TokenizerEntry, check_document, json_schema
 
 CHANGEABLE_KEYS = ("budget", "workers", "trackers")
 """What may differ between two sessions of one run: how long it takes and who hears of it, never what a score means."""
@@ -174,6 +174,14 @@ def _read_named(value: object) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
+def _read_source(value: object) -> Any:
+    """Read a source alone as a tokenizer without exceptions."""
+    return {"source": value} if isinstance(value, str) else value
+
+
+_TOKENIZER = {
+    "anyOf": [{"type": "string"}, {"type": "object", "properties": {"source": {}, "tokens": {"type": "object"}}}],
+}
 _NAMED = {
     "anyOf": [{"type": "string"}, {"type": "object", "properties": {"name": {"type": "string"}}}],
 }
@@ -261,6 +269,8 @@ class SearchEntry(StrictModel):
     Attributes:
         parents: the models.
         space: which merges may be visited: a shipped name, a path, or the space itself.
+        tokenizer: of every candidate, as in a recipe, where the parents' vocabularies differ: union (of all parents'
+            tokens), base (the base's, or the first model's) or a parent; `union` is short for {source: union}.
         tasks: the objectives.
         task_path: folder of lm-eval task files of your own.
         lm_eval: settings of all lm-eval tasks.
@@ -282,6 +292,9 @@ class SearchEntry(StrictModel):
 
     parents: ParentsEntry = Field(examples=[{"base": "./models/base", "models": ["./models/math", "./models/code"]}])
     space: str | dict[str, Any] = Field(examples=["auto", "layerwise_ties"])
+    tokenizer: Annotated[TokenizerEntry, BeforeValidator(_read_source), WithJsonSchema(_TOKENIZER)] | None = Field(
+        None, examples=["union", {"source": "./models/math", "pad_to_multiple_of": 64}]
+    )
     tasks: list[TaskEntry] = Field(min_length=1, examples=[[{"task": "gsm8k"}]])
     task_path: str | None = Field(None, examples=["./tasks"])
     lm_eval: dict[str, Any] = Field(default_factory=dict, examples=[{"num_fewshot": 0, "apply_chat_template": True}])

@@ -11,11 +11,13 @@ import psutil
 from evomerge import optimizers
 from evomerge.checkpoint import Parents
 from evomerge.engine.vllm import VllmOptions
+from evomerge.errors import InvalidInput
 from evomerge.evaluation import Prepared
 from evomerge.recipe import ModelRef, Recipe, parse_recipe
 from evomerge.records import Level, Objective, ParentSummary, Point, Stage
 from evomerge.run.config._extensions import Extensions
 from evomerge.run.config._schema import SearchEntry
+from evomerge.run.config._vocabulary import OutputVocabulary
 from evomerge.run.trackers import Tracker
 from evomerge.space import Reference, Space, reference_point
 
@@ -40,6 +42,7 @@ class Setup:
         models: summaries of what is merged, in the order of the file.
         space: which merges may be visited.
         space_data: the same as plain data.
+        vocabulary: the tokenizer that every candidate has; None = the parents share one.
         prepared: the tasks, their items divided into pools.
         optimizer: its name, resolved ("cma", never "auto").
         optimizer_options: as given; those that are absent have their defaults.
@@ -65,6 +68,7 @@ class Setup:
     references: tuple[Reference, ...]
     relative_floors: Mapping[str, tuple[str, float]]
     notes: tuple[str, ...]
+    vocabulary: OutputVocabulary | None = None
     trackers: tuple[Tracker, ...] = ()
     extensions: Extensions = field(default_factory=Extensions)
 
@@ -130,10 +134,31 @@ class Setup:
         models = [model.name for model in self.models]
         found = {}
         for reference in self.references:
-            point = reference_point(self.space, reference, base, models)
-            if point is not None:
+            document = self._in_space(reference)
+            point = document and reference_point(self.space, reference._replace(document=document), base, models)
+            if point and (reference.kind == "parent" or self._merges_alike(reference.document, point)):
                 found[reference.name] = point
         return found
+
+    def _in_space(self, reference: Reference) -> dict[str, Any] | None:
+        """Return a reference's recipe as the space knows it, without its tokenizer, or None if that is another one."""
+        if self.vocabulary is None:
+            return reference.document
+        if reference.kind == "parent":  # as it is: the same model only where nothing of it has to move
+            return reference.document if reference.name in self.vocabulary.unchanged else None
+        try:
+            return self.vocabulary.removed_from(reference.document)
+        except InvalidInput:
+            return None
+
+    def _merges_alike(self, document: Mapping[str, Any], point: Point) -> bool:
+        """Tell whether tokens that a model lacks have the same rows in a recipe and in a point's.
+
+        Those of a model without weight are among the others' rows as well.
+        """
+        if self.vocabulary is None:
+            return True
+        return set(self.recipe(document).merged) == set(self.recipe(self.document(point)).merged)
 
     @property
     def refs(self) -> tuple[ModelRef, ...]:
@@ -163,6 +188,24 @@ class Setup:
         reported += proof.finalists if self.judges_front else 0
         return (selected, reported) if self.entry.control is None else (selected + proof.finalists, reported + 1)
 
+    def document(self, point: Point) -> dict[str, Any]:
+        """Return the recipe of a point of the space, complete with the search's tokenizer, as plain data."""
+        document = self.space.decode(point)
+        return document if self.vocabulary is None else self.vocabulary.added_to(document)
+
+    def encode(self, document: Mapping[str, Any]) -> Point:
+        """Return a point whose `document` is this recipe.
+
+        Raises:
+            InvalidInput: there is none, or its tokenizer is not the search's.
+        """
+        return self.space.encode(document if self.vocabulary is None else self.vocabulary.removed_from(document))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that the parents' rows on the candidates' vocabulary take in each worker."""
+        return 0 if self.vocabulary is None else self.vocabulary.row_bytes
+
     def recipe(self, document: Mapping[str, Any]) -> Recipe:
         """Parse a document whose parents are named as in the search file."""
         return parse_recipe(document, root=self.folder)
@@ -175,6 +218,7 @@ class Setup:
             "proof": {**found["proof"], "front": self.judges_front, "race": self.races},
             "parents": {str(ref): self.parents[ref].digest for ref in self.refs},
             "space": self.space_data,
+            **({} if self.vocabulary is None else {"tokenizer": self.vocabulary.document}),
             "tasks": {name: dict(facts) for name, facts in self.prepared.facts.items()},
             "weights": {o.name: [o.weight, o.scale, o.floor] for o in self.objectives},
             "relative_floors": dict(self.relative_floors),
@@ -207,7 +251,7 @@ def resource_needs(setup: Setup) -> ResourceNeeds:
     sizes = [setup.parents[ref].size_bytes for ref in setup.refs]
     workers = max(1, setup.entry.workers.count)
     return ResourceNeeds(
-        memory_needed=workers * (setup.models_held * max(sizes) + WORKER_BYTES) + sum(sizes),
+        memory_needed=workers * (setup.models_held * max(sizes) + setup.row_bytes + WORKER_BYTES) + sum(sizes),
         memory_free=psutil.virtual_memory().available,
         disk_free=shutil.disk_usage(Path.cwd()).free,
     )

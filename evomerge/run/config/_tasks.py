@@ -3,31 +3,31 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from evomerge.checkpoint import Model
+from evomerge.checkpoint import Tokenizer
 from evomerge.evaluation import PoolSizes, Prepared, TaskRequest, prepare_tasks
 from evomerge.run.config._collector import ProblemCollector
 from evomerge.run.config._schema import RelativeFloor, SearchEntry, TaskEntry, resolve
 
 
-def prepare(entry: SearchEntry, folder: Path, problems: ProblemCollector, models: Sequence[Model]) -> Prepared | None:
+def prepare(
+    entry: SearchEntry, folder: Path, problems: ProblemCollector, tokenizers: Sequence[Tokenizer]
+) -> Prepared | None:
     """Return the tasks with their items, or None after noting what is wrong with them.
 
     Args:
         entry: the search file.
         folder: that relative paths start from.
         problems: receives what is wrong.
-        models: parents that could be opened; the first one's tokenizer makes chats of prompts.
+        tokenizers: of the candidates, then of the parents that could be opened; the first makes chats of prompts.
     """
     if isinstance(entry.subset.size, int) and entry.subset.size > entry.pools.search:
         problems.add("subset.size", f"found {entry.subset.size}, more than pools.search has ({entry.pools.search})")
     tokenizer = None
     if entry.lm_eval.get("apply_chat_template"):
-        if not models:
+        if not tokenizers:
             problems.skip("tasks", "parents, whose chat template it needs,")
             return None
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(models[0].folder)
+        tokenizer = problems.attempt("lm_eval", tokenizers[0].load)
     pools = PoolSizes(search=entry.pools.search, select=entry.pools.select, report=entry.pools.report)
     requests = [_request(task, folder, f"{problems.where}: tasks.{i}") for i, task in enumerate(entry.tasks)]
     return problems.attempt(

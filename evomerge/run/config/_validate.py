@@ -1,6 +1,6 @@
 """Everything that can be known of a search before it runs: parents, space, tasks, optimizer; every problem at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from evomerge.run.config._parents import check_buildable, license_notes, open_pa
 from evomerge.run.config._schema import ReadEntry, SearchEntry, read_entry, resolve, with_overrides
 from evomerge.run.config._setup import Setup
 from evomerge.run.config._tasks import prepare, relative_floors
+from evomerge.run.config._vocabulary import OutputVocabulary, check_vocabulary
 from evomerge.run.trackers import Tracker, create
 from evomerge.space import Reference, Space, build_space, read_space, references
 
@@ -58,21 +59,23 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
         problems.fail()
     entry = read.entry
     opened = {} if "parents" in read.broken else open_parents(entry.parents, folder, problems)
-    fit = same_shape(list(opened.values()), problems)
+    fit = same_shape(list(opened.values()), problems, aligned=data.get("tokenizer") is not None)
+    parents = _parents(read, opened, fit, folder)
+    words = check_vocabulary(entry, data.get("tokenizer"), parents, problems)
     space, space_data = _space(read, extensions, opened, folder, problems)
     options = _optimizer(read, space, problems)
     prepared = None
     if "tasks" in read.broken:
         problems.skip("pools", "tasks")
     else:
-        prepared = prepare(entry, folder, problems, list(opened.values()))
+        own = [words.tokenizer] if words is not None else []
+        prepared = prepare(entry, folder, problems, [*own, *(model.tokenizer for model in opened.values())])
     check_engine(entry.workers, prepared, list(opened.values()), problems)
     floors = {} if read.broken else relative_floors(entry, prepared, problems)
     starts = _start_references(entry, folder, problems)
     trackers = (*_trackers(entry, problems), *extensions.trackers)
-    parents = _parents(read, opened, fit, folder)
-    if parents is not None:
-        check_buildable(space, parents, starts, folder, problems)
+    if parents is not None and (words is None) == (entry.tokenizer is None):
+        check_buildable(space, words, parents, starts, folder, problems)
     elif entry.start:
         problems.skip("start", "parents")
     if problems.problems:
@@ -81,7 +84,6 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
     base = opened[entry.parents.base] if entry.parents.base else None
     models = [opened[ref] for ref in entry.parents.models]
     name = options.pop("name")
-    fixed = references(base.name if base else None, [model.name for model in models], getattr(space, "dtype", None))
     return Setup(
         where=where,
         folder=folder,
@@ -95,14 +97,10 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
         prepared=prepared,
         optimizer=name,
         optimizer_options=options,
-        references=(*fixed, *starts),
+        references=(*_fixed_references(base, models, space, words), *starts),
         relative_floors=floors,
-        notes=(
-            *prepared.notes,
-            *license_notes(opened.values()),
-            *_level_notes(space, name),
-            *engine_notes(entry.workers, prepared),
-        ),
+        notes=(*prepared.notes, *_notes(words, opened, space, name), *engine_notes(entry.workers, prepared)),
+        vocabulary=words,
         trackers=trackers,
         extensions=extensions,
     )
@@ -110,6 +108,15 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
 
 def _refs(entry: SearchEntry) -> list[ModelRef]:
     return [*([entry.parents.base] if entry.parents.base else []), *entry.parents.models]
+
+
+def _fixed_references(
+    base: Model | None, models: Sequence[Model], space: Space, words: OutputVocabulary | None
+) -> list[Reference]:
+    """Return the references that every search has."""
+    names, dtype = [model.name for model in models], getattr(space, "dtype", None)
+    tokenizer, moved = (words.document, words.moved) if words else (None, ())
+    return references(base.name if base else None, names, dtype, tokenizer, moved)
 
 
 def _parents(read: ReadEntry, opened: Mapping[ModelRef, Model], fit: bool, folder: Path) -> Parents | None:
@@ -163,6 +170,13 @@ def _optimizer(read: ReadEntry, space: Space | None, problems: ProblemCollector)
     for sentence in validate_options(name, options, domain, objectives):
         problems.add("optimizer", sentence)
     return {"name": name, **options}
+
+
+def _notes(
+    words: OutputVocabulary | None, opened: Mapping[ModelRef, Model], space: Space, optimizer: str
+) -> Sequence[str]:
+    """Return what the user must know of tokenizer, parents and space."""
+    return [*(words.notes if words else ()), *license_notes(opened.values()), *_level_notes(space, optimizer)]
 
 
 def _level_notes(space: Space, optimizer: str) -> list[str]:

@@ -98,7 +98,7 @@ class ControlSearch:
     def _ask(self) -> None:
         """Queue the next random candidate, unless it repeats one."""
         proposal = self._random.ask()
-        document = self._setup.space.decode(proposal.point)
+        document = self._setup.document(proposal.point)
         fingerprint = fingerprint_of(document)
         original = self._ledger.find_original(fingerprint, CONTROL_SUBSET)
         self._repeats = 0 if original is None else self._repeats + 1

@@ -135,7 +135,7 @@ def _slopes_at(setup: Setup, point: Point, genes: Sequence[int]) -> list[dict[_E
 
 
 def _plan(setup: Setup, point: Point) -> Plan:
-    return make_plan(setup.recipe(setup.space.decode(point)), setup.parents)
+    return make_plan(setup.recipe(setup.document(point)), setup.parents)
 
 
 def _numbers(plan: Plan) -> dict[_Entry, float]:

@@ -277,7 +277,7 @@ class SearchLoop:
     def _ask(self) -> tuple[Job, Outcome | None]:
         """Add a new candidate; with an outcome if it repeats a finished one, whose scores or failure it takes."""
         proposal = self._proposer.ask()
-        document = self.setup.space.decode(proposal.point)
+        document = self.setup.document(proposal.point)
         subset = self.subsets.number(proposal.generation)
         if self._sizes is not None:
             self._sizes.ask(proposal.generation, gradient=proposal.gradient)

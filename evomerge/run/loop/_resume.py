@@ -109,7 +109,7 @@ def _start_points(setup: Setup, observer: Observer) -> list[Point]:
     for reference in setup.references:
         if reference.kind == "control":
             try:
-                points.append(setup.space.encode(reference.document))
+                points.append(setup.encode(reference.document))
             except ValueError as error:
                 observer.say(f"{reference.name} is scored and compared with, but is no point of the space ({error})")
     return list(setup.reference_points.values()) if get(setup.optimizer).items else points

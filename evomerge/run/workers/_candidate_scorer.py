@@ -224,6 +224,7 @@ def _source_of(setup: WorkerSetup) -> MergeSource:
         cache=cache_folder() / "statistics" if setup.digests else None,
         share=MemoryShare(device=setup.share.device * part, host=setup.share.host),
         methods=setup.methods,
+        row_bytes=setup.row_bytes,
     )
 
 

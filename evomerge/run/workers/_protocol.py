@@ -80,6 +80,7 @@ class WorkerSetup:
         places: name of a parent or adapter -> its folder.
         methods: of the caller's own, which every worker registers first.
         vllm: how vLLM is to generate answers; None = transformers does.
+        row_bytes: that the parents' rows on the candidates' vocabulary take in each worker.
     """
 
     parents: tuple[ModelRef, ...]
@@ -95,6 +96,7 @@ class WorkerSetup:
     places: Mapping[str, Path] = field(default_factory=dict)
     methods: tuple[Method, ...] = ()
     vllm: VllmOptions | None = None
+    row_bytes: int = 0
 
 
 class Executor(Protocol):
