@@ -178,6 +178,7 @@ def compare(name: str, folder: Path, peer: str | None, repeats: int, threads: in
 
     def run(which: str, command: list[str], out: Path, **environment: str) -> None:
         shutil.rmtree(out, ignore_errors=True)
+        os.sync()  # what the program before has left in memory is written on nobody's time: we sync our output, it does not
         read_parents(folder)
         timings[which].append(timed(command, threads=threads, **environment))
 
@@ -213,6 +214,7 @@ def compare_threads(name: str, folder: Path, counts: Sequence[int], repeats: int
     for _ in range(repeats + 1):  # the first compiles
         for count in counts:
             shutil.rmtree(out, ignore_errors=True)
+            os.sync()
             read_parents(folder)
             timings[count].append(timed([*OURS, str(recipe), str(out), "--threads", str(count)]))
             digests.add(hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest())
