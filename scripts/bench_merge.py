@@ -178,7 +178,7 @@ def compare(name: str, folder: Path, peer: str | None, repeats: int, threads: in
 
     def run(which: str, command: list[str], out: Path, **environment: str) -> None:
         shutil.rmtree(out, ignore_errors=True)
-        os.sync()  # what the program before has left in memory is written on nobody's time: we sync our output, it does not
+        os.sync()  # what the program before left unwritten is on nobody's time; ours syncs its own
         read_parents(folder)
         timings[which].append(timed(command, threads=threads, **environment))
 
