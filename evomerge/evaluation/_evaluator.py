@@ -131,7 +131,7 @@ class GoldTasks(BoundTasks, Protocol):
     """Tasks whose right answers have a log-likelihood, so that a gradient can be taken while they are scored."""
 
     def has_gold(self, objectives: Iterable[str]) -> bool:
-        """Tell whether a gradient can be taken while these objectives are scored."""
+        """Tell whether a gradient that leads to better scores can be taken while these objectives are scored."""
         ...
 
     def score(

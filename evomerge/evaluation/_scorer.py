@@ -70,7 +70,7 @@ class Scorer:
         return tuple(sorted({note for _, _, bound in self._bound for note in getattr(bound, "notes", ())}))
 
     def has_gold(self, objectives: Iterable[str]) -> bool:
-        """Tell whether every one of these objectives has right answers whose log-likelihood has a gradient."""
+        """Tell whether every one of these objectives has right answers whose log-likelihood is worth following."""
         names = set(objectives)
         return all(
             isinstance(bound, GoldTasks) and bound.has_gold(names.intersection(own))

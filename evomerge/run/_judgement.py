@@ -126,6 +126,11 @@ def judge(
     return verdict(
         comparisons,
         floors=floors,
+        unchecked=[
+            f"{name}, as its parent {parent} could not be scored"
+            for name, (parent, _) in (relative_floors or {}).items()
+            if parent not in parents
+        ],
         kept=_described(candidates[pick]) if candidates[pick].kind in REFERENCE_KINDS else None,
         left_out=[_described(candidates[rival]) for rival in left_out],
     )

@@ -63,7 +63,8 @@ class ScoreInterval:
         low: lower end, at most `value`.
         high: upper end, at least `value`.
         level: nominal coverage.
-        name: "Wilson" (0/1 items of equal weight), "normal" (mean and standard error) or "jackknife" (metric of a set).
+        name: "Wilson" (0/1 items of equal weight), "normal" (mean and standard error; where all items are equal, as wide
+            as Wilson's) or "jackknife" (metric of a set).
     """
 
     value: float
@@ -115,6 +116,10 @@ def score_interval(
     Wilson's interval is that of the number of independent items with the same standard error, at least the number of
     clusters where all items agree (Franco, Little, Louis & Slud 2019, https://doi.org/10.1093/jssam/smy019).
 
+    Graded items that are all equal, or all of one cluster, say nothing of their spread. The width is then that of
+    Wilson's interval where all items agree, on the range that the scores may have: [0, 1], or without such bounds as
+    wide as their size or spread.
+
     Args:
         values: finite, at least one.
         weights: one per value, not negative, not all 0; None for equal weights.
@@ -133,8 +138,27 @@ def score_interval(
     if all(value in (0, 1) for value in values) and (weights is None or len(set(weights)) == 1):
         low, high = wilson_interval(score.value * n, n, level)
         return ScoreInterval(value=score.value, low=low, high=high, level=level, name="Wilson")
-    half = NormalDist().inv_cdf((1 + level) / 2) * stderr
-    return ScoreInterval(value=score.value, low=score.value - half, high=score.value + half, level=level, name="normal")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    half, lowest, highest = z * stderr, -math.inf, math.inf
+    if stderr == 0 or min(values) == max(values):
+        half, lowest, highest = _without_spread(min(values), max(values), n, z)
+    low, high = max(lowest, score.value - half), min(highest, score.value + half)
+    return ScoreInterval(value=score.value, low=low, high=high, level=level, name="normal")
+
+
+def _without_spread(low: float, high: float, n: float, z: float) -> tuple[float, float, float]:
+    """Return half the width of an interval whose items say nothing of their spread, and the ends it stays within.
+
+    Args:
+        low: the lowest value.
+        high: the highest one.
+        n: number of independent items.
+        z: normal quantile of the level.
+    """
+    share = z**2 / (n + z**2)  # Wilson's width where all items agree, of a range of 1
+    if low >= 0 and high <= 1:
+        return share, 0.0, 1.0
+    return share * ((high - low) or abs(high)), -math.inf, math.inf
 
 
 def interval_of(

@@ -179,19 +179,21 @@ def verdict(
     comparisons: Sequence[Comparison],
     *,
     floors: Sequence[FloorCheck] = (),
+    unchecked: Sequence[str] = (),
     kept: str | None = None,
     left_out: Sequence[str] = (),
 ) -> Verdict:
     """Judge the pick by its comparisons with every reference that may be the best one.
 
     A gain is claimed only if the pick was found by the search, there are comparisons with a parent and with a simple
-    merge, the lower end of every comparison exceeds 0, and every floor is met. Because all have to (an
+    merge, the lower end of every comparison exceeds 0, and every floor could be checked and is met. Because all have to (an
     intersection-union test, Berger 1982, https://doi.org/10.1080/00401706.1982.10487790), no correction for their
     number is due.
 
     Args:
         comparisons: all at one level.
         floors: of the pick.
+        unchecked: floors that nothing can be said of, in words ("acc, whose parent base could not be scored").
         kept: the reference that the pick is, in words ("uniform average (simple merge)"); None = the search found it.
         left_out: references that could not be compared, in words.
 
@@ -208,12 +210,18 @@ def verdict(
         and hardest is not None
         and hardest.interval.low > 0
         and all(floor.met for floor in floors)
+        and not unchecked
     )
+    missed = [floor.objective for floor in floors if not floor.met]
+    barred = f"a floor is missed ({', '.join(missed)})" if missed else ""
+    if unchecked and not missed:
+        barred = f"a floor could not be checked ({', '.join(unchecked)})"
     sentences = [
         _kept_sentence(kept, hardest, len(comparisons))
         if kept is not None
-        else _sentence(hardest, len(comparisons), missing, [floor for floor in floors if not floor.met]),
+        else _sentence(hardest, len(comparisons), missing, barred),
         *_floor_sentences(floors),
+        *(f"Floor not checked: {floor}." for floor in unchecked),
         *_left_out_sentences(left_out),
     ]
     return Verdict(
@@ -227,10 +235,15 @@ def verdict(
     )
 
 
-def _sentence(
-    hardest: Comparison | None, count: int, missing: Sequence[Comparator], missed: Sequence[FloorCheck]
-) -> str:
-    """Return the sentence about a pick that the search found."""
+def _sentence(hardest: Comparison | None, count: int, missing: Sequence[Comparator], barred: str) -> str:
+    """Return the sentence about a pick that the search found.
+
+    Args:
+        hardest: of its comparisons.
+        count: of comparisons.
+        missing: kinds of references that it could not be compared with.
+        barred: why its floors allow no claim, or "".
+    """
     absent = " and with a ".join(_NEEDED[kind] for kind in missing)
     if hardest is None:
         return f"No gain claimed: there is no comparison with a {absent}, as none could be scored."
@@ -241,9 +254,8 @@ def _sentence(
         return f"No evidence of gain: {numbers}."
     if missing:
         return f"No gain claimed: {numbers}, but there is no comparison with a {absent}."
-    if missed:
-        names = ", ".join(floor.objective for floor in missed)
-        return f"No gain claimed, because a floor is missed ({names}): {numbers}."
+    if barred:
+        return f"No gain claimed, because {barred}: {numbers}."
     return f"Gain: {numbers}."
 
 

@@ -421,6 +421,40 @@ def failing(pool: str, times: int, *, kinds: tuple[str, ...] = ("candidate", "me
     return build
 
 
+def failing_parent(name: str) -> Any:
+    """Return an executor on which one parent can never be scored."""
+
+    def build(setup: Setup) -> Any:
+        executor: Any = create_executor(setup)
+        submit, wait = executor.submit, executor.wait
+        jobs: list[Job] = []
+
+        def submitted(job: Job) -> None:
+            jobs.append(job)
+            submit(job)
+
+        def waited(timeout: float) -> Any:
+            found, document = wait(timeout), jobs[-1].document
+            hit = document["merge_method"] == "passthrough" and str(document["models"][0]["model"]).endswith(name)
+            failure = Failure(kind="lost", reason="its worker vanished every time")
+            return [(job, replace(outcome, items=None, failure=failure)) for job, outcome in found] if hit else found
+
+        executor.submit, executor.wait = submitted, waited
+        return executor
+
+    return build
+
+
+def test_a_floor_that_cannot_be_checked_allows_no_claim(pico: dict[str, Path], tmp_path: Path) -> None:
+    """Below a parent that could never be scored: nobody knows where it is."""
+    tasks = [task(floor={"parent": "one", "minus": 0.05})]
+    file = write_search(tmp_path, pico, tasks=tasks, optimizer="random", budget={"candidates": 60})
+    run = search(file, tmp_path / "run", executor=failing_parent("one"))
+    assert min(each["interval"][0] for each in run.verdict["comparisons"]) > 0 and not run.verdict["claimed"]
+    assert run.verdict["text"].startswith("No gain claimed, because a floor could not be checked (nearness, as its par")
+    assert run.verdict["floors"] == [] and "Floor not checked: nearness" in run.verdict["text"]
+
+
 def test_a_run_without_report_scores_is_not_done_and_the_next_session_tries_again(
     search_file: Path, tmp_path: Path
 ) -> None:

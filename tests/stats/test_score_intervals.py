@@ -47,6 +47,24 @@ def test_a_score_gets_the_interval_that_its_items_allow() -> None:
     assert score_interval(right, [1.0] * 10 + [2.0] * 10).name == "normal"
 
 
+@pytest.mark.parametrize("value", [0.5, -3.0])
+def test_graded_items_that_are_all_equal_leave_a_width(value: float) -> None:
+    """32 equal items do not prove that the next one is the same; one item proves less."""
+    widths = [found.high - found.low for found in (score_interval([value] * n) for n in (1, 32, 500))]
+    assert widths[0] > widths[1] > widths[2] > 0
+    together = score_interval([value] * 32, clusters=["one passage"] * 32)
+    assert together.high - together.low == pytest.approx(widths[0])
+    if value > 0:
+        perfect = wilson_interval(32, 32)
+        assert widths[1] == pytest.approx(2 * (perfect[1] - perfect[0]))
+        assert 0 <= together.low <= value <= together.high <= 1
+
+
+def test_graded_items_of_one_cluster_leave_a_width() -> None:
+    found = score_interval([0.2, 0.4, 0.6], clusters=["a", "a", "a"])
+    assert found.low == 0 and found.high == 1
+
+
 @pytest.mark.parametrize(("right", "n", "level"), [(1, 0, 0.95), (-1, 5, 0.95), (6, 5, 0.95), (1, 5, 1.0)])
 def test_no_wilson_interval_of_nonsense(right: int, n: int, level: float) -> None:
     with pytest.raises(ValueError, match="expected"):

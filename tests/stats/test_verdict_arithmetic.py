@@ -77,6 +77,8 @@ def test_a_missed_floor_is_no_gain_and_a_doubtful_one_is_named() -> None:
     assert not missed.claimed
     assert missed.text.startswith("No gain claimed, because a floor is missed (kanji): +0.0400")
     assert missed.text.endswith("Floor missed: kanji is 0.8800 (95% interval 0.8400 to 0.9100), its floor 0.9000.")
+    unknown = verdict(GAINS, floors=[floor(0.95, 0.92, 0.97)], unchecked=["b, as its parent one could not be scored"])
+    assert not unknown.claimed and "because a floor could not be checked (b, as its parent one" in unknown.text
     doubtful = verdict(GAINS, floors=[floor(0.91, 0.88, 0.93)])
     assert doubtful.claimed and "does not exclude a miss: kanji is 0.9100" in doubtful.text
     assert "loor" not in verdict(GAINS, floors=[floor(0.95, 0.92, 0.97)]).text

@@ -21,6 +21,7 @@ _ITEMWISE = {
     "brier_score": "the mean squared error of the choice probabilities",
 }
 
+_OF_LIKELIHOODS = {"perplexity", "weighted_perplexity", "bits_per_byte", "brier_score"}  # lower where gold is likelier
 
 OWN = "the task's own "
 """What stands before the name of an aggregation that is a function of the task's own."""
@@ -54,6 +55,11 @@ class Measure:
     def link(self) -> Link:
         """How the mean of the values becomes the metric (see `Objective.link`)."""
         return "exp" if self.aggregation in ("perplexity", "weighted_perplexity") else "identity"
+
+    @property
+    def rewards_gold(self) -> bool:
+        """Whether likelier right answers make the metric better: not where fewer of them are wanted."""
+        return self.direction == "max" or self.aggregation in _OF_LIKELIHOODS
 
     @property
     def weighted(self) -> bool:

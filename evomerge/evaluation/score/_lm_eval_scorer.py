@@ -98,9 +98,10 @@ class LmEvalScorer:
         return self._generator.notes
 
     def has_gold(self, objectives: Iterable[str]) -> bool:
-        """Tell whether a gradient can be taken while these objectives are scored."""
-        sources = {part.source for name in objectives for part in self._tasks[name].ranges}
-        return all(self._bound[source].has_gold for source in sources)
+        """Tell whether a gradient that leads to better scores can be taken while these objectives are scored."""
+        tasks = [self._tasks[name] for name in objectives]
+        sources = {part.source for items in tasks for part in items.ranges}
+        return all(items.measure.rewards_gold for items in tasks) and all(self._bound[s].has_gold for s in sources)
 
     def score(
         self, items: Mapping[str, Sequence[int]], gold: Mapping[str, float] | None = None

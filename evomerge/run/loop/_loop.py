@@ -139,7 +139,7 @@ class SearchLoop:
     def _choose_start(self) -> None:
         with self.ledger.transaction():
             self._objective_values.calibrate(self.state.latest.values())
-            self._proposer.choose_start(self.state.known.values())
+            self._proposer.choose_start(self.state.known.values(), self.state.floors)
 
     @property
     def _waits_for_references(self) -> bool:

@@ -47,16 +47,17 @@ class RunOptimizer:
         if state.numbers or self._ledger.meta(START) is not None or not self._setup.informed:
             self._create()
 
-    def choose_start(self, references: Iterable[Candidate]) -> None:
+    def choose_start(self, references: Iterable[Candidate], floors: Mapping[str, float]) -> None:
         """Start at the best reference that is a point of the space. Call it within a transaction of the ledger.
 
         Args:
             references: with their scores, as far as they could be scored.
+            floors: objective -> internal floor; whoever misses one is worse by that.
         """
         points, best = self._setup.reference_points, None
         for candidate in references:
             if candidate.name in points and "search" in candidate.scores:
-                value = fitness(self._setup.objectives, values_of(candidate.scores["search"]), {})
+                value = fitness(self._setup.objectives, values_of(candidate.scores["search"]), floors)
                 if best is None or value > best[0]:
                     best = (value, candidate.name)
         name = None if best is None else best[1]

@@ -5,7 +5,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evomerge.engine import (
@@ -44,6 +44,7 @@ _CACHED_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY":
 
 CHECKED_TEXT = "The first of these two is 10, and the second"  # where a task has no prompt of its own
 VLLM_SHARE = 0.5  # of a worker's share of a GPU, for vLLM; parents and a live model have the rest
+MAX_NAMES = 4  # of tasks, that a sentence lists
 MAX_CACHED_SCORERS = 32  # for each model object, which depths change, with each tokenizer
 
 
@@ -113,10 +114,11 @@ class CandidateScorer:
         plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
         self._load(plan, job)
         scorer, gradient, note = self._scorer(batch_size), None, ""
+        without = [name for name in job.items if not scorer.has_gold([name])] if job.gradient else []
         if not job.gradient:
             items = scorer.score(job.items)
-        elif not scorer.has_gold(job.items):
-            items, note = scorer.score(job.items), "not every task has right answers whose likelihood can be followed"
+        elif without:
+            items, note = scorer.score(job.items), f"{_listed(without)} no right answers whose likelihood can be followed"
         else:
             items, gradient, note = self._with_gradient(job, plan, scorer)
         self._live.parents.check_unchanged()  # or these scores may be another model's
@@ -226,6 +228,12 @@ def _source_of(setup: WorkerSetup) -> MergeSource:
         methods=setup.methods,
         row_bytes=setup.row_bytes,
     )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the first names as the subject of a sentence about what they have."""
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f"{', '.join(names[:MAX_NAMES])}{more} {'has' if len(names) == 1 else 'have'}"
 
 
 def _check_means(items: Mapping[str, ItemScores]) -> None:

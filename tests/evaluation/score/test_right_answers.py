@@ -69,3 +69,20 @@ def checked(scored: Any, plain: Any) -> None:
     """Scores with a gradient are those without."""
     assert scored["mc"].values == plain["mc"].values
     assert scored["mc"].soft == pytest.approx(plain["mc"].soft, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("metric", "followed"),
+    [
+        ({"metric": "acc", "aggregation": "mean", "higher_is_better": True}, True),
+        ({"metric": "acc", "aggregation": "mean", "higher_is_better": False}, False),
+        ({"metric": "brier_score", "aggregation": "brier_score", "higher_is_better": False}, True),
+    ],
+)
+def test_a_metric_that_likelier_answers_make_worse_has_no_gradient(
+    metric: dict[str, Any], followed: bool, write_task: Any, model: Any, tokenizer: Any
+) -> None:
+    """A share of stereotypes that is to fall must not be raised by steps along its answers' likelihood."""
+    folder = write_task("mc", {"test": choice_rows(24)}, **{**CHOICE, "metric_list": [metric]})
+    prepared = prepare_tasks([TaskRequest(task="mc")], task_path=folder, pools=POOLS, seed=0, lm_eval_options={})
+    assert prepared.scorer(model, tokenizer, batch_size=8).has_gold(["mc"]) is followed
