@@ -1,6 +1,6 @@
 """Who is the pick, and what may be claimed of it: arithmetic on scores, without a ledger or a model."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from evomerge.records import Candidate, ItemScores, Kind, Objective
@@ -96,7 +96,7 @@ def judge(
         left_out: rivals that cannot be compared.
         resamples: of each interval.
     """
-    comparisons = []
+    relative, comparisons = relative_floors or {}, []
     for rival in rivals:
         candidate = candidates[rival]
         if rival == pick or rival not in items or candidate.kind not in REFERENCE_KINDS:
@@ -122,15 +122,10 @@ def judge(
             )
         )
     parents = {c.name: items[i] for i, c in candidates.items() if c.kind == "parent" and i in items}
-    floors = _floor_checks(objectives, items[pick], parents, relative_floors or {}, clusters or {}, seed)
     return verdict(
         comparisons,
-        floors=floors,
-        unchecked=[
-            f"{name}, as its parent {parent} could not be scored"
-            for name, (parent, _) in (relative_floors or {}).items()
-            if parent not in parents
-        ],
+        floors=_floor_checks(objectives, items[pick], parents, relative, clusters or {}, seed),
+        unchecked=_unchecked(relative, parents),
         kept=_described(candidates[pick]) if candidates[pick].kind in REFERENCE_KINDS else None,
         left_out=[_described(candidates[rival]) for rival in left_out],
     )
@@ -157,6 +152,15 @@ def _exact_test(objectives: Sequence[Objective], a: Items, b: Items, clusters: C
     if first.parts is not None or not binary or len(set(first.weights or (1.0,))) > 1 or (clusters or {}).get(name):
         return None
     return mcnemar(first.values, [second[item] for item in first.ids])
+
+
+def _unchecked(relative: Mapping[str, Sequence[Any]], parents: Collection[str]) -> list[str]:
+    """Return, in words, the floors below a parent that has no scores."""
+    return [
+        f"{name}, as its parent {parent} could not be scored"
+        for name, (parent, _) in relative.items()
+        if parent not in parents
+    ]
 
 
 def _floor_checks(

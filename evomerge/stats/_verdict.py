@@ -186,7 +186,7 @@ def verdict(
     """Judge the pick by its comparisons with every reference that may be the best one.
 
     A gain is claimed only if the pick was found by the search, there are comparisons with a parent and with a simple
-    merge, the lower end of every comparison exceeds 0, and every floor could be checked and is met. Because all have to (an
+    merge, the lower end of every comparison exceeds 0, and every floor is known and met. Because all have to (an
     intersection-union test, Berger 1982, https://doi.org/10.1080/00401706.1982.10487790), no correction for their
     number is due.
 
