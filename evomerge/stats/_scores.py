@@ -63,8 +63,8 @@ class ScoreInterval:
         low: lower end, at most `value`.
         high: upper end, at least `value`.
         level: nominal coverage.
-        name: "Wilson" (0/1 items of equal weight), "normal" (mean and standard error; where all items are equal, as wide
-            as Wilson's) or "jackknife" (metric of a set).
+        name: "Wilson" (0/1 items of equal weight), "normal" (mean and standard error; as wide as
+            Wilson's where all items are equal) or "jackknife" (metric of a set).
     """
 
     value: float

@@ -118,7 +118,8 @@ class CandidateScorer:
         if not job.gradient:
             items = scorer.score(job.items)
         elif without:
-            items, note = scorer.score(job.items), f"{_listed(without)} no right answers whose likelihood can be followed"
+            items = scorer.score(job.items)
+            note = f"{_listed(without)} no right answers whose likelihood can be followed"
         else:
             items, gradient, note = self._with_gradient(job, plan, scorer)
         self._live.parents.check_unchanged()  # or these scores may be another model's
