@@ -40,7 +40,7 @@ peers: $(PEERS)/.ready  ## compare with mergekit 0.1.5, tensor by tensor and rec
 
 vllm: $(VLLM)/.ready  ## test the vLLM engine on the CPU, in an environment of its own (the first time: ten minutes)
 	$(VLLM)/bin/python -m pytest -m vllm tests/run/workers/test_vllm_workers.py
-	$(VLLM)/bin/python -m pytest -m vllm tests/run/workers/test_vllm_processes.py
+	$(VLLM)/bin/python -m pytest -m vllm tests/run/workers/test_vllm_processes.py tests/cli/test_answers_of_the_export.py
 
 docs: $(VENV)/.ready-docs  ## build the documentation site into build/site; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

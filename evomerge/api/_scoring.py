@@ -1,4 +1,4 @@
-"""What `evaluate` and `soup` share: tasks by name, prepared for scoring, and torch's threads."""
+"""What `evaluate` and `soup` share: tasks by name, prepared for scoring; the engine; torch's threads."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -9,8 +9,12 @@ import torch
 
 from evomerge.checkpoint import Parents
 from evomerge.engine import output_tokenizer
+from evomerge.errors import InvalidFile, Problem
 from evomerge.evaluation import PoolSizes, Prepared, TaskRequest, prepare_tasks
 from evomerge.recipe import Recipe
+from evomerge.run import EngineEntry, WorkerSetup, engine_problems, vllm_options
+
+ENGINE = "engine"  # as messages name what writes the answers
 
 
 def prepared_tasks(
@@ -44,6 +48,39 @@ def prepared_tasks(
         lm_eval_options=lm_eval,
         allow_code=allow_code,
         tokenizer=_tokenizer(recipe) if (lm_eval or {}).get("apply_chat_template") else None,
+    )
+
+
+def worker_setup(
+    recipe: Recipe, prepared: Prepared, *, engine: EngineEntry, batch_size: int, threads: int, device: str
+) -> WorkerSetup:
+    """Return what a scorer of a recipe's model needs.
+
+    Args:
+        recipe: what the model is built from.
+        prepared: the tasks.
+        engine: what writes their answers.
+        batch_size: most rows of a forward pass.
+        threads: CPU threads of torch.
+        device: that the model is built on.
+
+    Raises:
+        InvalidFile: everything that keeps the engine from it.
+    """
+    if engine.name == "vllm":
+        parents = Parents(recipe.models, recipe.root, recipe.commits)
+        problems = list(engine_problems(engine, prepared, [parents[ref] for ref in parents], device))
+        if problems:
+            raise InvalidFile([Problem(ENGINE, sentence) for sentence in problems])
+    return WorkerSetup(
+        parents=recipe.models,
+        root=recipe.root,
+        prepared=prepared,
+        batch_size=batch_size,
+        threads=threads,
+        device=device,
+        commits=recipe.commits,
+        vllm=vllm_options(engine),
     )
 
 

@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from evomerge.api._scoring import prepared_tasks, torch_threads_restored
+from evomerge.api._scoring import ENGINE, prepared_tasks, torch_threads_restored, worker_setup
 from evomerge.errors import DegenerateModel, EvomergeError, InvalidInput
 from evomerge.evaluation import PoolSizes, Prepared
 from evomerge.recipe import ModelRef, Recipe, load_recipe, parse_recipe
 from evomerge.records import ItemScores
 from evomerge.results import lm_eval_document
-from evomerge.run import CandidateScorer, Job, WorkerSetup, displayed_interval, displayed_value
+from evomerge.run import CandidateScorer, Job, WorkerSetup, displayed_interval, displayed_value, read_engine
 from evomerge.stats import interval_of, score_of
 
 
@@ -26,6 +27,7 @@ def evaluate(
     batch_size: int = 64,
     threads: int = 1,
     device: str = "cpu",
+    engine: str | Mapping[str, Any] = "transformers",
     seed: int = 0,
     output: Path | str | None = None,
 ) -> dict[str, dict[str, Any]]:
@@ -42,6 +44,8 @@ def evaluate(
         threads: CPU threads of torch. The default, one, is that of a search's workers, and gives a search's scores to
             the last bit; large models on an idle machine are faster with one for each core.
         device: "cpu", "cuda" or "cuda:N".
+        engine: what writes the answers of tasks that generate: "transformers", "vllm", or a mapping of name and options
+            as under `workers.engine` of a search file.
         seed: of the sample of items.
         output: a file for the scores in the form of lm-eval's results; None = none.
 
@@ -50,24 +54,17 @@ def evaluate(
         "interval": 95% interval (Wilson's for items that are right or wrong), "n": number of items}.
 
     Raises:
-        InvalidInput: unknown model, recipe or task.
+        InvalidInput: unknown model, recipe, task or engine, or the engine cannot write these answers.
         DegenerateModel: the model's weights or answers are not finite, or always the same.
         EvomergeError: it could not be scored; says why.
     """
+    chosen = read_engine(engine, ENGINE)
     path = Path(model_or_recipe)
     recipe = load_recipe(path) if path.suffix in (".yaml", ".yml") else _of_one_model(str(model_or_recipe))
     prepared = prepared_tasks(
         tasks, recipe, PoolSizes(search=0, select=0, report=limit), task_path, lm_eval, seed, allow_code
     )
-    setup = WorkerSetup(
-        parents=recipe.models,
-        root=recipe.root,
-        prepared=prepared,
-        batch_size=batch_size,
-        threads=threads,
-        device=device,
-        commits=recipe.commits,
-    )
+    setup = worker_setup(recipe, prepared, engine=chosen, batch_size=batch_size, threads=threads, device=device)
     with torch_threads_restored():
         found = _score(setup, recipe)
     result = _by_objective(prepared, found)
@@ -91,7 +88,8 @@ def _of_one_model(name: str) -> Recipe:
 def _score(setup: WorkerSetup, recipe: Recipe) -> Mapping[str, ItemScores]:
     items = {name: pools["report"] for name, pools in setup.prepared.pools.items()}
     job = Job(candidate=0, pool="report", document=recipe.document, items=items)
-    outcome = CandidateScorer(setup, "evaluate").score(job)
+    with closing(CandidateScorer(setup, "evaluate")) as scorer:
+        outcome = scorer.score(job)
     if outcome.items is None:
         assert outcome.failure is not None
         raise (DegenerateModel if outcome.failure.kind == "degenerate" else EvomergeError)(outcome.failure.detail)

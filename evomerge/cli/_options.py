@@ -36,6 +36,18 @@ SHARD_SIZE = click.option(
 )
 
 
+def _engine_of(context: click.Context, parameter: click.Parameter, value: str) -> object:
+    """Read a name, or a mapping written as in YAML."""
+    if not value.lstrip().startswith("{"):
+        return value
+    import yaml
+
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise click.BadParameter(f"{value!r} is no mapping; write for example '{{name: vllm, eager: true}}'") from None
+
+
 def scoring_options(*, limit: int | None, limit_help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that adds what every verb that scores models takes; `scoring_settings` reads most of it.
 
@@ -57,6 +69,10 @@ def scoring_options(*, limit: int | None, limit_help: str) -> Callable[[Callable
             help="CPU threads. One gives a search's scores to the last bit; more pay off for large models.",
         ),
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N."),
+        click.option(
+            "--engine", default="transformers", show_default=True, callback=_engine_of,
+            help="What writes answers: transformers, vllm, or '{name: vllm, max_length: 2048}' as in a search file.",
+        ),
         click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the sample."),
     ]  # fmt: skip
 

@@ -143,7 +143,7 @@ def _cost(cost: "Cost | None") -> str:
     ]
     listed = ", ".join(f"{format_duration(seconds)} for {what}" for seconds, what in parts if seconds is not None)
     total = "" if cost.total is None else f"about {format_duration(cost.total)} in all: "
-    return f"{candidate}; {total}{listed}"
+    return f"{candidate}; {total}{listed}{cost.caveat and f' ({cost.caveat})'}"
 
 
 def _levels(setup: "Setup") -> str:

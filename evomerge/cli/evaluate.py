@@ -24,7 +24,7 @@ def command(model_or_recipe: str, tasks: str, output: str | None, as_json: bool,
 
     result = evaluate(model_or_recipe, split_names(tasks), output=output, **scoring_settings(**settings))
     if as_json:
-        print_json({"version": 1, "model": model_or_recipe, "scores": result})
+        print_json({"version": 1, "model": model_or_recipe, "engine": settings["engine"], "scores": result})
         return
     for name, score in result.items():
         low, high = score["interval"]

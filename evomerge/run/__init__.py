@@ -58,6 +58,7 @@ from evomerge.run.analysis import (
 )
 from evomerge.run.config import (
     Cost,
+    EngineEntry,
     Extensions,
     ModelFacts,
     OutputVocabulary,
@@ -67,12 +68,15 @@ from evomerge.run.config import (
     Setup,
     check_search,
     cost_of,
+    engine_problems,
+    read_engine,
     resource_needs,
     search_schema,
     search_template,
     translate_genome,
     try_scorers,
     uneven_scales,
+    vllm_options,
 )
 from evomerge.run.trackers import Tracker
 from evomerge.run.workers import CandidateScorer, Executor, Job, Outcome, WorkerSetup
@@ -84,6 +88,7 @@ __all__ = [
     "CandidateScorer",
     "Cost",
     "CoursePoint",
+    "EngineEntry",
     "Executor",
     "Extensions",
     "GeneBand",
@@ -123,6 +128,7 @@ __all__ = [
     "displayed_score",
     "displayed_value",
     "effects_of",
+    "engine_problems",
     "facts_of",
     "fitness",
     "floors_of",
@@ -139,6 +145,7 @@ __all__ = [
     "point_row",
     "progress_of",
     "proof_seconds",
+    "read_engine",
     "resource_needs",
     "scale_factor",
     "scaled_value",
@@ -158,5 +165,6 @@ __all__ = [
     "values_of",
     "vector",
     "verdict_plain",
+    "vllm_options",
     "what_of",
 ]

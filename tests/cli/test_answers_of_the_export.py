@@ -2,16 +2,20 @@
 
 import functools
 import json
+import os
 import subprocess
 import sys
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from evomerge.testing.pico import write_pico
 from tests.chat_task import FUNCTIONS, SETTINGS, TEMPLATE
+from tests.run.workers.vllm_models import HEAD_WIDTH
 
 
 @pytest.fixture
@@ -20,8 +24,9 @@ def chat_models(tmp_path: Path) -> list[Path]:
     import torch
     from safetensors.torch import load_file, save_file
 
-    one = write_pico(tmp_path / "one", 0, dtype="bfloat16")
-    models = [one, write_pico(tmp_path / "two", 1, near=one, dtype="bfloat16")]
+    shape: dict[str, Any] = {"dtype": "bfloat16", "head_dim": HEAD_WIDTH}
+    one = write_pico(tmp_path / "one", 0, **shape)
+    models = [one, write_pico(tmp_path / "two", 1, near=one, **shape)]
     for folder in models:
         (folder / "generation_config.json").write_text(json.dumps(SETTINGS | {"no_repeat_ngram_size": 3}))
         (folder / "chat_template.jinja").write_text(TEMPLATE)
@@ -69,57 +74,83 @@ def run(*arguments: str) -> str:
     return done.stdout
 
 
-def lm_eval_run(
-    model: Path, folder: Path, batch_size: int, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Return metrics, and question -> answer, of lm-eval's own command line; without its 14,000 tasks, for time."""
-    from lm_eval import tasks
-    from lm_eval.__main__ import cli_evaluate
+def scores(recipe: Path, task_folder: Path, batch_size: int, engine: str = "transformers") -> dict[str, float]:
+    """Return what `evomerge evaluate` finds."""
+    tasks = ["--tasks", "chatting", "--task-path", str(task_folder), "--apply-chat-template"]
+    options = ["--batch-size", str(batch_size), "--engine", engine, "--json"]
+    found: dict[str, float] = json.loads(run("evaluate", str(recipe), *tasks, *options))["scores"]["chatting"]
+    return found
 
-    only = functools.partial(tasks.TaskManager, include_defaults=False)
-    monkeypatch.setattr(tasks, "TaskManager", only)
-    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    arguments = ["--model", "hf", "--model_args", f"pretrained={model}", "--device", "cpu", "--tasks", "chatting"]
-    arguments += ["--include_path", str(folder), "--batch_size", str(batch_size), "--apply_chat_template"]
-    monkeypatch.setattr(sys, "argv", ["lm_eval", "run", *arguments, "--output_path", str(out), "--log_samples"])
-    cli_evaluate()
+
+def lm_eval_arguments(model: Path, folder: Path, batch_size: int, out: Path) -> list[str]:
+    """Return what follows `lm_eval` on its command line."""
+    arguments = ["run", "--model", "hf", "--model_args", f"pretrained={model}", "--device", "cpu"]
+    arguments += ["--tasks", "chatting", "--include_path", str(folder), "--batch_size", str(batch_size)]
+    return [*arguments, "--apply_chat_template", "--output_path", str(out), "--log_samples"]
+
+
+def lm_eval_found(out: Path) -> tuple[dict[str, float], dict[str, str]]:
+    """Return metrics, and question -> answer, that lm-eval has written."""
     (results,), (samples,) = list(out.rglob("results_*.json")), list(out.rglob("samples_*.jsonl"))
     rows = [json.loads(line) for line in samples.read_text().splitlines()]
     metrics = json.loads(results.read_text())["results"]["chatting"]
     return metrics, {row["doc"]["question"]: row["filtered_resps"][0] for row in rows}
 
 
-# In bfloat16, lm-eval's own answers differ between its batch sizes; those of one row a batch are the same bits.
-@pytest.mark.slow
-@pytest.mark.parametrize(("dtype", "batch_size"), [("bfloat16", 1), ("float32", 4)])
-def test_a_recipe_is_scored_by_the_answers_of_its_export(
-    dtype: str,
-    batch_size: int,
-    chat_models: list[Path],
-    task_folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    recipe, out = tmp_path / "recipe.yaml", tmp_path / "out"
-    named = [{"model": str(model), "parameters": {"weight": 1}} for model in chat_models]
-    recipe.write_text(yaml.safe_dump({"merge_method": "linear", "models": named, "dtype": dtype}))
-    run("merge", str(recipe), str(out))
-    tasks = (
-        "--tasks",
-        "chatting",
-        "--task-path",
-        str(task_folder),
-        "--batch-size",
-        str(batch_size),
-        "--apply-chat-template",
-    )
-    score = json.loads(run("evaluate", str(recipe), *tasks, "--json"))["scores"]["chatting"]
-    metrics, answers = lm_eval_run(out, task_folder, batch_size, tmp_path / "lm_eval", monkeypatch)
+def lm_eval_run(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Call lm-eval's own command line in this process, without its 14,000 tasks, for time."""
+    from lm_eval import tasks
+    from lm_eval.__main__ import cli_evaluate
+
+    only = functools.partial(tasks.TaskManager, include_defaults=False)
+    monkeypatch.setattr(tasks, "TaskManager", only)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    monkeypatch.setattr(sys, "argv", ["lm_eval", *arguments])
+    cli_evaluate()
+
+
+def assert_same(score: dict[str, float], out: Path) -> None:
+    """Compare evomerge's score with lm-eval's: of a number that differs with every letter of an answer."""
+    metrics, answers = lm_eval_found(out)
     digests = [zlib.crc32(answer.encode()) / 2**32 for answer in answers.values()]
-    # The mean and the spread of numbers that differ with every letter: equal only if all answers are.
+    # The mean and the spread: equal only if all answers are.
     assert score["value"] == pytest.approx(sum(digests) / len(digests), abs=1e-12)
     assert score["value"] == pytest.approx(metrics["digest,none"], abs=1e-12)
     assert score["stderr"] == pytest.approx(metrics["digest_stderr,none"], abs=1e-12)
     assert len(answers) == 20
     assert len(set(answers.values())) > 10, "answers that tell models apart"
     assert any(len(answer) < 20 for answer in answers.values()), "some end by a stop string or an end token"
+
+
+@pytest.fixture
+def recipe(chat_models: list[Path], tmp_path: Path, dtype: str) -> Path:
+    """A merge of the two."""
+    named = [{"model": str(model), "parameters": {"weight": 1}} for model in chat_models]
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"merge_method": "linear", "models": named, "dtype": dtype}))
+    return path
+
+
+# In bfloat16, lm-eval's own answers differ between its batch sizes; those of one row a batch are the same bits.
+@pytest.mark.slow
+@pytest.mark.parametrize(("dtype", "batch_size"), [("bfloat16", 1), ("float32", 4)])
+def test_a_recipe_is_scored_by_the_answers_of_its_export(
+    batch_size: int, recipe: Path, task_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run("merge", str(recipe), str(tmp_path / "out"))
+    lm_eval_run(lm_eval_arguments(tmp_path / "out", task_folder, batch_size, tmp_path / "lm_eval"), monkeypatch)
+    assert_same(scores(recipe, task_folder, batch_size), tmp_path / "lm_eval")
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
+@pytest.mark.parametrize("dtype", ["float32"])
+def test_three_programs_give_the_same_answers(recipe: Path, task_folder: Path, tmp_path: Path) -> None:
+    run("merge", str(recipe), str(tmp_path / "out"))
+    command = [sys.executable, "-m", "lm_eval"]
+    command += lm_eval_arguments(tmp_path / "out", task_folder, 4, tmp_path / "lm_eval")
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    for engine in ("transformers", "vllm", "{name: vllm, max_length: 160}"):
+        assert_same(scores(recipe, task_folder, 4, engine), tmp_path / "lm_eval")

@@ -5,12 +5,13 @@ nothing but configs and tokenizers goes through a disk. `_engine.py` is the one 
 when the first engine starts. Must not import tasks.
 """
 
-from evomerge.engine.vllm._engines import VllmEngines, VllmOptions
-from evomerge.engine.vllm._installed import missing_sentence, unknown_family
+from evomerge.engine.vllm._engines import CACHE_SHARE, VllmEngines, VllmOptions
+from evomerge.engine.vllm._installed import missing_sentence, unknown_family, wrong_device
 from evomerge.engine.vllm._settings import TokenRequest, lacking, mask_processors, sampling_parameters
 from evomerge.engine.vllm._source import MergeSource
 
 __all__ = [
+    "CACHE_SHARE",
     "MergeSource",
     "TokenRequest",
     "VllmEngines",
@@ -20,4 +21,5 @@ __all__ = [
     "missing_sentence",
     "sampling_parameters",
     "unknown_family",
+    "wrong_device",
 ]

@@ -28,6 +28,7 @@ os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 import torch
 from vllm import LLM, SamplingParams
 from vllm.model_executor.models import ModelRegistry
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
@@ -41,6 +42,11 @@ _EQUAL_NATS = 1e-6  # log-likelihoods closer than this are equal
 def supported_architectures() -> frozenset[str]:
     """Return the classes of transformers for which vLLM has a model of its own."""
     return frozenset(ModelRegistry.get_supported_archs())
+
+
+def device_type() -> str:
+    """Return what this installation of vLLM runs on ("cpu", "cuda", ...); "" where it finds nothing that it knows."""
+    return str(current_platform.device_type or "")
 
 
 class TokenMasks(AdapterLogitsProcessor):
@@ -222,13 +228,13 @@ class Engine:
         if length > self._shape.max_length:
             raise InvalidInput(
                 f"a prompt of {len(request.tokens)} tokens and its answer of {request.max_tokens} do not fit into "
-                f"{self._shape.max_length} tokens; set workers: {{engine: {{name: vllm, max_length: {length}}}}}, or "
-                "give workers more memory"
+                f"{self._shape.max_length} tokens, which max_length or memory allows the engine; raise them, lower the "
+                "task's max_gen_toks, or take engine: transformers"
             )
         return SamplingParams(**sampling_parameters(request, number), output_kind=RequestOutputKind.FINAL_ONLY)
 
 
-_ADVICE = "set workers: {engine: transformers}, which runs every model that transformers knows"
+_ADVICE = "take engine: transformers, which runs every model that transformers knows"
 
 
 @contextmanager

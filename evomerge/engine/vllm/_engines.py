@@ -160,7 +160,7 @@ class VllmEngines:
         if free < weights:
             raise InvalidInput(
                 f"vLLM needs {weights >> 20:,} MiB for the weights of one more model, and {max(0, free) >> 20:,} MiB "
-                "are free for it; lower workers.count, raise workers.gpus, or set workers: {engine: transformers}"
+                "are free for it; lower workers.count, raise workers.gpus, or take engine: transformers"
             )
         length, cache = self._lengths(plan, free - weights)
         shape = EngineShape(

@@ -75,7 +75,7 @@ def sampling_parameters(request: TokenRequest, number: int) -> dict[str, Any]:
     if unknown:
         raise InvalidInput(
             f"vLLM cannot generate with {', '.join(unknown)}; change that in the parent's generation_config.json or in "
-            "the task, or set workers: {engine: transformers}"
+            "the task, or take engine: transformers"
         )
     ends = end_tokens(settings)
     least = max(settings.get("min_new_tokens") or 0, (settings.get("min_length") or 0) - len(request.tokens))

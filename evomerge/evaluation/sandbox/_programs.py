@@ -72,9 +72,10 @@ class CodeEval:
 def code_eval_replaced() -> Iterator[None]:
     """Have `evaluate.load("code_eval")` return our metric, while a task's code is loaded.
 
-    The library itself, which takes seconds to import, is loaded only for another metric.
+    The library itself, which takes seconds to import, is loaded only for another metric. Modules that hold our metric
+    are forgotten at the end: lm-eval, if it is called in this process, too, would take it for its own.
     """
-    original = sys.modules.get(_LIBRARY)
+    original, known = sys.modules.get(_LIBRARY), set(sys.modules)
     stand_in = ModuleType(_LIBRARY)
 
     def load(path: str, *arguments: Any, **options: Any) -> Any:
@@ -93,6 +94,11 @@ def code_eval_replaced() -> Iterator[None]:
             del sys.modules[_LIBRARY]
         if original is not None:
             sys.modules[_LIBRARY] = original
+        for name in set(sys.modules) - known:
+            content = getattr(sys.modules[name], "__dict__", {})
+            ours = name.startswith("evomerge")  # a user's file, which nobody else finds there
+            if not ours and any(held is stand_in or isinstance(held, CodeEval) for held in content.values()):
+                del sys.modules[name]
 
 
 def program_results(programs: Sequence[str], seconds: float) -> list[bool]:

@@ -5,9 +5,10 @@ wrong with the others, and returns a `Setup`. This package must not import the l
 """
 
 from evomerge.run.config._cost import Cost, cost_of
+from evomerge.run.config._engine import engine_problems, read_engine, vllm_options
 from evomerge.run.config._extensions import Extensions
 from evomerge.run.config._genome import ModelFacts, TranslatedGenome, translate_genome
-from evomerge.run.config._schema import CHANGEABLE_KEYS, BudgetEntry, SearchEntry, search_schema
+from evomerge.run.config._schema import CHANGEABLE_KEYS, BudgetEntry, EngineEntry, SearchEntry, search_schema
 from evomerge.run.config._setup import AUTO, ResourceNeeds, Setup, resource_needs
 from evomerge.run.config._template import SearchOutline, search_template
 from evomerge.run.config._trial import Trial, try_scorers, uneven_scales
@@ -19,6 +20,7 @@ __all__ = [
     "CHANGEABLE_KEYS",
     "BudgetEntry",
     "Cost",
+    "EngineEntry",
     "Extensions",
     "ModelFacts",
     "OutputVocabulary",
@@ -30,10 +32,13 @@ __all__ = [
     "Trial",
     "check_search",
     "cost_of",
+    "engine_problems",
+    "read_engine",
     "resource_needs",
     "search_schema",
     "search_template",
     "translate_genome",
     "try_scorers",
     "uneven_scales",
+    "vllm_options",
 ]

@@ -24,6 +24,7 @@ class Cost:
         search: the same for the budget's candidates; None without a budget of candidates.
         control: the same for a random search with as many items, if one is wanted.
         proof: the same for finalists and references on the select and report items, after the search.
+        caveat: what these seconds leave out, or "".
     """
 
     tier: str
@@ -33,6 +34,7 @@ class Cost:
     search: float | None
     control: float | None
     proof: float
+    caveat: str = ""
 
     @property
     def total(self) -> float | None:
@@ -59,6 +61,16 @@ def cost_of(setup: Setup) -> Cost | None:
     return _total(setup, merge.tier, merge.seconds, scoring)
 
 
+def _caveat(setup: Setup) -> str:
+    """Return what a measurement without vLLM does not know of a search with it."""
+    if setup.vllm is None:
+        return ""
+    return (
+        "scoring is that of transformers: no vLLM engine was started, so its own speed is not measured, nor the time "
+        "that each worker's engine takes to start, once for each depth of model"
+    )
+
+
 def _total(setup: Setup, tier: str, merging: float, scoring: float) -> Cost:
     """Return the cost of a run from that of one candidate; items of every pool take equally long."""
     entry = setup.entry
@@ -79,6 +91,7 @@ def _total(setup: Setup, tier: str, merging: float, scoring: float) -> Cost:
         search=search,
         control=None if entry.control is None else search,
         proof=all_workers(selected, entry.pools.select) + all_workers(reported, entry.pools.report),
+        caveat=_caveat(setup),
     )
 
 

@@ -169,8 +169,8 @@ class EngineEntry(StrictModel):
         return self
 
 
-def _read_named(value: object) -> Any:
-    """Read a name alone as a mapping without options."""
+def named(value: object) -> Any:
+    """Return a name alone as a mapping without options, and anything else as it is."""
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -209,7 +209,7 @@ class WorkersEntry(StrictModel):
     address: str | None = Field(None, examples=["auto"])
     batch_size: int = Field(64, ge=1, examples=[16])
     timeout: float | None = Field(None, gt=0, examples=[600.0])
-    engine: Annotated[EngineEntry, BeforeValidator(_read_named), WithJsonSchema(_ENGINE)] = Field(
+    engine: Annotated[EngineEntry, BeforeValidator(named), WithJsonSchema(_ENGINE)] = Field(
         default_factory=lambda: EngineEntry(), examples=["vllm"]
     )
 
@@ -301,14 +301,14 @@ class SearchEntry(StrictModel):
     pools: PoolsEntry = Field(default_factory=lambda: PoolsEntry(), examples=[{"search": 128, "report": 1000}])
     subset: SubsetEntry = Field(default_factory=lambda: SubsetEntry(), examples=[{"size": 32}])
     start: list[str] = Field(default_factory=list, examples=[["my_merge.yaml"]])
-    optimizer: Annotated[dict[str, Any], BeforeValidator(_read_named), WithJsonSchema(_NAMED)] = Field(
+    optimizer: Annotated[dict[str, Any], BeforeValidator(named), WithJsonSchema(_NAMED)] = Field(
         default_factory=dict, examples=["cma", {"name": "guided", "steps": 48}]
     )
     budget: BudgetEntry = Field(default_factory=BudgetEntry.default, examples=[{"hours": 8.0}])
     workers: WorkersEntry = Field(default_factory=lambda: WorkersEntry(), examples=[{"count": 4, "gpus": 1.0}])
     proof: ProofEntry = Field(default_factory=lambda: ProofEntry(), examples=[{"finalists": 4}])
     control: Literal["random"] | None = Field(None, examples=["random"])
-    trackers: list[Annotated[TrackerEntry, BeforeValidator(_read_named), WithJsonSchema(_NAMED)]] = Field(
+    trackers: list[Annotated[TrackerEntry, BeforeValidator(named), WithJsonSchema(_NAMED)]] = Field(
         default_factory=list, examples=[["jsonl", {"name": "wandb", "project": "merges"}]]
     )
     allow_test_split: list[str] = Field(default_factory=list, examples=[["zoo_add"]])

@@ -15,6 +15,7 @@ from evomerge.errors import InvalidInput
 from evomerge.evaluation import Prepared
 from evomerge.recipe import ModelRef, Recipe, parse_recipe
 from evomerge.records import Level, Objective, ParentSummary, Point, Stage
+from evomerge.run.config._engine import vllm_options
 from evomerge.run.config._extensions import Extensions
 from evomerge.run.config._schema import SearchEntry
 from evomerge.run.config._vocabulary import OutputVocabulary
@@ -80,10 +81,7 @@ class Setup:
     @property
     def vllm(self) -> VllmOptions | None:
         """How vLLM is to write answers; None = transformers does."""
-        engine = self.entry.workers.engine
-        if engine.name != "vllm":
-            return None
-        return VllmOptions(tensor_parallel=engine.tensor_parallel, max_length=engine.max_length, eager=engine.eager)
+        return vllm_options(self.entry.workers.engine)
 
     @property
     def models_held(self) -> int:

@@ -100,8 +100,8 @@ def vllm_check(live: LiveModel, engines: VllmEngines, prompts: Sequence[str]) ->
         if list(found)[:clear] != expected.tokens[:clear]:
             raise SelfCheckFailed(
                 f"self-check: for {prompt!r:.60} vLLM answers {list(found)}, and transformers {expected.tokens} with "
-                "the same weights, so vLLM's scores would not be those of the export; set workers: {engine: "
-                "transformers}, and please report it with the recipe"
+                "the same weights, so vLLM's scores would not be those of the export; take engine: "
+                "transformers, and please report it with the recipe"
             )
 
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from evomerge.errors import InvalidFile
-from evomerge.run import Setup, check_search
+from evomerge.run import Setup, check_search, cost_of
 from tests.run.pico_search import task, write_search
 
 GENERATING = {
@@ -29,6 +29,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     answers: dict[str, str | None] = {"missing": None, "family": None}
     monkeypatch.setattr("evomerge.run.config._engine.missing_sentence", lambda: answers["missing"])
     monkeypatch.setattr("evomerge.run.config._engine.unknown_family", lambda config: answers["family"])
+    monkeypatch.setattr("evomerge.run.config._engine.wrong_device", lambda device: None)
     return answers
 
 
@@ -70,6 +71,10 @@ def test_the_engine_is_part_of_what_a_score_means(tmp_path: Path, pico: dict[str
     assert (setup.vllm.tensor_parallel, setup.vllm.max_length) == (2, 64)
     assert setup.models_held == 1
     assert any("vLLM writes the answers of saying" in note for note in setup.notes)
+    for checked_setup, said in ((plain, ""), (setup, "no vLLM engine was started")):
+        cost = cost_of(checked_setup)
+        assert cost is not None
+        assert said in cost.caveat and bool(said) == bool(cost.caveat)
 
 
 @pytest.mark.usefixtures("installed")

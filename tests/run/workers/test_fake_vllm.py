@@ -1,70 +1,22 @@
 """A worker with a stand-in for vLLM's engine: which weights it is given, when, and what else is held."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-import torch
 
 from evomerge.engine.vllm import VllmOptions
 from evomerge.errors import SelfCheckFailed
 from evomerge.recipe import ModelRef
 from evomerge.run import CandidateScorer, Job, WorkerSetup
 from tests.run.workers.vllm_models import linear, prepared, stack, write_models, write_tasks
-
-STARTED: list[Any] = []
-
-
-class FakeEngine:
-    """Continues prompts by transformers, with exactly the weights that it was given."""
-
-    def __init__(self, folder: Path, shape: Any):
-        from transformers import AutoConfig, AutoModelForCausalLM
-
-        self.model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=shape.dtype).eval()
-        self.loads, self.off, self.closed = 0, 0, False
-        STARTED.append(self)
-
-    def load(self, tensors: Iterator[tuple[str, torch.Tensor]]) -> None:
-        self.model.load_state_dict({name: tensor.clone() for name, tensor in tensors}, strict=True)
-        self.loads += 1
-
-    def answers(self, requests: Any, deadline: float) -> Iterator[tuple[int, tuple[int, ...], bool]]:
-        for number, request in enumerate(requests):
-            ids = torch.tensor([request.tokens])
-            known = {name: value for name, value in request.settings.items() if name in ("eos_token_id",)}
-            penalty = request.settings.get("repetition_penalty")
-            tokens = self.model.generate(
-                ids,
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=request.max_tokens,
-                do_sample=False,
-                repetition_penalty=penalty,
-                **known,
-            )[0, ids.shape[1] :]
-            yield number, tuple((int(token) + self.off) % 64 for token in tokens), False
-
-    def check_logits(self, tokens: Any) -> None:
-        assert torch.isfinite(self.model(torch.tensor([list(tokens)])).logits).all()
-
-    def close(self) -> None:
-        self.closed = True
+from tests.vllm_stand_in import FakeEngine, install
 
 
 @pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[FakeEngine]:
     """Engines that were started in this test."""
-    from types import SimpleNamespace
-
-    module = ModuleType("evomerge.engine.vllm._engine")
-    module.Engine, module.EngineShape = FakeEngine, SimpleNamespace  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "evomerge.engine.vllm._engine", module)
-    monkeypatch.setattr("evomerge.engine.vllm._engines.missing_sentence", lambda: None)
-    STARTED.clear()
-    return STARTED
+    return install(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +46,7 @@ def score(scorer: CandidateScorer, document: dict[str, Any]) -> Any:
 
 
 def test_every_candidate_gets_all_its_weights_and_each_depth_an_engine(
-    models: list[Path], tasks: Path, engines: list[Any]
+    models: list[Path], tasks: Path, engines: list[FakeEngine]
 ) -> None:
     served, plain = worker(models, tasks, "chatting"), worker(models, tasks, "chatting", vllm=False)
     for document in (linear(models, 0.2), stack(models), linear(models, 0.7), stack(models)):
@@ -108,7 +60,7 @@ def test_every_candidate_gets_all_its_weights_and_each_depth_an_engine(
 
 
 def test_both_engines_work_where_log_likelihoods_are_wanted(
-    models: list[Path], tasks: Path, engines: list[Any]
+    models: list[Path], tasks: Path, engines: list[FakeEngine]
 ) -> None:
     served = worker(models, tasks, "choosing", "chatting")
     plain = worker(models, tasks, "choosing", "chatting", vllm=False)
@@ -121,7 +73,9 @@ def test_both_engines_work_where_log_likelihoods_are_wanted(
     assert len(engines) == 1, "an engine without anything to write is not started"
 
 
-def test_an_engine_that_answers_otherwise_ends_the_run(models: list[Path], tasks: Path, engines: list[Any]) -> None:
+def test_an_engine_that_answers_otherwise_ends_the_run(
+    models: list[Path], tasks: Path, engines: list[FakeEngine]
+) -> None:
     served = worker(models, tasks, "chatting")
     parent = {"merge_method": "passthrough", "models": [{"model": str(models[1])}]}
     score(served, parent)  # which is not checked: nothing is built
