@@ -59,7 +59,7 @@ def task_folder(tmp_path: Path) -> Path:
         "output_type": "generate_until",
         "doc_to_text": "{{question}}",
         "doc_to_target": "{{answer}}",
-        "generation_kwargs": {"until": ["?", "ba"], "max_gen_toks": 24, "do_sample": False},
+        "generation_kwargs": {"until": ["ba", "5 3 5 5 4"], "max_gen_toks": 24, "do_sample": False},
         "metric_list": [{"metric": "digest", "aggregation": "mean", "higher_is_better": True}],
     }
     text = yaml.safe_dump(task) + "process_results: !function functions.digest\n"
