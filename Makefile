@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n $(CORES)
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint chaos peers vllm docs families reference bench zoo natural-zoo clean
+.PHONY: help demo test quick lint screenshots chaos peers vllm docs families reference bench zoo natural-zoo clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -31,6 +31,9 @@ lint: $(READY)  ## style, types, and that imports go one way
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+screenshots: $(READY)  ## open reports in Chromium (desktop, phone, dark) and keep pictures of them in build/screenshots
+	EVOMERGE_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/results/test_report_in_a_browser.py
 
 chaos: $(READY)  ## kill loops: minutes
 	$(BIN)/python -m pytest -m chaos

@@ -15,12 +15,11 @@ from evomerge.cli import cli
 from evomerge.records import Failure
 from evomerge.results import REPORT, report_page, run_figures, save_figures, summary_lines, write_report
 from evomerge.run import LEDGER, Ledger, Run, RunFacts
-from tests.browser import browser, browser_path
 from tests.large_run import make_large_run
 
 OLD_RUNS = Path(__file__).parents[1] / "golden" / "old_runs"
 VOID = {"meta", "br", "hr", "img", "input", "link"}
-MAX_BYTES, MAX_SECONDS = 3_000_000, 2.0
+MAX_BYTES = 3_000_000
 
 
 class StrictParser(HTMLParser):
@@ -267,18 +266,3 @@ def test_a_search_that_found_nothing_better_says_so(tmp_path: Path) -> None:
     found = parsed(report_page(run))
     assert f"Keep {run.pick.name}" in found.text
     assert "on the select items" in found.text, "why nothing that was found is better"
-
-
-@pytest.mark.skipif(browser_path() is None, reason="there is no Chromium here")
-def test_the_page_in_a_browser(large: Path, finished_run: Path, tmp_path: Path) -> None:
-    small = write_report(Run(finished_run), tmp_path / "small.html")
-    with browser() as opened:
-        opened.visit(small)  # the first page of a browser waits for the browser
-        for page in (large, small):
-            for width, dark in ((1200, False), (390, False), (390, True)):
-                visit = opened.visit(page, width=width, dark=dark)
-                assert visit.messages == [], "nothing on the console"
-                assert visit.requests == [page.resolve().as_uri()], "and no request but the page itself"
-                assert visit.overflow <= 0, "nothing makes the page wider than a phone"
-                assert visit.seconds < MAX_SECONDS
-                assert visit.screenshot.startswith(b"\x89PNG") and len(visit.screenshot) > 20_000

@@ -15,6 +15,7 @@ Shape = Literal["circle", "square", "triangle", "diamond", "star", "cross"]
 
 WIDTH = 460  # of every figure, in units of its own: readable on a phone, two abreast on a desk
 TEXT_WIDTH = 6.6  # of a character of the figures' font, about
+STRONG_WIDTH = 7.7  # of a bold one
 
 STYLE = """
 .figure text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:var(--ink,#1c2024)}
@@ -110,9 +111,9 @@ class Drawing:
         return f"{head}{own}{about}<style>{_light(STYLE)}</style>{page}{''.join(self._parts)}</svg>\n"
 
 
-def clipped(text: str, width: float) -> str:
+def clipped(text: str, width: float, *, strong: bool = False) -> str:
     """Return text that fits into a width, its middle left out where it is too long."""
-    most = max(3, int(width / TEXT_WIDTH))
+    most = max(3, int(width / (STRONG_WIDTH if strong else TEXT_WIDTH)))
     if len(text) <= most:
         return text
     head = (most - 1) // 2

@@ -35,7 +35,7 @@ def comparisons(facts: RunFacts) -> Drawing | None:
         (low, high), gain = row["interval"], row["gain"]
         known = facts.by_id.get(row["id"])
         label = facts.names.get(row["id"], _name(facts, row))
-        drawing.text(0, y + 4, clipped(label, LEFT - 8), css="strong" if number == 0 else "")
+        drawing.text(0, y + 4, clipped(label, LEFT - 8, strong=number == 0), css="strong" if number == 0 else "")
         drawing.line(x(low), y, x(high), y, "whisker")
         for end in (low, high):
             drawing.line(x(end), y - 4, x(end), y + 4, "whisker")

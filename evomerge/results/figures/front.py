@@ -8,7 +8,7 @@ import numpy as np
 
 from evomerge.records import POOLS, Candidate, Objective, Pool
 from evomerge.results.figures._axes import frame, horizontal_axis, number_text, spanning
-from evomerge.results.figures._drawing import TEXT_WIDTH, Drawing, Shape, clipped
+from evomerge.results.figures._drawing import STRONG_WIDTH, TEXT_WIDTH, Drawing, Shape, clipped
 from evomerge.run import RunFacts, displayed_score
 
 MAX_PAIRS = 3  # of objectives that are drawn
@@ -103,7 +103,8 @@ def _rows(facts: RunFacts, drawn: Sequence[Candidate], pool: Pool) -> Drawing:
         low, high = intervals[candidate.id][objective.name]
         value = _value(candidate, pool, objective)
         is_pick = facts.pick is not None and candidate.id == facts.pick.id
-        drawing.text(0, y + 4, clipped(facts.names[candidate.id], 152), css="strong" if is_pick else "")
+        name = clipped(facts.names[candidate.id], 152, strong=is_pick)
+        drawing.text(0, y + 4, name, css="strong" if is_pick else "")
         drawing.line(x(low), y, x(high), y, "whisker")
         _mark(drawing, candidate, x(value), y, is_pick=is_pick, tip=f"{candidate.name}: {value:.4f}")
         drawing.text(460, y + 4, number_text(value, 0.001), css="small", anchor="end")
@@ -134,14 +135,18 @@ class _Box(NamedTuple):
 
 def _label(drawing: Drawing, taken: list[_Box], x: float, y: float, text: str, *, strong: bool) -> None:
     """Write a name beside a mark, where it covers the least."""
-    text = clipped(text, 130)
-    width = TEXT_WIDTH * len(text)
+    text = clipped(text, 130, strong=strong)
+    width = (STRONG_WIDTH if strong else TEXT_WIDTH) * len(text)
     places = [(dx, dy) for dy in (-8, 14, 4, -22, 28, -36, 42) for dx in (9.0, -9.0 - width)]
     boxes = [_Box(x + dx, y + dy, width, 11) for dx, dy in places]
     inside = [box for box in boxes if box.x >= 2 and box.x + box.width <= drawing.width]
     chosen = min(inside or boxes, key=lambda box: sum(box.meets(other) for other in taken))
     taken.append(chosen)
-    drawing.text(chosen.x, chosen.y, text, css="strong" if strong else "small")
+    css = "strong" if strong else "small"
+    if chosen.x < x:
+        drawing.text(chosen.x + width, chosen.y, text, css=css, anchor="end")
+    else:
+        drawing.text(chosen.x, chosen.y, text, css=css)
 
 
 def _legend(drawing: Drawing, facts: RunFacts, drawn: Sequence[Candidate], top: float, *, cloud: bool) -> None:

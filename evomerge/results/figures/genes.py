@@ -90,7 +90,7 @@ def _band(drawing: Drawing, band: GeneBand, left: float, top: float) -> None:
     low, high = min(band.low, *values), max(band.high, *values)
     x = Scale(float(candidates[0]), float(max(candidates[-1], candidates[0] + 1)), left, left + 190)
     y = Scale(low, high if high > low else low + 1.0, top + 88, top + 20)
-    drawing.text(left, top + 12, clipped(_short(band.gene), 190), css="strong small")
+    drawing.text(left, top + 12, clipped(_short(band.gene), 190, strong=True), css="strong small")
     for value in (y.low, y.high):
         drawing.line(x.start, y(value), x.end, y(value), "grid")
         drawing.text(x.start - 4, y(value) + 4, number_text(value, 0.1), css="soft small", anchor="end")

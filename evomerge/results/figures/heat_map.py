@@ -36,7 +36,8 @@ def heat_map(shares: Mapping[str, Mapping[str, float]], names: Mapping[str, str]
     )
     for column, parent in enumerate(parents):
         center = LABEL_WIDTH + width * (column + 0.5)
-        drawing.text(center, 14, clipped(names.get(parent, parent), width - 4), css="strong", anchor="middle")
+        name = clipped(names.get(parent, parent), width - 4, strong=True)
+        drawing.text(center, 14, name, css="strong", anchor="middle")
     for number, (label, factors) in enumerate(shares.items()):
         y = 22 + row * number
         drawing.text(LABEL_WIDTH - 8, y + row * 0.5 + 4, _label(label), css="soft small", anchor="end")

@@ -18,7 +18,7 @@ def items(facts: RunFacts, found: Outcomes) -> Drawing:
     )
     for number, row in enumerate(found.objectives):
         y = ROW * number
-        drawing.text(0, y + 14, clipped(row.objective, 170), css="strong")
+        drawing.text(0, y + 14, clipped(row.objective, 170, strong=True), css="strong")
         said = f"{row.won} won, {row.lost} lost, {row.items - row.won - row.lost} the same, of {row.items}"
         drawing.text(460, y + 14, said, css="small", anchor="end")
         unit = 460 / max(1, row.items)

@@ -5,9 +5,9 @@ from evomerge.results.figures import STYLE as FIGURES
 STYLE = (
     """
 :root{color-scheme:light dark;--paper:#fff;--ink:#1c2024;--soft:#5a6169;--line:#dfe3e8;--dot:#7d8790;
---accent:#0b62c4;--second:#a84300;--raised:#f5f7f9}
+--accent:#0b62c4;--second:#a84300;--raised:#f5f7f9;--shade:#0003}
 @media (prefers-color-scheme:dark){:root{--paper:#14171a;--ink:#e8eaed;--soft:#a3abb3;--line:#31373d;--dot:#7f8a94;
---accent:#5aa5ff;--second:#ff9d57;--raised:#1d2125}}
+--accent:#5aa5ff;--second:#ff9d57;--raised:#1d2125;--shade:#fff4}}
 *{box-sizing:border-box}
 body{margin:0;background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,
 'DejaVu Sans',sans-serif}
@@ -29,9 +29,12 @@ nav{display:flex;flex-wrap:wrap;gap:.2rem 1rem;font-size:.9rem;margin:.6rem 0}
 figure{margin:.6rem 0;max-width:620px}
 figcaption{font-weight:600;margin-bottom:.3rem;overflow-wrap:anywhere}
 svg{display:block;width:100%;height:auto}
-.wide{overflow-x:auto}
-table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;margin:.5rem 0}
-th,td{text-align:right;padding:.25rem .6rem;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
+.wide{overflow-x:auto;background:linear-gradient(to right,var(--paper) 40%,transparent),
+linear-gradient(to left,var(--paper) 40%,transparent) 100% 0,linear-gradient(to right,var(--shade),transparent),
+linear-gradient(to left,var(--shade),transparent) 100% 0;background-repeat:no-repeat;
+background-size:48px 100%,48px 100%,16px 100%,16px 100%;background-attachment:local,local,scroll,scroll}
+table{border-collapse:collapse;font-size:.85rem;font-variant-numeric:tabular-nums;margin:.5rem 0}
+th,td{text-align:right;padding:.25rem .4rem;border-bottom:1px solid var(--line);white-space:nowrap;vertical-align:top}
 th{color:var(--soft);font-weight:600}
 th.words,td.words{text-align:left}
 td.words{white-space:normal;min-width:9rem;overflow-wrap:anywhere}
