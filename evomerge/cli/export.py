@@ -28,6 +28,11 @@ def command(run: Path, out: Path, candidate_id: int | None, formats: str) -> Non
       evomerge export runs/quickstart merged/ --format hf,mergekit
     """
     from evomerge.api.export import export
+    from evomerge.results import next_step
+    from evomerge.run import Run, RunFacts
 
+    opened = Run(run)
+    if candidate_id is None and (opened.verdict or {}).get("keep") is not None:
+        click.echo(f"note: {next_step(RunFacts(opened))}", err=True)
     for path in export(run, out, candidate_id=candidate_id, formats=split_names(formats), progress=byte_progress()):
         click.echo(str(path))

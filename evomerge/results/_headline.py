@@ -1,6 +1,7 @@
 """What came of a run, in a few words; the verdict's own sentences follow them where they fit."""
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from evomerge.results._tables import printable
 from evomerge.run import REFERENCE_KINDS, RunFacts
@@ -61,10 +62,19 @@ def next_step(facts: RunFacts) -> str:
         return export
     names = {candidate.id: printable(candidate.name) for candidate in run.candidates()}
     rivals = [comparison for comparison in verdict["comparisons"] if comparison["interval"] is not None]
-    worst = min(rivals, key=lambda comparison: comparison["gain"], default=None)
-    if worst is not None and worst["gain"] < 0:
-        return f"keep {names[worst['id']]}, which scores more than the pick on unseen items; {_MORE}"
+    keep = _kept(verdict, rivals)
+    if keep is not None:
+        return f"keep {names[keep]}, which scores more than the pick on unseen items; {_MORE}"
     same = [names[rival["id"]] for rival in rivals if rival["gain"] == 0 and not any(rival["interval"])]
     if same:
         return f"keep {same[0]}: the pick answers every unseen item as it does; {_MORE}"
     return f"the gain is not proven; {_MORE}. {export} writes the pick as it is"
+
+
+def _kept(verdict: Mapping[str, Any], rivals: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the reference that a verdict without a claim says to use; verdicts of older versions do not say it."""
+    if "keep" in verdict:
+        kept: int | None = verdict["keep"]
+        return kept
+    worst = min(rivals, key=lambda comparison: comparison["gain"], default=None)
+    return worst["id"] if worst is not None and worst["gain"] < 0 else None

@@ -8,14 +8,18 @@ from evomerge.run._objectives import (
     displayed_interval,
     displayed_value,
     fitness,
+    floors_of,
     internal_value,
     scale_factor,
+    scores_of,
     shortfall,
+    values_of,
 )
 from evomerge.stats import (
     Comparator,
     Comparison,
     FloorCheck,
+    Interval,
     McNemar,
     Verdict,
     interval_of,
@@ -101,16 +105,7 @@ def judge(
         candidate = candidates[rival]
         if rival == pick or rival not in items or candidate.kind not in REFERENCE_KINDS:
             continue
-        interval = paired_interval(
-            items[pick],
-            items[rival],
-            {o.name: o.weight for o in objectives},
-            seed=seed,
-            scale={o.name: scale_factor(o) for o in objectives},
-            clusters=clusters,
-            same_items={o.name: o.task for o in objectives},
-            resamples=resamples,
-        )
+        interval = _interval(objectives, items[pick], items[rival], clusters, seed=seed, resamples=resamples)
         comparisons.append(
             Comparison(
                 id=rival,
@@ -128,6 +123,8 @@ def judge(
         unchecked=_unchecked(relative, parents),
         kept=_described(candidates[pick]) if candidates[pick].kind in REFERENCE_KINDS else None,
         left_out=[_described(candidates[rival]) for rival in left_out],
+        unknown=any(_may_be_better(candidates[rival]) for rival in left_out),
+        fit=_fit(objectives, {rival: items[rival] for rival in rivals if rival in items}, parents, relative),
     )
 
 
@@ -142,6 +139,22 @@ def _described(candidate: Candidate) -> str:
     return f"{candidate.name} ({what}, candidate {candidate.id})"
 
 
+def _interval(
+    objectives: Sequence[Objective], a: Items, b: Items, clusters: Clusters | None, *, seed: int, resamples: int
+) -> Interval:
+    """Return the gain of one candidate over another in the weighted mean of the scaled objectives."""
+    return paired_interval(
+        a,
+        b,
+        {o.name: o.weight for o in objectives},
+        seed=seed,
+        scale={o.name: scale_factor(o) for o in objectives},
+        clusters=clusters,
+        same_items={o.name: o.task for o in objectives},
+        resamples=resamples,
+    )
+
+
 def _exact_test(objectives: Sequence[Objective], a: Items, b: Items, clusters: Clusters | None) -> McNemar | None:
     """Return McNemar's test where it applies: one objective of independent 0/1 items that count the same."""
     if len(objectives) != 1:
@@ -152,6 +165,30 @@ def _exact_test(objectives: Sequence[Objective], a: Items, b: Items, clusters: C
     if first.parts is not None or not binary or len(set(first.weights or (1.0,))) > 1 or (clusters or {}).get(name):
         return None
     return mcnemar(first.values, [second[item] for item in first.ids])
+
+
+def _may_be_better(candidate: Candidate) -> bool:
+    """Tell whether a reference that could not be compared may be a good model.
+
+    One that has scores of another pool is sane. Of the others, parents are taken for sane unless their own weights or
+    answers show the opposite; a simple merge that nothing could be scored of is taken for collapsed.
+    """
+    failure = candidate.failure
+    return bool(candidate.scores) or (
+        candidate.kind == "parent" and (failure is None or failure.kind in ("failed", "lost"))
+    )
+
+
+def _fit(
+    objectives: Sequence[Objective],
+    items: Mapping[int, Items],
+    parents: Mapping[str, Items],
+    relative: Mapping[str, Sequence[Any]],
+) -> list[int]:
+    """Return those of some candidates whose scores meet every floor that is known."""
+    values = {identity: values_of(scores_of(found)) for identity, found in items.items()}
+    floors = floors_of(objectives, relative, {name: values_of(scores_of(found)) for name, found in parents.items()})
+    return [identity for identity, found in values.items() if shortfall(objectives, found, floors) <= _EQUAL]
 
 
 def _unchecked(relative: Mapping[str, Sequence[Any]], parents: Collection[str]) -> list[str]:
@@ -251,5 +288,6 @@ def verdict_plain(result: Verdict) -> dict[str, Any]:
             }
             for floor in result.floors
         ],
+        "keep": result.keep,
         **({"front": front} if front else {}),
     }

@@ -1,6 +1,6 @@
 """Whether a gain may be claimed, and in which words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -110,6 +110,7 @@ class Verdict:
         text: a few sentences for a card or a terminal.
         comparisons: all of them, as given.
         floors: all of them, as given.
+        keep: the reference that is rather to be used, where no gain is claimed and one scores more than the pick.
         front: the front's other members, where they were judged.
     """
 
@@ -120,6 +121,7 @@ class Verdict:
     text: str
     comparisons: tuple[Comparison, ...]
     floors: tuple[FloorCheck, ...]
+    keep: int | None = None
     front: tuple[FrontClaim, ...] = ()
 
     @property
@@ -182,13 +184,15 @@ def verdict(
     unchecked: Sequence[str] = (),
     kept: str | None = None,
     left_out: Sequence[str] = (),
+    unknown: bool = False,
+    fit: Collection[int] | None = None,
 ) -> Verdict:
     """Judge the pick by its comparisons with every reference that may be the best one.
 
     A gain is claimed only if the pick was found by the search, there are comparisons with a parent and with a simple
-    merge, the lower end of every comparison exceeds 0, and every floor is known and met. Because all have to (an
-    intersection-union test, Berger 1982, https://doi.org/10.1080/00401706.1982.10487790), no correction for their
-    number is due.
+    merge, no reference that may be better is left out, the lower end of every comparison exceeds 0, and every floor is
+    known and met. Because all have to (an intersection-union test, Berger 1982,
+    https://doi.org/10.1080/00401706.1982.10487790), no correction for their number is due.
 
     Args:
         comparisons: all at one level.
@@ -196,6 +200,8 @@ def verdict(
         unchecked: floors that nothing can be said of, in words ("acc, whose parent base could not be scored").
         kept: the reference that the pick is, in words ("uniform average (simple merge)"); None = the search found it.
         left_out: references that could not be compared, in words.
+        unknown: whether one of them may be better than the pick for all that is known.
+        fit: references that meet every floor; None = all.
 
     Raises:
         InvalidInput: the comparisons have more than one level.
@@ -204,22 +210,15 @@ def verdict(
         raise InvalidInput("the comparisons' intervals have different levels")
     hardest = min(comparisons, key=lambda comparison: comparison.interval.low, default=None)
     missing = [kind for kind in _NEEDED if all(comparison.kind != kind for comparison in comparisons)]
-    claimed = (
-        kept is None
-        and not missing
-        and hardest is not None
-        and hardest.interval.low > 0
-        and all(floor.met for floor in floors)
-        and not unchecked
-    )
-    missed = [floor.objective for floor in floors if not floor.met]
-    barred = f"a floor is missed ({', '.join(missed)})" if missed else ""
-    if unchecked and not missed:
-        barred = f"a floor could not be checked ({', '.join(unchecked)})"
+    barred = _barred(floors, unchecked, unknown)
+    gains = hardest is not None and hardest.interval.low > 0
+    claimed = kept is None and not missing and not barred and gains
+    keep = None if claimed or kept is not None else _better(comparisons, fit)
     sentences = [
         _kept_sentence(kept, hardest, len(comparisons))
         if kept is not None
         else _sentence(hardest, len(comparisons), missing, barred),
+        *([] if keep is None else [f"Keep {keep.described}, which scores more on these items."]),
         *_floor_sentences(floors),
         *(f"Floor not checked: {floor}." for floor in unchecked),
         *_left_out_sentences(left_out),
@@ -232,7 +231,24 @@ def verdict(
         text=" ".join(sentences),
         comparisons=tuple(comparisons),
         floors=tuple(floors),
+        keep=None if keep is None else keep.id,
     )
+
+
+def _barred(floors: Sequence[FloorCheck], unchecked: Sequence[str], unknown: bool) -> str:
+    """Return why there can be no claim, whatever the comparisons say, or ""."""
+    missed = [floor.objective for floor in floors if not floor.met]
+    if missed:
+        return f"a floor is missed ({', '.join(missed)})"
+    if unchecked:
+        return f"a floor could not be checked ({', '.join(unchecked)})"
+    return "a reference that may be better could not be compared" if unknown else ""
+
+
+def _better(comparisons: Sequence[Comparison], fit: Collection[int] | None) -> Comparison | None:
+    """Return the comparison with the best of the references that score more than the pick and meet the floors."""
+    better = [c for c in comparisons if c.interval.gain < 0 and (fit is None or c.id in fit)]
+    return min(better, key=lambda c: c.interval.gain, default=None)
 
 
 def _sentence(hardest: Comparison | None, count: int, missing: Sequence[Comparator], barred: str) -> str:
@@ -242,7 +258,7 @@ def _sentence(hardest: Comparison | None, count: int, missing: Sequence[Comparat
         hardest: of its comparisons.
         count: of comparisons.
         missing: kinds of references that it could not be compared with.
-        barred: why its floors allow no claim, or "".
+        barred: why a floor or an unknown reference allows no claim, or "".
     """
     absent = " and with a ".join(_NEEDED[kind] for kind in missing)
     if hardest is None:

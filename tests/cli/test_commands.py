@@ -255,7 +255,7 @@ def test_front_json_keeps_its_contract(finished_run: Path) -> None:
     assert set(pick["report"]["share"]) == {"value", "stderr", "n"}
     assert pick["recipe"]["merge_method"] == "task_arithmetic"
     verdict = document["verdict"]
-    assert set(verdict) == {"gain", "interval", "claimed", "text", "comparisons", "floors"}
+    assert set(verdict) == {"gain", "interval", "claimed", "text", "comparisons", "floors", "keep"}
     assert verdict["interval"] == min((c["interval"] for c in verdict["comparisons"]), key=lambda pair: pair[0])
     everything = json.loads(run("front", finished_run, "--all", "--json").output)["candidates"]
     assert sum(candidate["kind"] == "candidate" for candidate in everything) == 24

@@ -166,7 +166,7 @@ def test_report_chosen_scores_the_best_reference_of_each_kind(run_search) -> Non
 def test_the_verdict(run_search) -> None:
     run = run_search(budget={"candidates": 60})
     verdict = run.verdict
-    assert set(verdict) == {"gain", "interval", "claimed", "text", "comparisons", "floors"}
+    assert set(verdict) == {"gain", "interval", "claimed", "text", "comparisons", "floors", "keep"}
     assert [each["kind"] for each in verdict["comparisons"]] == ["parent"] * 3 + ["simple"] * 5
     low, high = verdict["interval"]
     assert low <= verdict["gain"] <= high
@@ -443,6 +443,16 @@ def failing_parent(name: str) -> Any:
         return executor
 
     return build
+
+
+def test_a_parent_that_cannot_be_compared_allows_no_claim(pico: dict[str, Path], tmp_path: Path) -> None:
+    """Whatever stopped it, it may be the best of all."""
+    file = write_search(tmp_path, pico, optimizer="random", budget={"candidates": 60})
+    run = search(file, tmp_path / "run", executor=failing_parent("one"))
+    assert min(each["interval"][0] for each in run.verdict["comparisons"]) > 0 and not run.verdict["claimed"]
+    text = run.verdict["text"]
+    assert text.startswith("No gain claimed, because a reference that may be better could not be compared: +0.")
+    assert "Not compared, as they could not be scored: " in text and "one (parent, candidate 1)" in text
 
 
 def test_a_floor_that_cannot_be_checked_allows_no_claim(pico: dict[str, Path], tmp_path: Path) -> None:

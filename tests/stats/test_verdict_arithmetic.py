@@ -79,6 +79,9 @@ def test_a_missed_floor_is_no_gain_and_a_doubtful_one_is_named() -> None:
     assert missed.text.endswith("Floor missed: kanji is 0.8800 (95% interval 0.8400 to 0.9100), its floor 0.9000.")
     unknown = verdict(GAINS, floors=[floor(0.95, 0.92, 0.97)], unchecked=["b, as its parent one could not be scored"])
     assert not unknown.claimed and "because a floor could not be checked (b, as its parent one" in unknown.text
+    alone = verdict(GAINS, left_out=["one (parent, candidate 0)"], unknown=True)
+    assert not alone.claimed and "because a reference that may be better could not be compared" in alone.text
+    assert verdict(GAINS, left_out=["collapsed (simple merge, candidate 4)"]).claimed
     doubtful = verdict(GAINS, floors=[floor(0.91, 0.88, 0.93)])
     assert doubtful.claimed and "does not exclude a miss: kanji is 0.9100" in doubtful.text
     assert "loor" not in verdict(GAINS, floors=[floor(0.95, 0.92, 0.97)]).text
@@ -90,6 +93,18 @@ def test_a_reference_that_is_kept_is_never_a_gain() -> None:
     assert result.text.startswith("Keep mine.yaml (your own start recipe, candidate 9): nothing that the search found")
     alone = verdict([], kept="one (parent, candidate 0)")
     assert alone.gain is None and alone.text.startswith("Keep one") and not alone.claimed
+
+
+def test_a_reference_that_scores_more_is_to_be_kept_if_it_meets_the_floors() -> None:
+    lower, lowest = comparison(1, "parent", -0.01, -0.03, 0.02), comparison(4, "simple", -0.02, -0.03, 0.01)
+    both = verdict([lower, lowest])
+    assert both.keep == 4 and both.text.startswith("No evidence of gain: ")
+    assert both.text.endswith(f"Keep {lowest.described}, which scores more on these items.")
+    assert verdict([lower, lowest], fit=[1]).keep == 1
+    assert verdict([lower, lowest], fit=[]).keep is None
+    assert verdict([comparison(1, "parent", 0.01, -0.01, 0.02), GAINS[1]]).keep is None, "it scores less"
+    assert verdict([lower, lowest], kept="one (parent, candidate 1)").keep is None, "the pick is kept already"
+    assert verdict(GAINS).keep is None
 
 
 def test_without_any_comparison_nothing_is_claimed_and_who_is_left_out_is_named() -> None:
