@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import load_file
 from evomerge.checkpoint import Parents
 from evomerge.engine import LiveModel, gathered_bytes, make_plan, write_folder
 from evomerge.errors import InvalidFile
-from evomerge.results import export
+from evomerge.results import contributions, export, shares_of
 from evomerge.run import Run, check_search, resource_needs, search
 from evomerge.testing.faults import DriverDied, faulty
 from evomerge.testing.pico import write_pico
@@ -27,6 +28,12 @@ SPACES: dict[str, dict[str, Any]] = {
     "task_arithmetic": {"method": "task_arithmetic", "genes": {"weight": WEIGHT}},
     "ties": {"method": "ties", "genes": {"weight": WEIGHT, "density": {"per": ["model"], "range": [0.1, 1]}}},
     "stack": {"method": "passthrough", "genes": {"source": {"per": "layer"}}},
+}
+
+
+HYBRID = {
+    "kind": "hybrid",
+    "parameter_space": {"method": "task_arithmetic", "genes": {"weight": {"per": "model", "range": [0, 1]}}},
 }
 
 
@@ -216,3 +223,21 @@ def test_what_cannot_be_meant_is_refused(case: str, parents: dict[str, Path], tm
 def test_the_mergekit_file_names_the_tokenizer(found: tuple[Path, Run], tmp_path: Path) -> None:
     [file] = export(found[1], tmp_path / "out", candidate_id=found[1].candidates()[-1].id, formats=["mergekit"])
     assert yaml.safe_load(file.read_text())["tokenizer"] == {"source": "union"}
+
+
+@pytest.mark.parametrize("space", ["task_arithmetic", "hybrid"])
+def test_shares_are_known_without_the_parents(
+    space: str, found: tuple[Path, Run], parents: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup = check_search(found[0] if space == "task_arithmetic" else write_file(tmp_path, parents, space=HYBRID))
+    reals = setup.space.domain.reals
+    point = replace(setup.space.start, reals=tuple(0.3 + 0.5 * (i % 2) for i in range(reals)))
+    document = setup.document(point)
+    assert ("merges" in document.get("evomerge", {})) == (space == "hybrid")
+    candidate = replace(found[1].candidates()[-1], recipe=document)
+    expected = contributions(found[1], candidate)
+    monkeypatch.setattr("evomerge.checkpoint._resolve.open_model", None)
+    shares = shares_of(found[1], candidate)
+    assert shares.note == "" and len(shares.factors) == 4
+    for block, factors in shares.factors.items():
+        assert factors == pytest.approx(expected[block], abs=0.02), block
