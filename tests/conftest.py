@@ -1,10 +1,14 @@
 """Shared fixtures: pico parents on disk, made once by each test process. Nothing here or below touches the network.
 
 `make test` runs two processes (pytest-xdist). Each has its own temporary folders, cache of statistics and session
-fixtures; tests that start Ray all run in one of them.
+fixtures; tests that start Ray or fork all run in one of them.
 """
 
+import contextlib
+import functools
+import gc
 import os
+import sqlite3
 import sys
 import time
 
@@ -20,12 +24,30 @@ os.environ.setdefault("COLUMNS", "160")
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-COMPILING = ("tests/methods/test_method_kernels.py", "tests/methods/test_method_pivots.py")
+if TYPE_CHECKING:
+    from tests.ray_cluster import SharedCluster
 
+COMPILING = ("tests/methods/test_method_kernels.py", "tests/methods/test_method_pivots.py")
+SHARING = (  # files whose tests share what takes long to make
+    "tests/derived/test_lora.py",
+    "tests/derived/test_moe.py",
+    "tests/docs/test_code_blocks.py",
+    "tests/engine/test_many_parents.py",
+    "tests/evaluation/sandbox/test_sandbox.py",
+    "tests/results/test_other_forms.py",
+    "tests/results/test_report.py",
+    "tests/run/config/test_experiment_files.py",
+    "tests/run/loop/test_guided_search.py",
+    "tests/run/loop/test_levels_search.py",
+    "tests/run/workers/test_fake_vllm.py",
+    "tests/scripts/test_bench_candidates.py",
+)
+
+ROOT = Path(__file__).parents[1]
 _STARTED = time.monotonic()
 
 
@@ -40,6 +62,12 @@ def starts_ray(nodeid: str) -> bool:
     return Path(path).name.startswith("test_ray") or name.endswith("[ray]")
 
 
+@functools.cache
+def forks(path: str) -> bool:
+    """Tell whether a file's tests start processes of their own with `tests.forked`."""
+    return "from tests.forked import" in (ROOT / path).read_text(encoding="utf-8")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Refuse tests that start Ray under a name by which the scheduler cannot tell."""
     for item in items:
@@ -51,17 +79,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Keep tests together that are slow side by side; large groups come first.
 
-    Two Ray clusters at once are slow on two cores, and two processes would compile the same kernels twice.
+    Two Ray clusters at once are slow on two cores, and two processes would start two servers that fork others, compile
+    the same kernels twice and make what a file's tests share twice.
     """
     from xdist.scheduler import LoadScopeScheduling
 
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            if starts_ray(nodeid):
-                return "ray"
-            return "kernels" if nodeid.partition("::")[0] in COMPILING else nodeid
+            path = nodeid.partition("::")[0]
+            if starts_ray(nodeid) or forks(path):
+                return "processes"
+            if path in COMPILING:
+                return "kernels"
+            return path if path in SHARING else nodeid
 
     return Together(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what the imports made out of garbage collections: in a large process each takes a third of a second."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -75,6 +113,27 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the statistics that searches store away from the user's."""
     os.environ["EVOMERGE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+class _Unsynchronized(sqlite3.Connection):
+    """Leaves it to the system when to write to the disk: a test can kill processes, but cut no power."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql.startswith("PRAGMA synchronous"):
+            sql = "PRAGMA synchronous=OFF"
+        return super().execute(sql, *parameters)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting() -> Iterator[None]:
+    """Leave out what takes long beside a pico candidate: the disk, collections of what was imported, compilations."""
+    with pytest.MonkeyPatch.context() as patch:
+        connect = functools.partial(sqlite3.connect, factory=_Unsynchronized)
+        patch.setattr(sqlite3, "connect", connect)
+        patch.setattr(os, "fsync", lambda file: None)
+        patch.setattr("evomerge.run.loop._loop._short_collections", contextlib.nullcontext)  # would end the freeze
+        patch.setattr("evomerge.methods.kernels.cpu._dispatch._use", "never")  # but where a test says otherwise
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +155,16 @@ def finished_run(pico: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     from tests.finished_run import make_run
 
     return make_run(pico, tmp_path_factory.mktemp("finished"))
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator["SharedCluster"]:
+    """A local Ray with three CPUs, which tests join and leave running."""
+    from tests.ray_cluster import SharedCluster
+
+    found = SharedCluster()
+    yield found
+    found.remove()
 
 
 @pytest.fixture(autouse=True)

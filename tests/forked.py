@@ -10,6 +10,8 @@ from pathlib import Path
 
 LOADED = ("evomerge.run", "transformers.models.auto.modeling_auto", "transformers.models.llama.modeling_llama")
 
+COMMAND = "from evomerge.cli import main; main()"
+
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(list(LOADED))
 
@@ -52,6 +54,31 @@ class Forked:
         assert code is not None, f"process {self.pid} has not ended after {seconds:g} s"
         output, errors = ((self._output / name).read_text() for name in ("output", "errors"))
         return code, output, errors
+
+
+def run_program(text: str, *arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    """Run a program as `python -c` does, and return what it prints.
+
+    Args:
+        text: of the program.
+        arguments: `sys.argv[1:]`.
+        environment: variables that are added to this process's.
+    """
+    code, output, errors = Forked(program, text, arguments, environment=environment).finish()
+    assert code == 0, errors
+    return output
+
+
+def run_command(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """Run the command `evomerge`, and return its exit code, output and errors. Folders of $PYTHONPATH come first."""
+    return Forked(program, COMMAND, arguments, environment=environment).finish(120)
+
+
+def program(text: str, arguments: tuple[str, ...] = ()) -> None:
+    """Be what `python -c` runs."""
+    sys.argv[:] = ["-c", *arguments]
+    sys.path[:0] = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    exec(compile(text, "<program>", "exec"), {"__name__": "__main__"})
 
 
 def _call(folder: Path, variables: Mapping[str, str], function: Callable[..., None], arguments: tuple) -> None:

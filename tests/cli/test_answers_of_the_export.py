@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
+from evomerge.cli import cli
 from evomerge.testing.pico import write_pico
 from tests.chat_task import FUNCTIONS, SETTINGS, TEMPLATE
 from tests.run.workers.vllm_models import HEAD_WIDTH
@@ -69,8 +71,8 @@ def task_folder(tmp_path: Path) -> Path:
 
 def run(*arguments: str) -> str:
     """Run a command and return what it prints."""
-    done = subprocess.run([sys.executable, "-m", "evomerge", *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 0, done.output
     return done.stdout
 
 

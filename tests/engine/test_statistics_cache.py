@@ -4,8 +4,8 @@ import json
 import logging
 import os
 import shutil
-import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from evomerge.checkpoint import Parents
 from evomerge.engine import Builder, CacheEntry, LiveModel, StatisticsCache, cache_folder, make_plan
-from evomerge.methods import Statistics, StatisticsLocked, load_kernels
+from evomerge.methods import Statistics, StatisticsLocked, load_kernels, use_kernels
 from evomerge.recipe import parse_recipe
+from tests.forked import Forked
 
 THINNED = {"weight": 0.7, "density": 0.5}
 METHODS: dict[str, dict[str, Any]] = {
@@ -58,6 +59,12 @@ def weights(pico: dict[str, Path], method: str, cache: Path | None) -> dict[str,
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_as_it_comes() -> Iterator[None]:
+    with use_kernels("auto"):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -271,8 +278,8 @@ def once_for_each(method: Any, at_most: int) -> Any:
     return counted
 
 
-def count_tables(pico: dict[str, str], cache: str) -> int:
-    """Compute the statistics of a merge, waiting for others' work; return how many tables were made here."""
+def count_tables(pico: dict[str, str], cache: str) -> None:
+    """Compute the statistics of a merge, waiting for others' work; print how many tables were made here."""
     tables: list[int] = []
     tabulate = Statistics._tabulate
     Statistics._tabulate = lambda self, model, above: tables.append(model) or tabulate(self, model, above)  # type: ignore[method-assign,assignment]
@@ -282,20 +289,13 @@ def count_tables(pico: dict[str, str], cache: str) -> int:
     builder = Builder(parents, keep_statistics=True, cache=statistics)
     for plan in make_plan(recipe, parents).tensors:
         builder.build(plan, torch.empty(plan.shape, dtype=plan.dtype))
-    return len(tables)
+    print(len(tables))
 
 
 def test_two_processes_share_the_work(pico: dict[str, Path], tmp_path: Path) -> None:
     names = {name: str(path) for name, path in pico.items()}
-    code = (
-        f"from tests.engine.test_statistics_cache import count_tables;print(count_tables({names!r}, {str(tmp_path)!r}))"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    both = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
-        for _ in range(2)
-    ]
-    done = [int(process.communicate()[0]) for process in both]
+    both = [Forked(count_tables, names, str(tmp_path)) for _ in range(2)]
+    done = [int(output) for _, output, _ in (process.finish() for process in both)]
     assert sum(done) == 3 * len(files(tmp_path)) > 0  # each table once, by whomever
 
 

@@ -12,6 +12,7 @@ from local_tasks import ACC, CHOICE, choice_rows
 
 from evomerge.errors import InvalidFile
 from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
+from tests.forked import run_program
 
 SMALL = PoolSizes(search=4, select=4, report=4)
 ROWS = {"validation": choice_rows(12), "test": choice_rows(12, 100)}
@@ -131,7 +132,7 @@ def test_functions_of_a_local_task_travel(write_task, model, tokenizer, tmp_path
         "assert function({}, [(-1.0, True)])['acc'] == 1.0\n"
     )
     (tmp_path / "prepared.pickle").write_bytes(pickle.dumps(prepared))
-    subprocess.run([sys.executable, "-c", program, str(tmp_path / "prepared.pickle")], check=True, cwd=tmp_path)
+    run_program(program, str(tmp_path / "prepared.pickle"))
 
 
 def test_a_pickled_copy_gives_the_same_scores(write_task, model, tokenizer):

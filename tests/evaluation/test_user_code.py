@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from local_tasks import CHOICE, choice_rows
 
 from evomerge.evaluation import PoolSizes, TaskRequest, prepare_tasks
+from tests.forked import run_program
 
 SIZES = PoolSizes(search=3, select=3, report=3)
 SCORER = """
@@ -73,8 +73,7 @@ def test_a_tasks_functions_need_their_files_on_the_driver_alone(write_task, tmp_
         "print(task.config['process_results'].load()({}, [])['acc'])\n"
     )
     (tmp_path / "prepared.pickle").write_bytes(pickle.dumps(prepared))
-    command = [sys.executable, "-c", program, str(tmp_path / "prepared.pickle")]
-    assert subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True).stdout == "1.0\n"
+    assert run_program(program, str(tmp_path / "prepared.pickle")) == "1.0\n"
 
 
 HELPED = """
@@ -127,8 +126,7 @@ def test_a_worker_process_needs_none_of_the_files(tmp_path, items):
         "task = next(iter(pickle.load(open(sys.argv[1], 'rb')).tasks.values()))\n"
         "print(task.items.load()(None, None, [{}]))\n"
     )
-    command = [sys.executable, "-c", program, str(tmp_path / "prepared.pickle")]
-    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[111.0]\n"
+    assert run_program(program, str(tmp_path / "prepared.pickle")) == "[111.0]\n"
 
 
 def test_the_files_beside_a_scorer_belong_to_its_identity(tmp_path, items):

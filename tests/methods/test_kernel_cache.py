@@ -1,8 +1,5 @@
 """A damaged, full or missing store of machine code costs a compilation; values of a search compile nothing new."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +8,7 @@ import torch
 
 from evomerge import methods
 from evomerge.methods import Inputs, Settings, merge_into, use_kernels
+from tests.forked import Forked, program
 
 # Prints a digest of a TIES merge and how many kernels were compiled in this process.
 MERGE = """
@@ -18,6 +16,7 @@ import hashlib, sys, torch
 from numba.core import event
 from evomerge import methods
 from evomerge.methods import Inputs, Settings, merge_into, use_kernels
+from tests.forked import Forked, program
 
 class Counter(event.Listener):
     count = 0
@@ -40,11 +39,9 @@ print(hashlib.sha256(out.view(torch.int16).numpy().tobytes()).hexdigest(), Count
 
 def merged(cache: Path, code: str = MERGE) -> tuple[str, int]:
     """Merge in a process of its own; return the result's digest and the number of compilations."""
-    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    digest, count = done.stdout.split()
+    exit_code, output, errors = Forked(program, code, environment={"NUMBA_CACHE_DIR": str(cache)}).finish()
+    assert (exit_code, errors) == (0, "")
+    digest, count = output.split()
     return digest, int(count)
 
 

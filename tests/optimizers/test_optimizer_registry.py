@@ -21,6 +21,7 @@ from evomerge.optimizers import (
     validate_options,
 )
 from evomerge.records import Domain, Point
+from tests.forked import run_program
 
 _REAL = Domain(reals=3)
 _CATEGORIES = Domain(reals=3, categories=(2,))
@@ -202,9 +203,7 @@ def test_installed_packages_bring_optimizers(tmp_path: Path) -> None:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-package\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(_ENTRY_POINTS)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    done = subprocess.run([sys.executable, "-c", _USE], env=environment, capture_output=True, text=True, check=True)
-    known, renamed, broken = done.stdout.splitlines()
+    known, renamed, broken = run_program(_USE, environment={"PYTHONPATH": str(tmp_path)}).splitlines()
     assert known == "('broken', 'installed', 'renamed') True installed"
     assert 'names itself "installed", and the names must be equal' in renamed
     assert "outside-package" in broken and "no_such_module" in broken

@@ -2,15 +2,16 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from evomerge.run import Run
 from tests.finished_run import SCORER
+from tests.forked import run_command
+from tests.ray_cluster import SharedCluster
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Path(__file__).parent / "outside_package"
@@ -37,14 +38,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-def evomerge(installed: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run the command in a fresh process that has the package."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(installed), str(ROOT)])}
-    command = [sys.executable, "-m", "evomerge", *(str(argument) for argument in arguments)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+def evomerge(installed: Path, *arguments: str | Path) -> tuple[int, str, str]:
+    """Run the command in a process that has the package; return its exit code, output and errors."""
+    path = os.pathsep.join([str(installed), str(ROOT)])
+    return run_command(*map(str, arguments), environment={"PYTHONPATH": path})
 
 
-def write_search(folder: Path, pico: dict[str, Path], workers: int) -> Path:
+def write_search(folder: Path, pico: dict[str, Path], **workers: Any) -> Path:
     (folder / "share.py").write_text(SCORER)
     (folder / "items.jsonl").write_text("\n".join(json.dumps({"threshold": i / 10 - 3}) for i in range(60)))
     search = {
@@ -55,19 +55,20 @@ def write_search(folder: Path, pico: dict[str, Path], workers: int) -> Path:
         "pools": {"search": 20, "select": 20, "report": 20},
         "subset": {"size": 10},
         "budget": {"candidates": CANDIDATES},
-        "workers": {"count": workers},
+        "workers": workers,
         "proof": {"finalists": 2},
     }
     (folder / "search.yaml").write_text(yaml.safe_dump(search))
     return folder / "search.yaml"
 
 
-@pytest.mark.parametrize("workers", [pytest.param(0, id="inline"), pytest.param(1, marks=pytest.mark.ray, id="ray")])
+@pytest.mark.parametrize("where", ["inline", pytest.param("ray", marks=pytest.mark.ray)])
 def test_a_search_uses_its_method_and_its_optimizer(
-    installed: Path, pico: dict[str, Path], tmp_path: Path, workers: int
+    where: str, installed: Path, pico: dict[str, Path], tmp_path: Path, ray_cluster: SharedCluster
 ) -> None:
-    done = evomerge(installed, "search", write_search(tmp_path, pico, workers), "--out", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+    workers = {"count": 1, "address": ray_cluster.join()} if where == "ray" else {"count": 0}
+    code, _, errors = evomerge(installed, "search", write_search(tmp_path, pico, **workers), "--out", tmp_path / "run")
+    assert code == 0, errors
     searched = [candidate for candidate in Run(tmp_path / "run").candidates() if candidate.kind == "candidate"]
     assert len(searched) == CANDIDATES
     assert {candidate.recipe["merge_method"] for candidate in searched} == {"midpoint"}
@@ -75,12 +76,11 @@ def test_a_search_uses_its_method_and_its_optimizer(
 
 
 def test_its_method_is_described(installed: Path) -> None:
-    described = json.loads(evomerge(installed, "methods", "midpoint", "--json").stdout)
+    described = json.loads(evomerge(installed, "methods", "midpoint", "--json")[1])
     assert described["parameters"][0]["name"] == "share"
 
 
 def test_without_the_package_the_search_file_is_refused(pico: dict[str, Path], tmp_path: Path) -> None:
-    done = evomerge(tmp_path, "check", write_search(tmp_path, pico, 0))
-    assert done.returncode == 2
-    assert "midpoint" in done.stdout
-    assert "countdown" in done.stdout
+    code, output, _ = evomerge(tmp_path, "check", write_search(tmp_path, pico, count=0))
+    assert code == 2
+    assert "midpoint" in output and "countdown" in output

@@ -10,6 +10,12 @@ from evomerge.run import Run, search
 from tests.run.pico_search import write_search
 
 
+@pytest.fixture(autouse=True)
+def _answers_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers trust their first merge: it takes as long as ten candidates, and test_answer_check.py tests it."""
+    monkeypatch.setattr("evomerge.run.workers._candidate_scorer.answer_check", lambda *given: None)
+
+
 @pytest.fixture
 def search_file(pico: dict[str, Path], tmp_path: Path) -> Path:
     """A search file that inline candidates of about 10 ms go through."""

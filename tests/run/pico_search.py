@@ -16,6 +16,7 @@ the same name with .begun appears when a call begins.
 """
 import os
 import time
+from functools import cache
 
 from safetensors import safe_open
 
@@ -23,15 +24,19 @@ NAME = "model.layers.1.mlp.down_proj.weight"
 
 
 def weights(model):
-    return dict(model.named_parameters())[NAME].float()
+    return model.get_parameter(NAME).float()
+
+
+@cache
+def target_of(root, one_share, two_share):
+    files = [f"{root}/{parent}/model.safetensors" for parent in ("base", "one", "two")]
+    base, one, two = (safe_open(file, "pt").get_tensor(NAME).float() for file in files)
+    return base + one_share * (one - base) + two_share * (two - base), (one - base).norm()
 
 
 def distance(model, items, one_share, two_share):
-    now = weights(model)
-    files = [f"{items[0]['root']}/{parent}/model.safetensors" for parent in ("base", "one", "two")]
-    base, one, two = (safe_open(file, "pt").get_tensor(NAME).float() for file in files)
-    target = base + one_share * (one - base) + two_share * (two - base)
-    return float((now - target).norm() / (one - base).norm())
+    target, unit = target_of(items[0]["root"], one_share, two_share)
+    return float((weights(model) - target).norm() / unit)
 
 
 def scored(model, items, one_share, two_share):
@@ -126,10 +131,14 @@ def reseeding(model, tokenizer, items):
 '''
 
 SUBSET = 40
+WHOLE_PROOF = {"finalists": 4}
 
 
 def search_data(pico: Mapping[str, Path], **changes: Any) -> dict[str, Any]:
-    """Return the content of a search file whose inline candidates take tens of milliseconds, with changes."""
+    """Return the content of a search file whose inline candidates take tens of milliseconds, with changes.
+
+    Its proof is as small as one can be, unless that is what a test is about (`WHOLE_PROOF`).
+    """
     return {
         "parents": {"base": str(pico["base"]), "models": [str(pico["one"]), str(pico["two"])]},
         "space": {"method": "task_arithmetic", "genes": {"weight": {"per": ["model", "layer"], "range": [0, 1.5]}}},
@@ -140,7 +149,7 @@ def search_data(pico: Mapping[str, Path], **changes: Any) -> dict[str, Any]:
         "subset": {"size": SUBSET},
         "budget": {"candidates": 60},
         "workers": {"count": 0},
-        "proof": {"finalists": 4},
+        "proof": {"finalists": 2, "race": "off", "report": "chosen"},
         "seed": 3,
         **changes,
     }

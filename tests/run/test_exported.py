@@ -43,7 +43,7 @@ def test_the_exported_pick_answers_as_the_ledger_says(method: str, pico: dict[st
         pools={"search": 12, "select": 12, "report": 16},
         subset={"size": 8},
         budget={"candidates": 4},
-        proof={"finalists": 2},
+        proof={"finalists": 2, "race": "off", "report": "chosen"},
         workers={"count": 0, "batch_size": 5},
     )
     run = search(file, tmp_path / "run")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from evomerge.run import (
     values_of,
     vector,
 )
-from tests.run.pico_search import rows, task, write_search
+from tests.run.pico_search import WHOLE_PROOF, rows, task, write_search
 
 TWO = [task(), task("otherness")]
 
@@ -131,6 +132,12 @@ def test_the_front_of_given_values() -> None:
 
 
 # -- whole runs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run_search(run_search: Callable[..., Run]) -> Callable[..., Run]:
+    """Write a search file with changes and run it, with a proof as searches have it."""
+    return lambda *given, **changes: run_search(*given, **{"proof": WHOLE_PROOF, **changes})
 
 
 def scored_on(run: Run, pool: str) -> set[int]:

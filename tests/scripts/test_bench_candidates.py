@@ -1,5 +1,6 @@
 """The benchmark of candidates runs, at sizes that mean nothing; its device part needs little more than torch."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -8,10 +9,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
 
+from evomerge.run import Setup, check_search
 from evomerge.testing.pico import write_pico
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+QUICKSTART = SCRIPTS.parent / "experiments" / "quickstart"
 HEAVY = ("transformers", "ray", "lm_eval", "pydantic", "optuna", "click")
 
 
@@ -20,6 +24,14 @@ def scripts_on_path() -> Iterator[None]:
     sys.path.insert(0, str(SCRIPTS))
     yield
     sys.path.remove(str(SCRIPTS))
+
+
+@pytest.fixture(scope="module")
+def quickstart() -> Setup:
+    """The quickstart's search with few items."""
+    search = yaml.safe_load((QUICKSTART / "search.yaml").read_text())
+    with contextlib.chdir(QUICKSTART):
+        return check_search({**search, "pools": {"search": 16, "select": 2, "report": 2}}, workers=0)
 
 
 def test_device_part_needs_no_other_packages(tmp_path: Path) -> None:
@@ -48,19 +60,16 @@ def test_every_method_is_materialized(tmp_path: Path) -> None:
     assert all(0 < row["copy s"] < row["s"] for row in rows)
 
 
-def test_scoring_parts() -> None:
+def test_scoring_parts(quickstart: Setup) -> None:
     resident = import_module("bench_resident")
-    setup = resident.quickstart()
-    found = resident.share("quickstart", setup, 4, 1, 1)
+    found = resident.share("quickstart", quickstart, 4, 1, 1)
     assert 0 < found["materialization s"] < found["candidate s"]
-    assert [(row["after"], row["and after"]) for row in resident.growth(2, setup)] == [(20, 22), (22, 24)]
+    assert [(row["after"], row["and after"]) for row in resident.growth(2, quickstart)] == [(20, 22), (22, 24)]
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process's memory is read from /proc")
-def test_gradient_steps_are_compared() -> None:
+def test_gradient_steps_are_compared(quickstart: Setup) -> None:
     gradients = import_module("bench_gradients")
-    setup = import_module("bench_resident").quickstart()
-    rows = gradients.measured(setup, 1, models=3)
+    rows = gradients.measured(quickstart, 1, models=3)
     assert [row["candidate"] for row in rows] == ["plain", "gradient", "gradient, checkpoints"]
     assert rows[0]["time"] == rows[0]["memory"] == 1 and all(row["CPU s"] > 0 for row in rows)

@@ -143,10 +143,10 @@ def test_a_stack_without_a_layer_is_infeasible(run_search) -> None:
 
 def test_a_scorer_that_reseeds_the_global_generators_changes_nothing(run_search) -> None:
     """The optimizer has a stream of its own."""
-    plain = run_search(out="plain", budget={"candidates": 20})
-    reseeded = run_search(out="reseeded", tasks=[task("reseeding")], budget={"candidates": 20})
+    plain = run_search(out="plain", budget={"candidates": 10})
+    reseeded = run_search(out="reseeded", tasks=[task("reseeding")], budget={"candidates": 10})
     points = [[each.point for each in run.candidates() if each.kind == "candidate"] for run in (plain, reseeded)]
-    assert len(set(points[0])) > 15
+    assert len(set(points[0])) > 8
     assert points[0][:8] == points[1][:8], "the first generation depends on the seed alone"
 
 

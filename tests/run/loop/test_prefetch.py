@@ -18,10 +18,11 @@ from evomerge.run import (
     SilentObserver,
     check_search,
 )
-from evomerge.run.loop import MAX_LATEST, MAX_LEADING, WORKERS_PER_PREFETCH, SearchLoop
+from evomerge.run.loop import WORKERS_PER_PREFETCH, SearchLoop
 from tests.run.pico_search import SUBSET, differences, rows, task, write_search
 
 MANY_WORKERS = 3 * WORKERS_PER_PREFETCH  # with so many workers, three candidates are asked ahead
+LATEST, LEADING = 64, 32  # in the place of MAX_LATEST and MAX_LEADING
 
 
 class Killed(BaseException):
@@ -115,20 +116,20 @@ def most_open(folder: Path) -> int:
 @pytest.mark.parametrize(("count", "ahead"), [(1, 0), (2, 0), (WORKERS_PER_PREFETCH - 1, 0), (MANY_WORKERS, 3)])
 def test_only_many_workers_are_asked_ahead_for(count: int, ahead: int, setup_of, tmp_path: Path) -> None:
     workers = Workers(count, ending=min(count, 5))
-    loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": 200}), workers)
+    loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": count + 40}), workers)
     finish(loop)
     assert most_open(tmp_path / "run") == count + ahead
-    assert len(workers.submitted) == len(set(workers.submitted)) == 200 + len(loop.setup.references)
+    assert len(workers.submitted) == len(set(workers.submitted)) == count + 40 + len(loop.setup.references)
 
 
 def test_a_freed_worker_does_not_wait_for_the_ledger(setup_of, tmp_path: Path) -> None:
     workers = Workers(MANY_WORKERS, ending=3)
-    loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": 300}), workers)
+    loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": 240}), workers)
     recorded: list[tuple[int, int]] = []
     workers.on_submit = lambda: recorded.append((len(workers.submitted), loop.state.done))
     finish(loop)
     references = len(loop.setup.references)
-    late = [submitted - done - references for submitted, done in recorded if MANY_WORKERS + 20 < submitted < 300]
+    late = [submitted - done - references for submitted, done in recorded if MANY_WORKERS + 20 < submitted < 240]
     assert len(late) > 100
     # Were the three results of each wait recorded before, there would be fewer open than workers at every submit.
     assert set(late) == {MANY_WORKERS, MANY_WORKERS + 1, MANY_WORKERS + 2}
@@ -173,11 +174,11 @@ def dying(commits: int) -> Iterator[None]:
     ],
     ids=["cma", "nsga2", "repeats"],
 )
-@pytest.mark.parametrize(("ending", "most_commits"), [(1, 120), (5, 25), (40, 25)])  # about ten deaths, or four
+@pytest.mark.parametrize(("ending", "most_commits"), [(1, 80), (5, 18), (40, 12)])  # some ten deaths
 def test_a_driver_that_dies_after_any_commit_goes_on_as_if_it_had_not(
     ending: int, most_commits: int, changes: dict[str, Any], setup_of, tmp_path: Path
 ) -> None:
-    setup = setup_of(budget={"candidates": 230}, **changes)
+    setup = setup_of(budget={"candidates": 150}, **changes)
     finish(loop_in(tmp_path / "whole", setup, Workers(MANY_WORKERS, ending)))
     chance, deaths = random.Random(ending), 0
     for _ in range(1000):
@@ -194,14 +195,14 @@ def test_a_driver_that_dies_after_any_commit_goes_on_as_if_it_had_not(
     assert deaths >= 3
     torn = rows(tmp_path / "torn", "step")["step"]
     told = [candidate for _, kind, candidate, *_ in torn if kind == "tell"]
-    assert len(told) == len(set(told)) == 230
+    assert len(told) == len(set(told)) == 150
     assert set(states(tmp_path / "torn")) == {"scored"}
     if ending <= 5:  # with more, a death divides the results that are recorded together in another way
         assert differences(tmp_path / "whole", tmp_path / "torn") == []
 
 
 def test_results_in_any_order_are_replayed_exactly(setup_of, tmp_path: Path) -> None:
-    setup = setup_of(budget={"candidates": 300})
+    setup = setup_of(budget={"candidates": 200})
     chance, scored = random.Random(0), 0
     for commits in (30, 31, 7, 40, 10_000):
         workers = Workers(MANY_WORKERS, 7, order=lambda job: chance.random())
@@ -214,12 +215,12 @@ def test_results_in_any_order_are_replayed_exactly(setup_of, tmp_path: Path) -> 
             except Killed:
                 loop.ledger.close()
         assert not loop.observer.said
-    assert loop.state.done == 300
+    assert loop.state.done == 200
     assert set(states(tmp_path / "run")) == {"scored"}
 
 
 def test_stop_starts_nothing_more_and_the_next_session_scores_what_was_asked_ahead(setup_of, tmp_path: Path) -> None:
-    setup = setup_of(budget={"candidates": 300})
+    setup = setup_of(budget={"candidates": 220})
     workers = Workers(MANY_WORKERS)
     stopping: list[bool] = []
     loop = loop_in(tmp_path / "run", setup, workers, stop=lambda: bool(stopping))
@@ -240,7 +241,7 @@ def test_stop_starts_nothing_more_and_the_next_session_scores_what_was_asked_ahe
     resumed = loop_in(tmp_path / "run", setup, again)
     finish(resumed)
     assert not set(begun) & set(again.submitted), "a candidate was scored twice"
-    assert len({*begun, *again.submitted}) == 300 + len(setup.references)
+    assert len({*begun, *again.submitted}) == 220 + len(setup.references)
     assert set(states(tmp_path / "run")) == {"scored"}
 
 
@@ -264,14 +265,14 @@ def test_a_stop_between_ask_and_start_leaves_nobody_waiting(setup_of, tmp_path: 
 
 
 def test_what_is_asked_ahead_starts_within_a_budget_of_items(setup_of, tmp_path: Path) -> None:
-    setup = setup_of(budget={"items": 400 * SUBSET})
+    setup = setup_of(budget={"items": 250 * SUBSET})
     workers = Workers(MANY_WORKERS)
     loop = loop_in(tmp_path / "run", setup, workers)
     spent: list[int] = []
     workers.on_submit = lambda: spent.append(loop.state.items)
     finish(loop)
     assert most_open(tmp_path / "run") == MANY_WORKERS + 3
-    assert max(spent) < 400 * SUBSET <= loop.state.items < (400 + MANY_WORKERS) * SUBSET
+    assert max(spent) < 250 * SUBSET <= loop.state.items < (250 + MANY_WORKERS) * SUBSET
     assert set(states(tmp_path / "run")) == {"scored"}
 
 
@@ -287,14 +288,22 @@ def test_what_is_asked_ahead_starts_within_a_budget_of_time(setup_of, tmp_path: 
     assert set(states(tmp_path / "run")) == {"scored"}
 
 
+@pytest.fixture
+def few_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A driver that keeps less in memory shows with fewer candidates what it does not keep."""
+    monkeypatch.setattr("evomerge.run.loop._state.MAX_LATEST", LATEST)
+    monkeypatch.setattr("evomerge.run.loop._state.MAX_LEADING", LEADING)
+
+
+@pytest.mark.usefixtures("few_kept")
 def test_who_leads_is_sought_among_references_and_the_best(setup_of, tmp_path: Path) -> None:
-    setup = setup_of(budget={"candidates": 2 * MAX_LEADING})
+    setup = setup_of(budget={"candidates": 3 * LEADING})
     loop = loop_in(tmp_path / "run", setup, Workers(MANY_WORKERS))
     finish(loop)
     found = loop.state.leading
     everybody = Ledger.read(tmp_path / "run" / "ledger.sqlite").candidates()
     candidates = [each for each in everybody if each.kind == "candidate"]
-    best = sorted(candidates, key=lambda each: -each.scores["search"]["nearness"].value)[:MAX_LEADING]
+    best = sorted(candidates, key=lambda each: -each.scores["search"]["nearness"].value)[:LEADING]
     references = {each.id for each in everybody if each.kind != "candidate"}
     assert set(found) == {each.id for each in best} | references
     assert loop_in(tmp_path / "run", setup, Workers(MANY_WORKERS)).state.leading == found, (
@@ -302,19 +311,21 @@ def test_who_leads_is_sought_among_references_and_the_best(setup_of, tmp_path: P
     )
 
 
+@pytest.mark.usefixtures("few_kept")
 def test_a_night_of_candidates_stays_on_disk(setup_of, tmp_path: Path) -> None:
     """The driver holds the items of the latest and of the leading, and the recipes of those that are being scored."""
-    loop = loop_in(tmp_path / "run", setup_of(budget={"candidates": 3 * MAX_LATEST}), Workers(MANY_WORKERS))
+    setup = setup_of(budget={"candidates": 3 * LATEST})
+    loop = loop_in(tmp_path / "run", setup, Workers(MANY_WORKERS))
     finish(loop)
     ledger = Ledger.read(tmp_path / "run" / "ledger.sqlite")
     everybody = {each.id: each for each in ledger.candidates()}
     references = {each for each in everybody if each not in loop.state.numbers}
     assert set(loop.state.known) == references
     assert set(loop.state.table) == {*loop.state.latest, *loop.state.leading}
-    assert set(loop.state.latest) == references | set(sorted(everybody)[-MAX_LATEST:])
+    assert set(loop.state.latest) == references | set(sorted(everybody)[-LATEST:])
     assert loop.state.scored == len(everybody) > len(loop.state.table)
     stored = ledger.items("search")
     assert all(stored[each] == items for each, items in loop.state.table.items())
-    again = loop_in(tmp_path / "run", setup_of(budget={"candidates": 3 * MAX_LATEST}), Workers(MANY_WORKERS)).state
+    again = loop_in(tmp_path / "run", setup, Workers(MANY_WORKERS)).state
     for name in ("numbers", "floors", "failures", "done", "scored", "items", "latest", "leading"):
         assert getattr(again, name) == getattr(loop.state, name), name

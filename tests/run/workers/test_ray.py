@@ -3,7 +3,7 @@
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from evomerge.run import (
     search,
 )
 from evomerge.run.workers import Job
-from evomerge.run.workers.ray import LocalCluster, RayExecutor, connect
+from evomerge.run.workers.ray import RayExecutor, connect
+from tests.ray_cluster import SharedCluster
 from tests.run.pico_search import rows, task, write_search
 
 pytestmark = pytest.mark.ray
@@ -67,19 +68,10 @@ def faulty(model, tokenizer, items):
 '''
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    """A local Ray with three CPUs, started once: executors join it and leave it running."""
-    import ray
-
-    found = LocalCluster(ray, cpus=3)
-    yield
-    found.close()
-
-
 @pytest.fixture
-def ray_search(cluster: None, pico: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
+def ray_search(ray_cluster: SharedCluster, pico: dict[str, Path], tmp_path: Path) -> Callable[..., Path]:
     """Write a search whose workers are Ray's: (**changes) -> the file."""
+    ray_cluster.join()
 
     def write(**changes: Any) -> Path:
         file = write_search(tmp_path, pico, **{"workers": {"count": 2}, "budget": {"candidates": 16}, **changes})
@@ -143,7 +135,7 @@ def test_a_search_loses_a_worker_is_stopped_and_goes_on_with_another(ray_search,
     after = rows(run.path, "score", "item", "step")
     assert all(after[table][: len(kept)] == kept for table, kept in before.items())
 
-    inline = search(file, tmp_path / "inline", workers=0)
+    inline = search(file, tmp_path / "inline", workers=0, candidates=1)
     ours, theirs = ({each.name: each.scores["search"] for each in r.candidates()[:8]} for r in (run, inline))
     assert ours == theirs, "a worker's scores are those of an inline run"
     end = time.monotonic() + 20

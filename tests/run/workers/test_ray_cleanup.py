@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -14,14 +13,12 @@ import psutil
 import pytest
 
 import evomerge
-from evomerge.run.workers.ray import LocalCluster, Session, processes_of, remove_stale
+from evomerge.run import search
+from evomerge.run.workers.ray import Session, processes_of, remove_stale
+from tests.forked import Forked
+from tests.ray_cluster import SharedCluster
 from tests.run.pico_search import write_search
 
-DRIVER = """
-import sys
-from evomerge.run import search
-print(search(sys.argv[1], sys.argv[2]).state)
-"""
 SLEEPER = "import sys, time; time.sleep(600)"
 
 
@@ -94,21 +91,20 @@ def test_stale_folders_are_removed_and_live_ones_are_not(base: Path) -> None:
 @pytest.mark.ray
 def test_nothing_outlives_a_killed_driver(pico: dict[str, Path], tmp_path: Path, base: Path) -> None:
     file = write_search(tmp_path, pico, workers={"count": 1})
+    root, known = str(Path(evomerge.__file__).parents[1]), os.environ.get("PYTHONPATH", "")
     environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(Path(evomerge.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": f"{root}{os.pathsep}{known}",
         "PICO_LOG": str(tmp_path / "calls.log"),
         "PICO_SLEEP": "2",
     }
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(file), str(tmp_path / "run")], env=environment)
+    driver = Forked(search, file, tmp_path / "run", environment=environment)
     try:
         wait_for(lambda: (tmp_path / "calls.log.begun").exists() or driver.poll() is not None, 120)
         (folder,) = sessions(base)
         started = {process.pid: process for process in processes_of(folder)}
         names = " ".join(" ".join(process.cmdline()) for process in started.values())
         assert len(started) >= 4 and "raylet" in names and "ray::" in names
-        driver.send_signal(signal.SIGKILL)
-        driver.wait()
+        driver.kill()
         killed = time.monotonic()
         wait_for(lambda: not any(map(alive, started.values())) and not sessions(base), 30)
         assert time.monotonic() - killed < 30
@@ -124,14 +120,10 @@ def alive(process: psutil.Process) -> bool:
 
 
 @pytest.mark.ray
-def test_a_local_cluster_ends_with_its_executor(base: Path) -> None:
-    import ray
-
-    if ray.is_initialized():
-        pytest.skip("this process is in another cluster")
-    cluster = LocalCluster(ray, cpus=1)
-    (folder,) = sessions(base)
+def test_a_local_cluster_ends_when_it_is_closed(ray_cluster: SharedCluster) -> None:
+    ray_cluster.join()
+    (folder,) = sessions(ray_cluster.folder)
     started = processes_of(folder)
     assert started
-    cluster.close()
-    assert not any(map(alive, started)) and list(base.iterdir()) == []
+    ray_cluster.close()
+    assert not any(map(alive, started)) and list(ray_cluster.folder.iterdir()) == []

@@ -13,7 +13,8 @@ from evomerge.errors import SelfCheckFailed
 from evomerge.run import Run
 from tests.run.pico_search import rows
 
-SEARCH = {"budget": {"candidates": 8}, "space": {"method": "ties", "genes": {"weight": {"per": ["model"]}}}}
+SHORT = {"budget": {"candidates": 4}}
+SEARCH = {**SHORT, "space": {"method": "ties", "genes": {"weight": {"per": ["model"]}}}}
 
 
 def test_wrong_models_end_the_run(
@@ -29,18 +30,18 @@ def test_wrong_models_end_the_run(
 
     monkeypatch.setattr(Builder, "build", wrong)
     with pytest.raises(SelfCheckFailed, match="self-check: 1 of"):
-        run_search()
+        run_search(**SHORT)
     scored = {row[0] for row in rows(tmp_path / "run", "score")["score"]}
     assert len(scored) == 3  # the parents, of which nothing is merged
     monkeypatch.setattr(Builder, "build", build)
-    assert run_search().state == "done"  # nothing wrong was recorded: the same command goes on
+    assert run_search(**SHORT).state == "done"  # nothing wrong was recorded: the same command goes on
 
 
 def test_the_check_looks_once_for_each_worker(run_search: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
     checked = []
     where = "evomerge.run.workers._candidate_scorer.self_check"
     monkeypatch.setattr(where, lambda *given: checked.append(self_check(*given)) or checked[-1])
-    run_search()
+    run_search(**SHORT)
     assert checked.count(True) == 1 and checked[-1]  # parents alone have nothing to compare
 
 

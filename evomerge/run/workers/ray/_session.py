@@ -27,6 +27,7 @@ PREFIX = "evomerge-ray-"
 LOCK = ".evomerge.lock"  # held by the driver and by the watchdog: a folder whose lock is free belongs to nobody
 POLL_SECONDS = 1.0  # between two looks at the driver; its end closes the pipe and is usually seen at once
 TERMINATE_SECONDS = 3.0  # for processes to end when asked to, before they are killed
+LOOK_SECONDS = 0.02  # between two looks at them
 END_SECONDS = 20.0  # for all of it
 CLOSE_SECONDS = 10.0  # that a driver waits for its watchdog at most
 MIN_STALE_SECONDS = 60.0  # age of a folder before a free lock means anything: its driver may be about to take it
@@ -130,9 +131,16 @@ def end_processes(folder: Path) -> None:
     end = time.monotonic() + END_SECONDS
     while (left := processes_of(folder)) and time.monotonic() < end:
         _signal(left, kill=False)
-        _, alive = psutil.wait_procs(left, timeout=TERMINATE_SECONDS)
-        _signal(alive, kill=True)
-        psutil.wait_procs(alive, timeout=TERMINATE_SECONDS)
+        _signal(_alive_after(left), kill=True)
+        _alive_after(left)
+
+
+def _alive_after(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Wait for processes to end, a while at most, and return those that have not. A zombie has."""
+    end = time.monotonic() + TERMINATE_SECONDS
+    while (alive := [process for process in processes if _alive(process)]) and time.monotonic() < end:
+        time.sleep(LOOK_SECONDS)
+    return alive
 
 
 def _signal(processes: Iterable[psutil.Process], *, kill: bool) -> None:
