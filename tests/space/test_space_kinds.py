@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,6 @@ from evomerge.space import (
     register,
     space_schema,
 )
-from tests.forked import run_program
 from tests.space.test_space_contract import BASE, ONE, TWO, OneWeight
 
 MERGE: dict[str, Any] = {"method": "ties", "genes": {"weight": {"per": "model"}, "density": {}}}
@@ -96,7 +98,9 @@ def test_installed_packages_bring_kinds(tmp_path: Path) -> None:
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: outside-space\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(_ENTRY_POINTS)
-    known, renamed = run_program(_USE, environment={"PYTHONPATH": str(tmp_path)}).splitlines()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", _USE], env=environment, capture_output=True, text=True, check=True)
+    known, renamed = done.stdout.splitlines()
     assert known == "('installed', 'renamed') installed" and "the names must be equal" in renamed
 
 

@@ -23,14 +23,14 @@ HYBRID = {
     "parameter_space": {"method": "task_arithmetic", "genes": {"weight": {"per": "model", "range": [0, 1]}}},
 }
 SEARCHES: dict[str, dict[str, Any]] = {
-    "cma": {"budget": {"candidates": 26}},
+    "cma": {"budget": {"candidates": 22}},
     "cmaes_lra": {"optimizer": "cmaes_lra", "budget": {"candidates": 18}},
     "tpe": {"optimizer": {"name": "tpe", "generation_size": 8}, "tasks": TWO, "budget": {"candidates": 22}},
     "nsga2": {"optimizer": {"name": "nsga2", "popsize": 8}, "tasks": TWO, "budget": {"candidates": 22}},
     "stack": {"space": STACK, "budget": {"candidates": 18}},
-    "data flow": {"space": {"kind": "data_flow"}, "budget": {"candidates": 26}},
+    "data flow": {"space": {"kind": "data_flow"}, "budget": {"candidates": 20}},
     "hybrid": {"space": HYBRID, "budget": {"candidates": 40}},
-    "m2n2": {"optimizer": {"name": "m2n2", "archive": 5}, "tasks": TWO, "budget": {"candidates": 26}},
+    "m2n2": {"optimizer": {"name": "m2n2", "archive": 5}, "tasks": TWO, "budget": {"candidates": 22}},
     "failures": {"tasks": [task("moody")], "budget": {"candidates": 18}},
 }
 
@@ -67,7 +67,7 @@ def test_a_run_that_died_again_and_again_ends_like_one_that_did_not(
     chance = random.Random(name)
     deaths = 0
     for _ in range(100):
-        jobs, scored = chance.randrange(2, 20), chance.random() < 0.5
+        jobs, scored = chance.randrange(2, 28), chance.random() < 0.5
         before = lasting(tmp_path / "torn") if deaths else {}
         try:
             run = search(

@@ -47,7 +47,7 @@ def slow(model, tokenizer, items):
 
 
 def faulty(model, tokenizer, items):
-    """Its first candidate hangs, its second fails always, its third takes two workers with it; the rest is sound."""
+    """Its first candidate hangs, its second fails always; the rest is sound."""
     if len(items) < items[0]["subset"]:
         raise AssertionError("no subset is smaller")
     if len(items) == items[0]["subset"]:
@@ -62,8 +62,6 @@ def faulty(model, tokenizer, items):
             time.sleep(1000)
         if number == 1:
             raise RuntimeError("as planned")
-        if number == 2 and (once("died") or once("died again")):
-            os._exit(9)
     return nearness(model, tokenizer, items)
 '''
 
@@ -144,7 +142,7 @@ def test_a_search_loses_a_worker_is_stopped_and_goes_on_with_another(ray_search,
     assert workers() == [], "no worker is left behind"
 
 
-def test_who_hangs_is_lost_and_other_failures_are_tried_again_in_fresh_processes(
+def test_who_hangs_is_lost_and_who_fails_is_tried_again_in_a_fresh_process(
     ray_search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hung = tmp_path / "flags" / "hung"
@@ -158,17 +156,17 @@ def test_who_hangs_is_lost_and_other_failures_are_tried_again_in_fresh_processes
 
     monkeypatch.setattr(RayExecutor, "_limit", limit)
     whole = {"race": "off"}  # the scorer tells the search's subsets by their size from the proof's items
-    file = ray_search(tasks=[task("faulty")], workers={"count": 1}, budget={"candidates": 4}, proof=whole)
+    file = ray_search(tasks=[task("faulty")], workers={"count": 1}, budget={"candidates": 3}, proof=whole)
     run = search(file, tmp_path / "run")
-    assert_complete(run, 4)
+    assert_complete(run, 3)
     attempts = attempts_of(run)
     found = [(each.state, attempts[each.id]) for each in run.candidates() if each.kind == "candidate"]
-    assert found == [("lost", 1), ("failed", 2), ("scored", 3), ("scored", 1)]
+    assert found == [("lost", 1), ("failed", 2), ("scored", 1)]
     lost, failed = (each.failure for each in run.candidates() if each.failure is not None)
     assert lost.kind == "lost" and "overran its time" in lost.reason, "who hangs once is not tried again"
     assert "raised RuntimeError: as planned" in failed.reason
-    tried = [(tmp_path / "flags" / f"processes-{number}").read_text().split() for number in range(4)]
-    assert [len(set(processes)) for processes in tried] == [1, 2, 3, 1], "each try has a process of its own"
+    tried = [(tmp_path / "flags" / f"processes-{number}").read_text().split() for number in range(3)]
+    assert [len(set(processes)) for processes in tried] == [1, 2, 1], "each try has a process of its own"
 
 
 def test_joining_ray_keeps_the_signal_handlers() -> None:
