@@ -1,5 +1,6 @@
 """One local Ray cluster for all tests of a process that can share it; the first of them starts it."""
 
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -16,10 +17,12 @@ class SharedCluster:
 
     Attributes:
         folder: in which its session's folder lies; short enough for the names of sockets.
+        site: from which its workers can import, as if it were installed there.
     """
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="er-", dir="/tmp"))
+        self.site = Path(tempfile.mkdtemp(prefix="er-site-", dir="/tmp"))
         self._local: LocalCluster | None = None
 
     def join(self) -> str:
@@ -29,6 +32,7 @@ class SharedCluster:
         if self._local is None:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("RAY_TMPDIR", str(self.folder))
+                patch.setenv("PYTHONPATH", str(self.site), prepend=os.pathsep)
                 self._local = LocalCluster(ray, cpus=CPUS)
         return str(ray.get_runtime_context().gcs_address)
 
@@ -42,3 +46,4 @@ class SharedCluster:
         """End it and remove its folder."""
         self.close()
         shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.site, ignore_errors=True)

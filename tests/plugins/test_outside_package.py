@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ CANDIDATES = 8
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Install the package into a folder as pip does, without a network: its files and its entry points."""
-    import shutil
     import tomllib
 
     target = tmp_path_factory.mktemp("site")
@@ -66,7 +66,10 @@ def write_search(folder: Path, pico: dict[str, Path], **workers: Any) -> Path:
 def test_a_search_uses_its_method_and_its_optimizer(
     where: str, installed: Path, pico: dict[str, Path], tmp_path: Path, ray_cluster: SharedCluster
 ) -> None:
-    workers = {"count": 1, "address": ray_cluster.join()} if where == "ray" else {"count": 0}
+    workers: dict[str, Any] = {"count": 0}
+    if where == "ray":
+        workers = {"count": 1, "address": ray_cluster.join()}
+        shutil.copytree(installed, ray_cluster.site, dirs_exist_ok=True)
     code, _, errors = evomerge(installed, "search", write_search(tmp_path, pico, **workers), "--out", tmp_path / "run")
     assert code == 0, errors
     searched = [candidate for candidate in Run(tmp_path / "run").candidates() if candidate.kind == "candidate"]

@@ -14,7 +14,7 @@ from tests.choice_task import write_choice_task
 from tests.forked import run_program
 
 SUBSETS = 12  # more than layouts are kept for
-WARM, TRACED, MORE = 2 * SUBSETS, SUBSETS, 3 * SUBSETS  # candidates before the counting; tracing slows them down
+WARM, TRACED, MORE = 2 * SUBSETS, 2 * SUBSETS, 4 * SUBSETS  # candidates before the counting; tracing slows them down
 MOST_BYTES = 700  # a candidate; one number kept for each of its 24 items alone takes 950
 
 FREED = """
@@ -62,9 +62,7 @@ def prepared(folder: Path, pico: dict[str, Path], method: str) -> Setup:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["task_arithmetic", "dare_ties"])
-def test_candidates_leave_nothing_behind(
-    pico: dict[str, Path], tmp_path: Path, method: str
-) -> None:
+def test_candidates_leave_nothing_behind(pico: dict[str, Path], tmp_path: Path, method: str) -> None:
     """Other genes each time, and subsets in turn, so that every item was seen when the counting begins."""
     setup, draw = prepared(tmp_path, pico, method), random.Random(0)
     (ids,) = (pools["search"] for pools in setup.prepared.pools.values())
