@@ -109,9 +109,10 @@ class Objective:
         direction: of the metric as its benchmark reports it; "min": lower is better.
         link: how the internal score v becomes the displayed one: "identity" (v, or -v for "min") or "exp" (exp(-v):
             perplexities, where v is the mean log-likelihood per unit).
-        weight: share in the weighted mean that scalar optimizers maximize.
+        weight: share in the weighted mean that scalar optimizers maximize; 0 = none: its floor and the front count.
         floor: the metric must reach it (in the metric's own direction), or None.
         scale: (low, high) of the metric, mapped to 0..1 before weighting; None: used as it is.
+        exact: whether the value is known without error, such as a model's number of layers: all items agree.
     """
 
     name: str
@@ -122,6 +123,7 @@ class Objective:
     weight: float = 1.0
     floor: float | None = None
     scale: tuple[float, float] | None = None
+    exact: bool = False
 
     def displayed(self, internal: float) -> float:
         """Return an internal value (higher is better) in the metric's own units and direction."""

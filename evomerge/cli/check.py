@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from evomerge.checkpoint import Model
+    from evomerge.records import Objective
     from evomerge.run import Cost, OutputVocabulary, Setup
 
 
@@ -187,7 +188,7 @@ def _search_facts(file: Path) -> dict[str, Any]:
         "space": f"{domain.size} numbers: {kinds}{_levels(setup)}{_sources(setup) if stacked else ''}",
         "optimizer": setup.optimizer,
         "tasks": [
-            f"{o.name}: {o.metric}, {o.direction}; items "
+            f"{o.name}: {o.metric}, {o.direction}{_counts(o)}; items "
             + ", ".join(f"{pool} {len(ids)}" for pool, ids in setup.prepared.pools[o.name].items())
             for o in setup.objectives
         ],
@@ -210,6 +211,13 @@ def _tokenizer(words: "OutputVocabulary") -> str:
         return words.fact
     taken = format_bytes(words.row_bytes)
     return f"{words.fact}; each worker puts the rows of {', '.join(words.moved)} on it once and keeps them: {taken}"
+
+
+def _counts(objective: "Objective") -> str:
+    """Return how an objective counts, where that is not by its weight alone."""
+    mean = "" if objective.weight else ", no part of the mean"
+    bound = "at least" if objective.direction == "max" else "at most"
+    return mean + ("" if objective.floor is None else f", {bound} {objective.floor:g}")
 
 
 def _subset_size(setup: "Setup") -> str:

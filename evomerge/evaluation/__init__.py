@@ -9,9 +9,9 @@ select and report. A `Scorer` is bound to one model object and scores whatever w
 files, no network, no global random numbers; the same items give the same bits. Values are "higher is better" per item;
 NaN and constant models raise `DegenerateModel` and never become a number.
 
-`lm_eval_task` (lm-eval's tasks, groups and tags) and `python_scorer` are the evaluators that ship; packages add others
-(entry point `evomerge.evaluators`, or `register`). lm-eval is imported in one file, `_lm_eval.py`, and only when a task
-is prepared or scored.
+`lm_eval_task` (lm-eval's tasks, groups and tags), `python_scorer` and `layers` are the evaluators that ship; packages
+add others (entry point `evomerge.evaluators`, or `register`). lm-eval is imported in one file, `_lm_eval.py`, and only
+when a task is prepared or scored.
 
 Pools: search and select come from a task's validation split, else its training split, and report from the split that
 lm-eval reports on. A task with one split has it divided among the three. Documents that may appear as few-shot
@@ -35,6 +35,7 @@ from evomerge.evaluation._request import (
     ScorerFunction,
     TaskRequest,
 )
+from evomerge.evaluation.metrics import ANSWER_TOKENS
 from evomerge.evaluation.prepare import LM_EVAL_MODEL_OPTIONS, prepare_items
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ WORKER_ENVIRONMENT = {
 """Environment for processes that only score, to be set before they import anything: items come ready made."""
 
 __all__ = [
+    "ANSWER_TOKENS",
     "LM_EVAL_MODEL_OPTIONS",
     "WORKER_ENVIRONMENT",
     "BoundTasks",

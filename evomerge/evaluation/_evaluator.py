@@ -76,6 +76,8 @@ class PrepareContext:
         metric: str = "score",
         direction: Literal["max", "min"] = "max",
         link: Literal["identity", "exp"] = "identity",
+        weight: float = 1.0,
+        exact: bool = False,
     ) -> Objective:
         """Return the entry's objective, with the weight, floor and scale that the user gave it.
 
@@ -85,6 +87,8 @@ class PrepareContext:
             metric: what the numbers are called.
             direction: of the metric as it is displayed; values of items are always "higher is better".
             link: how the mean of the values becomes the metric (see `Objective.link`).
+            weight: where the user gave none; 0 for what a model costs.
+            exact: whether all items have the same value (see `Objective.exact`).
         """
         request = self.request
         return Objective(
@@ -93,9 +97,10 @@ class PrepareContext:
             metric=metric,
             direction=direction,
             link=link,
-            weight=request.weight,
+            weight=weight if request.weight is None else request.weight,
             floor=request.floor,
             scale=request.scale,
+            exact=exact,
         )
 
 

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -258,6 +259,17 @@ class _TokenModel:
             text = text.lstrip()
         return str(postprocess_generated_text(text, list(prompt.stops), marker if isinstance(marker, str) else None))
 
+    def length_of(self: Any, prompt: "Prompt", tokens: Sequence[int]) -> int:
+        """Return how many tokens an answer took, thoughts included, up to the end token or the end of a stop string."""
+        ends = self.end_tokens()
+        row = list(tokens[: next((i + 1 for i, token in enumerate(tokens) if token in ends), len(tokens))])
+
+        def stopped(count: int) -> bool:
+            text = self.tok_decode(row[:count], skip_special_tokens=False)
+            return any(stop in text for stop in prompt.stops if stop)
+
+        return bisect_left(range(len(row)), True, key=stopped)
+
     def continued(self: Any, prompts: "Sequence[Prompt]", seconds: float | None) -> list[list[int]]:
         """Return the tokens that transformers' `generate` adds to each prompt, or has added when the time is over.
 
@@ -283,9 +295,12 @@ class _TokenModel:
         rows: list[list[int]] = output[:, width if self.backend == "causal" else 0 :].tolist()
         return rows
 
+    def end_tokens(self: Any) -> set[int | None]:
+        """Return the tokens that end an answer: lm-eval's, and those of the model's generation settings."""
+        configured = getattr(self.model.generation_config, "eos_token_id", None)
+        return {self.eot_token_id, *(configured if isinstance(configured, list) else [configured])}
+
     def has_ended(self: Any, row: Sequence[int], stops: Sequence[str]) -> bool:
         """Return whether there is an end token or a stop string in an answer."""
-        configured = getattr(self.model.generation_config, "eos_token_id", None)
-        ends = {self.eot_token_id, *(configured if isinstance(configured, list) else [configured])}
         text = self.tok_decode(row, skip_special_tokens=False)
-        return not ends.isdisjoint(row) or any(stop in text for stop in stops if stop)
+        return not self.end_tokens().isdisjoint(row) or any(stop in text for stop in stops if stop)

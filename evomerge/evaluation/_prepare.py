@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from evomerge.errors import EvomergeError, InvalidFile, InvalidInput, Problem
 from evomerge.evaluation import _registry
 from evomerge.evaluation._evaluator import Evaluator, PrepareContext, PreparedTask
-from evomerge.evaluation._identity import callable_digest, plain
 from evomerge.evaluation._prepared import Prepared
 from evomerge.evaluation._request import (
     InvalidTask,
@@ -18,6 +17,7 @@ from evomerge.evaluation._request import (
     TaskRequest,
 )
 from evomerge.evaluation._rng import isolated_randomness
+from evomerge.evaluation._user_code import callable_digest, plain
 from evomerge.evaluation.prepare import read_options, unused_names
 from evomerge.records import POOLS
 
@@ -136,7 +136,7 @@ def _prepared(context: PrepareContext) -> tuple[Evaluator, PreparedTask]:
         if request.evaluator is None:
             raise
         raise InvalidTask(f"the evaluator raised {type(error).__name__}: {error}") from error
-    if request.evaluator is None:
+    if request.evaluator is None or request.evaluator in _registry.BUILT_IN:
         return evaluator, task
     return evaluator, _checked(task, evaluator, request)
 

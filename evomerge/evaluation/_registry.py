@@ -9,6 +9,7 @@ from evomerge.plugins import Registry, created
 BUILT_IN = {
     "lm_eval_task": "evomerge.evaluation.lm_eval_task:LmEvalTask",
     "python_scorer": "evomerge.evaluation.python_scorer:PythonScorer",
+    "layers": "evomerge.evaluation.layers:Layers",
 }
 
 

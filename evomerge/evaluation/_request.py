@@ -33,7 +33,7 @@ class TaskRequest:
         num_fewshot: examples in this task's prompts; None = as `lm_eval_options` and the task say. Tasks that state 0
             themselves keep it, as on lm-eval's command line.
         direction: of a scorer's numbers; an lm-eval task or an evaluator states its own.
-        weight: share in the weighted mean, as in `evomerge.records.Objective`.
+        weight: share in the weighted mean, as in `evomerge.records.Objective`; None = 1, or 0 for what a model costs.
         floor: that the metric must reach, as in `Objective`; a floor relative to a parent is the caller's to resolve.
         scale: (low, high) of the metric, as in `Objective`.
         folder: where relative paths in `options` start; None = the working directory.
@@ -49,7 +49,7 @@ class TaskRequest:
     metric: str | None = None
     num_fewshot: int | None = None
     direction: Literal["max", "min"] = "max"
-    weight: float = 1.0
+    weight: float | None = None
     floor: float | None = None
     scale: tuple[float, float] | None = None
     folder: Path | None = None

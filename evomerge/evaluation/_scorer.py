@@ -89,7 +89,7 @@ class Scorer:
         Args:
             items: objective -> distinct item numbers, not empty, of any of its pools.
             gold: objective -> weight; the gradient of the weighted sum of the objectives' mean log-likelihoods of right
-                answers is taken on the way (see `has_gold`). None = no gradient.
+                answers is taken on the way (see `has_gold`; those of weight 0 need none). None = no gradient.
 
         Returns:
             objective -> scores in the order of its numbers.
@@ -130,10 +130,9 @@ class Scorer:
             if not wanted:
                 continue
             with isolated_randomness(), settings_restored(self._model), self._guard(evaluator):
-                if gold is None:
+                if gold is None or not isinstance(bound, GoldTasks):
                     scores = bound.score(wanted)
                 else:
-                    assert isinstance(bound, GoldTasks)
                     scores = bound.score(wanted, gold)
             found |= {name: _in_order(name, evaluator.name, ids, scores.get(name)) for name, ids in wanted.items()}
         return {name: found[name] for name in items}

@@ -222,4 +222,5 @@ def _objective(context: PrepareContext, name: str, measure: Measure) -> Objectiv
         metric=metric,
         direction=measure.direction,
         link=measure.link,
+        weight=0.0 if measure.counts_tokens else 1.0,
     )

@@ -130,7 +130,8 @@ def _cell(run: Run, row: ResultRow, index: int) -> str:
         return candidate.failure.kind if candidate.failure else candidate.state
     displayed = displayed_score(objective, candidate.scores[row.pool][objective.name])
     stderr = "" if displayed["stderr"] is None else f" ±{displayed['stderr']:.3f}"
-    return f"{'! ' if objective.name in row.missed else ''}{displayed['value']:.3f}{stderr}"
+    value = f"{displayed['value']:g}" if objective.exact else f"{displayed['value']:.3f}"
+    return f"{'! ' if objective.name in row.missed else ''}{value}{stderr}"
 
 
 def missed_floor_lines(run: Run, rows: Sequence[ResultRow]) -> list[str]:

@@ -11,6 +11,7 @@ progress looks is an `Observer`'s business, how a result is rendered or exported
 
 from evomerge.run import trackers
 from evomerge.run._driver import create_executor, search
+from evomerge.run._finalists import parts_of, survivors
 from evomerge.run._folder import LEDGER
 from evomerge.run._identity import facts_of
 from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, judge, verdict_plain, what_of
@@ -32,7 +33,6 @@ from evomerge.run._objectives import (
 from evomerge.run._pace import JobPace, proof_seconds, search_end
 from evomerge.run._progress import Observer, Progress, SilentObserver
 from evomerge.run._proof import Proof
-from evomerge.run._race import parts_of, survivors
 from evomerge.run._ranking import Ranking, difficulty_offset, effects_of
 from evomerge.run._run import Presenter, Run, Summary, items_scored, utilization
 from evomerge.run.analysis import (

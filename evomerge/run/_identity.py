@@ -93,7 +93,7 @@ def refuse_another_search(ledger: Ledger, setup: Setup) -> None:
         InvalidFile: with each difference.
     """
     old, new = ledger.meta("identity"), plain_data(setup.identity())
-    changed = {"report", "front", "race", "ranking"}  # their defaults were others once
+    changed = {"report", "front", "race", "ranking", "merges"}  # their defaults were others once
     for name in changed.difference(setup.entry.proof.model_fields_set):
         new["proof"].pop(name)
         new["proof"] |= {key: value for key, value in old["proof"].items() if key == name}

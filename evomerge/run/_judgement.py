@@ -7,6 +7,7 @@ from evomerge.records import Candidate, ItemScores, Kind, Objective
 from evomerge.run._objectives import (
     displayed_interval,
     displayed_value,
+    exact_ones,
     fitness,
     floors_of,
     internal_value,
@@ -151,6 +152,7 @@ def _interval(
         scale={o.name: scale_factor(o) for o in objectives},
         clusters=clusters,
         same_items={o.name: o.task for o in objectives},
+        exact=exact_ones(objectives),
         resamples=resamples,
     )
 
@@ -216,7 +218,7 @@ def _floor_checks(
         if parent in parents:
             value, low, high, floor = _relative(objective, items, parents[parent], minus, clusters, seed)
         elif objective.floor is not None:
-            interval = interval_of(own, cluster_of=clusters.get(objective.name))
+            interval = interval_of(own, cluster_of=clusters.get(objective.name), exact=objective.exact)
             value, low, high = interval.value, interval.low, interval.high
             floor = internal_value(objective, objective.floor)
         else:
@@ -247,7 +249,8 @@ def _relative(
     floor = internal_value(objective, displayed - minus if objective.direction == "max" else displayed + minus)
     if items[name] == parent[name]:
         return own, own, own, floor
-    paired = paired_interval(items, parent, {name: 1.0}, seed=seed, clusters=clusters)
+    exact = exact_ones([objective])
+    paired = paired_interval(items, parent, {name: 1.0}, seed=seed, clusters=clusters, exact=exact)
     return own, reached + paired.low, reached + paired.high, floor
 
 

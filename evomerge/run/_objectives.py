@@ -41,17 +41,22 @@ def displayed_score(objective: Objective, score: Score) -> dict[str, Any]:
 
     Returns:
         value: the metric.
-        stderr: its standard error, None where it is not finite.
+        stderr: its standard error, None where it is not finite or the value is exact.
         n: the number of items.
     """
     value = displayed_value(objective, score.value)
     stderr = score.stderr * value if objective.link == "exp" else score.stderr  # delta method for exp(-v)
-    return {"value": value, "stderr": stderr if math.isfinite(stderr) else None, "n": score.n}
+    return {"value": value, "stderr": stderr if math.isfinite(stderr) and not objective.exact else None, "n": score.n}
 
 
 def displayed_interval(objective: Objective, low: float, high: float) -> list[float]:
     """Return an interval of internal values in the metric's own units and direction, lower end first."""
     return sorted(displayed_value(objective, end) for end in (low, high))
+
+
+def exact_ones(objectives: Iterable[Objective]) -> frozenset[str]:
+    """Return the names of the objectives that are known without error."""
+    return frozenset(objective.name for objective in objectives if objective.exact)
 
 
 def scale_factor(objective: Objective) -> float:

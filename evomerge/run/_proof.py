@@ -6,14 +6,22 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from evomerge.errors import EvomergeError, NothingScored
-from evomerge.optimizers import GradientOptimizer, Optimizer
-from evomerge.records import Candidate, Point, Pool
+from evomerge.records import Candidate, Pool
+from evomerge.run._finalists import (
+    CONTROL_FINALISTS,
+    FINALISTS,
+    Part,
+    joined,
+    missing_items,
+    name_finalists,
+    parts_of,
+    survivors,
+)
+from evomerge.run._finalists import ERROR as RACE_ERROR
 from evomerge.run._judgement import REFERENCE_KINDS, choose_pick, judge, verdict_plain, what_of
 from evomerge.run._ledger import Ledger
 from evomerge.run._objectives import fitness, floors_of, parent_scores, scores_of, values_of
 from evomerge.run._progress import Observer, Phase, Progress
-from evomerge.run._race import ERROR as RACE_ERROR
-from evomerge.run._race import Part, joined, missing_items, parts_of, survivors
 from evomerge.run._ranking import ADJUSTED, CALIBRATION, Ranking, calibration, front_members
 from evomerge.run.config._setup import Setup
 from evomerge.run.loop import COST, WAIT_SECONDS, SearchLoop, finished_candidate
@@ -21,7 +29,6 @@ from evomerge.run.workers import Executor, Job, Outcome
 from evomerge.stats import with_front
 
 MAX_REPORT_SESSIONS = 2  # in which the pick or a rival fails on the report pool, before the next one takes its place
-CONTROL_FINALISTS = "control_finalists"  # the ledger's fact: the best of the random control, as finalists are chosen
 MEMBERS = "front_members"  # the ledger's fact: the front's other members that are judged beside the pick
 FAILURES = "proof_failures"  # the ledger's fact: candidate -> pool -> {"sessions": how many, "reason": the last}
 
@@ -46,7 +53,6 @@ class Proof:
         self.setup: Setup = loop.setup
         self.ledger: Ledger = loop.ledger
         self.executor: Executor = loop.executor
-        self.optimizer: Optimizer = loop.optimizer
         self._loop, self._observer, self._stop = loop, observer, stop
         self._tried: set[tuple[int, Pool]] = set()  # in this session
 
@@ -57,10 +63,10 @@ class Proof:
             NothingScored: no candidate has a score.
             EvomergeError: the pick or a rival could not be scored on the report pool; the next session tries again.
         """
-        self._name_finalists()
+        name_finalists(self._loop, self._note)
         if self.ledger.meta("pick") is None:
             finalists = [
-                *self.ledger.meta("finalists"),
+                *self.ledger.meta(FINALISTS),
                 *(reference.id for reference in self._references()),
                 *self.ledger.meta(CONTROL_FINALISTS, []),
             ]
@@ -89,59 +95,6 @@ class Proof:
     def _reports_all(self) -> bool:
         """Whether the pick is compared with every reference; as the run was started, whatever the default is now."""
         return bool(self.ledger.meta("identity")["proof"]["report"] == "all")
-
-    # -- finalists -----------------------------------------------------------------------------------------------
-
-    def _name_finalists(self) -> None:
-        """Choose who is re-scored: the adjusted front, the best by adjusted fitness, and the distribution mean."""
-        if self.ledger.meta("finalists") is not None:
-            return
-        searched = [known.id for known in self.ledger.candidates(kinds=["candidate"]) if known.state == "scored"]
-        if not searched:
-            raise NothingScored(f"{self.ledger.path.parent}: no candidate could be scored; see `evomerge front --all`")
-        parents = [known.id for known in self._references() if known.kind == "parent"]
-        ranking = Ranking(
-            self.setup.objectives,
-            self.ledger.items("search", soft=False),
-            self._loop.state.floors,
-            parents=parents if self.setup.entry.proof.ranking == "irt" else (),
-        )
-        count = self.setup.entry.proof.finalists
-        best = ranking.ranked(searched)
-        whole = self.ledger.meta("identity")["proof"].get("front")
-        front = ranking.spread(searched, count) if whole else ranking.ranked(ranking.front(searched))[:count]
-        finalists = list(dict.fromkeys([*best[:count], *front]))
-        controls = [known.id for known in self.ledger.candidates(kinds=["control"]) if known.from_control]
-        with self.ledger.transaction():
-            finalists += self._add_means()
-            self.ledger.set_meta(CONTROL_FINALISTS, ranking.ranked(controls)[:count])
-            if self.setup.entry.control is not None and not ranking.ranked(controls):
-                self._note("no candidate of the random control could be scored, so the pick has no such rival")
-            self.ledger.set_meta(ADJUSTED, {str(c): values for c, values in ranking.values.items()})
-            self.ledger.set_meta("finalists", finalists)
-            self.ledger.set_meta("state", "proving")
-
-    def _add_means(self) -> list[int]:
-        """Add the distribution mean as a candidate: it averages out the luck that single candidates had.
-
-        Where the optimizer followed gradients before it evolved, the place where it ended is another one.
-        """
-        means = {"the distribution mean": self.optimizer.mean()}
-        if isinstance(self.optimizer, GradientOptimizer):
-            means["the mean of the ascent"] = self.optimizer.ascent_mean()
-        return [self._add_mean(name, point) for name, point in means.items() if point is not None]
-
-    def _add_mean(self, name: str, point: Point) -> int:
-        document = self.setup.document(point)
-        return self.ledger.add(
-            name=name,
-            kind="mean",
-            generation=-1,
-            subset=-1,
-            recipe=document,
-            fingerprint=self.setup.recipe(document).fingerprint,
-            point=point,
-        ).id
 
     # -- scoring -------------------------------------------------------------------------------------------------
 

@@ -20,11 +20,12 @@ def effects_of(objectives: Sequence[Objective], table: ScoreTable) -> dict[str, 
     """Return the item effects of each objective. Items of weight 0 say nothing and are left out.
 
     A metric of the whole set has none: no sum of item and candidate is that metric, so it is compared as it was scored.
+    An exact one needs none.
     """
     return {
         objective.name: item_effects([(c, _without_zero_weights(items[objective.name])) for c, items in table.items()])
         for objective in objectives
-        if table and not any(items[objective.name].parts for items in table.values())
+        if table and not objective.exact and not any(items[objective.name].parts for items in table.values())
     }
 
 
@@ -183,7 +184,7 @@ def fitness_interval(
     bounded = True
     for objective in objectives:
         own = items[objective.name]
-        found = interval_of(own)
+        found = interval_of(own, exact=objective.exact)
         share = objective.weight / total * scale_factor(objective)
         below += (share * (found.value - found.low)) ** 2
         above += (share * (found.high - found.value)) ** 2

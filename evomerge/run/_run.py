@@ -212,7 +212,8 @@ class Run:
             clusters = {name: {int(item): group for item, group in found.items()} for name, found in stored.items()}
         found = {}
         for objective in self.objectives:
-            interval = interval_of(items[objective.name], cluster_of=clusters.get(objective.name))
+            own, cluster_of = items[objective.name], clusters.get(objective.name)
+            interval = interval_of(own, cluster_of=cluster_of, exact=objective.exact)
             found[objective.name] = displayed_interval(objective, interval.low, interval.high)
         return found
 

@@ -49,7 +49,7 @@ def _built(
     if base is None and any(method.base == "required" for method in chosen):
         base, models = models[0], models[1:]
     places = places_of(parents)
-    method_division, method_members = _division(entry.method.axes, models[0], places)
+    method_division, method_members = _division(entry.method.axes, parents, places)
     sections = entry.modules or {"": PartEntry(genes=entry.genes)}
     known: dict[str, Parameter | Variant] = {}
     for method in chosen:
@@ -58,7 +58,7 @@ def _built(
     selection = _selection(entry.parents, entry, base, len(models))
     typical = len(models) if selection is None else selection.most
     genes = tuple(
-        _gene(known[name], gene, models, typical, part, of_part(places, part))
+        _gene(known[name], gene, parents, len(models), typical, part, of_part(places, part))
         for part, section in sections.items()
         for name, gene in section.genes.items()
     )
@@ -82,10 +82,10 @@ def _built(
 
 
 def _division(
-    axes: Any, parent: ParentSummary, places: Sequence[TensorPlace]
+    axes: Any, parents: Sequence[ParentSummary], places: Sequence[TensorPlace]
 ) -> tuple[Division, tuple[tuple[TensorPlace, ...], ...]]:
     """Return what axes make of a model, and the tensors of each group."""
-    division = divided(axes or (), parent, places)
+    division = divided(axes or (), parents, places)
     return division, tuple(tuple(members) for members in members_of(division.groups, places))
 
 
@@ -110,7 +110,8 @@ def _selection(
 def _gene(
     known: Parameter | Variant,
     entry: GeneEntry,
-    models: Sequence[ParentSummary],
+    parents: Sequence[ParentSummary],
+    count: int,
     typical: int,
     part: str,
     places: Sequence[TensorPlace],
@@ -120,7 +121,8 @@ def _gene(
     Args:
         known: what it varies.
         entry: how.
-        models: without the base.
+        parents: all of them; the first one has the result's tensor names.
+        count: number of models, without the base.
         typical: number of models that take part, at most.
         part: of the model.
         places: the tensors of the part.
@@ -129,7 +131,7 @@ def _gene(
         options = tuple(entry.values or known.options)
         start = options[0] if entry.start is None else entry.start
         return Gene(name=known.name, scale=Options(values=options, ordered=False), start=start, variant=True)
-    division, members = _division(entry.per, models[0], places)
+    division, members = _division(entry.per, parents, places)
     scale = _scale(known, entry)
     total = None
     if entry.total is not None:
@@ -139,7 +141,7 @@ def _gene(
         name=known.name,
         scale=scale,
         start=_start(known, scale, typical) if entry.start is None else entry.start,
-        models=() if known.per == "merge" else tuple(range(len(models))),
+        models=() if known.per == "merge" else tuple(range(count)),
         shared_by_models=not any(axis.kind == "model" for axis in entry.per),
         division=division,
         members=members,

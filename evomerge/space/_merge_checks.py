@@ -35,7 +35,8 @@ def problems_of(
             yield Problem(f"{where}: method", str(error))
     if len(chosen) < len(names):
         return
-    places = places_of([base, *models] if base else list(models))
+    parents = [base, *models] if base else list(models)
+    places = places_of(parents)
     for method in chosen:
         yield from _method_problems(method, entry.parents, where, base, len(models))
     if entry.method.axes is not None:
@@ -47,7 +48,7 @@ def problems_of(
     known_parts = list(dict.fromkeys(place.part for place in places))
     for part in entry.modules:
         if part not in known_parts:
-            text = f"{models[0].name} has no part {part}; it has {', '.join(known_parts)}"
+            text = f"{parents[0].name} has no part {part}; it has {', '.join(known_parts)}"
             yield Problem(f"{where}: modules.{part}", text + f".{did_you_mean(part, known_parts)}")
     sections = entry.modules or {"": PartEntry(genes=entry.genes, parameters=entry.parameters)}
     yield from _level_problems(entry, sections, chosen, where)
@@ -56,7 +57,7 @@ def problems_of(
     for part, section in sections.items():
         prefix = f"{where}: modules.{part}." if part else f"{where}: "
         if part in ("", *known_parts):
-            parts = _Part(part, models[0], of_part(places, part))
+            parts = _Part(part, parents, of_part(places, part))
             yield from _section_problems(section, chosen, prefix, parts, len(models))
         given = {*section.genes, *section.parameters, *entry.parameters}
         for parameter in _known(chosen).values():
@@ -72,12 +73,12 @@ class _Part(NamedTuple):
 
     Attributes:
         name: of the part; "" = the whole model.
-        parent: whose layout tensor names follow.
+        parents: all of them; the first one has the result's tensor names.
         places: its tensors.
     """
 
     name: str
-    parent: ParentSummary
+    parents: Sequence[ParentSummary]
     places: Sequence[TensorPlace]
 
 
@@ -229,7 +230,7 @@ def _filter_problems(axes: Iterable[GeneAxis], place: str, places: Sequence[Tens
 
 def _count_problems(axes: Sequence[GeneAxis], place: str, part: _Part) -> Iterator[Problem]:
     """Yield a problem if so many filters would be needed that reading a recipe would take minutes."""
-    count = sum(len(group.patterns) for group in divided(axes, part.parent, part.places).groups)
+    count = sum(len(group.patterns) for group in divided(axes, part.parents, part.places).groups)
     if count > MAX_FILTERS:
         text = f"needs {count} filters in each recipe, at most {MAX_FILTERS} are allowed; use curve instead of layer or"
         yield Problem(place, text + " bands, or groups that names inside a block begin with, such as mlp.")

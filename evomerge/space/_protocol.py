@@ -21,7 +21,8 @@ class Space(Protocol):
     A space of reals may have one more attribute, `levels`: a tuple of `evomerge.records.Level`, from coarse to fine,
     which optimizers that can go through one after the other (`optimizers.goes_by_levels`). Where recipe values are no
     linear functions of the reals, `straightened(reals)` may return numbers that they are linear in, and `no_gradient`
-    a sentence why a search should not follow gradients, or None.
+    a sentence why a search should not follow gradients, or None. A space whose merges can be averaged exactly may have
+    `averaged(points)`: the point whose merge is the average of the points' merges, or None.
     """
 
     @property

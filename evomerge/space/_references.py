@@ -37,6 +37,8 @@ def references(
     dtype: str | None = None,
     tokenizer: Mapping[str, Any] | None = None,
     moved: Sequence[str] = (),
+    *,
+    parts: Sequence[str] = (),
 ) -> list[Reference]:
     """Return the references of a search: each parent, the uniform average, and task arithmetic at a few weights.
 
@@ -49,8 +51,13 @@ def references(
         dtype: of every reference, or None: the parents' own.
         tokenizer: of every merge, as recipes name it, or None.
         moved: parents whose own tokenizer that is not.
+        parts: that simple merges are made of, where the models have others that differ; empty = whole models.
     """
     extra: dict[str, Any] = {"dtype": dtype} if dtype else {}
+
+    def merged(entries: list[dict[str, Any]]) -> dict[str, Any]:
+        return {"modules": {part: {"models": entries} for part in parts}} if parts else {"models": entries}
+
     found = [
         Reference(name, "parent", {"merge_method": "passthrough", "models": [{"model": name}], **extra})
         for name in ([base, *models] if base else models)
@@ -60,18 +67,18 @@ def references(
     for name in moved:
         entries = [{"model": model, "parameters": {"weight": float(model == name)}} for model in models]
         method = {"merge_method": "task_arithmetic", "base_model": base} if base else {"merge_method": "linear"}
-        document = {**method, "models": entries, **extra}
+        document = {**method, **merged(entries), **extra}
         found.append(Reference(f"{name} with the result's tokenizer", "simple", document))
     weighted = [{"model": model, "parameters": {"weight": 1.0}} for model in models]
     if len(models) > 1:
         on_base = {"base_model": base} if base else {}
         found.append(
-            Reference("uniform average", "simple", {"merge_method": "linear", **on_base, "models": weighted, **extra})
+            Reference("uniform average", "simple", {"merge_method": "linear", **on_base, **merged(weighted), **extra})
         )
     if base:
         for weight in BASELINE_WEIGHTS:
             entries = [{"model": model, "parameters": {"weight": weight}} for model in models]
-            document = {"merge_method": "task_arithmetic", "base_model": base, "models": entries, **extra}
+            document = {"merge_method": "task_arithmetic", "base_model": base, **merged(entries), **extra}
             found.append(Reference(f"task arithmetic {weight:g}", "simple", document))
     return found
 

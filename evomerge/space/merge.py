@@ -8,6 +8,7 @@ from typing import Any
 from evomerge import methods
 from evomerge.recipe import Setting
 from evomerge.records import Domain, Level, Point, TensorPlace
+from evomerge.space._averages import averaged_point
 from evomerge.space._merge_reader import read_point
 from evomerge.space._protocol import MAX_COUNT
 from evomerge.space._selection import OFF, ON, Selection
@@ -176,7 +177,7 @@ class MergeSpace:
         self.domain.check(point)
         chosen = [methods.get(self.method_names[k]) for k in point.categories[: self.method_choices]]
         chosen = chosen or [methods.get(self.method_names[0])]
-        coordinates = self._by_gene(point)
+        coordinates = self.by_gene(point)
         taking = self._taking(point, coordinates)
         shared: dict[str, dict[str, Any]] = {part: {} for part in self.parts or ("",)}
         own: dict[str, list[dict[str, Any]]] = {part: [{} for _ in self.models] for part in shared}
@@ -197,7 +198,7 @@ class MergeSpace:
         bodies = {part: self._body(own[part], taking, shared[part], self._fixed(part, chosen)) for part in shared}
         return self._document(chosen, bodies, variants)
 
-    def _by_gene(self, point: Point) -> list[Sequence[float]]:
+    def by_gene(self, point: Point) -> list[Sequence[float]]:
         """Return the coordinates of each gene."""
         rows: dict[str, Iterator[float]] = {
             "real": iter(point.reals),
@@ -285,6 +286,10 @@ class MergeSpace:
             **({"dtype": self.dtype} if self.dtype else {}),
             **({"evomerge": extension} if extension else {}),
         }
+
+    def averaged(self, points: Sequence[Point]) -> Point | None:
+        """Return the point whose merge is the average of the merges of some points; None where that is not exact."""
+        return averaged_point(self, points)
 
     def encode(self, document: Mapping[str, Any]) -> Point:
         """Return the point of a recipe that the space contains: `decode(encode(d)) == d` for every decoded d.

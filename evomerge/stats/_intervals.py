@@ -23,7 +23,7 @@ metric (Koehn 2004, https://aclanthology.org/W04-3250), for both candidates with
 the item on which the two differ most, as it is and with the candidates exchanged.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -66,6 +66,7 @@ def paired_interval(
     scale: Mapping[str, float] | None = None,
     clusters: Mapping[str, Mapping[int, Hashable]] | None = None,
     same_items: Mapping[str, Hashable] | None = None,
+    exact: Collection[str] = (),
     level: float = 0.95,
     resamples: int = 10_000,
 ) -> Interval:
@@ -80,6 +81,7 @@ def paired_interval(
         clusters: objective -> item -> its cluster; an item or objective that is absent is independent of all others.
         same_items: objective -> what its items are items of; objectives for which it is equal, such as two metrics of
             one task, are resampled alike. Absent objectives share their items with none.
+        exact: objectives without any error, such as a number of layers: their difference counts as it is.
         level: coverage of the interval, in (0, 1).
         resamples: number of resamples.
 
@@ -92,15 +94,14 @@ def paired_interval(
     if not 0 < level < 1 or resamples < 1:
         raise InvalidInput(f"level {level}, resamples {resamples}; expected a level in (0, 1) and at least 1 resample")
     factors = {name: weights[name] / total * (scale or {}).get(name, 1.0) for name in sorted(weights)}
-    spawned = zip(factors, np.random.SeedSequence(seed).spawn(len(factors)), strict=True)
-    streams: dict[Hashable, np.random.SeedSequence] = {}
-    stream_of = {
-        name: streams.setdefault(("same", same_items[name]), stream) if same_items and name in same_items else stream
-        for name, stream in spawned
-    }
+    stream_of = _streams(factors, seed, same_items or {})
     gain = 0.0
     draws = np.zeros(resamples)
     for name, factor in factors.items():
+        if name in exact:
+            difference = factor * _exact_difference(name, a, b)
+            gain, draws = gain + difference, draws + difference
+            continue
         generator = np.random.Generator(np.random.PCG64(stream_of[name]))
         if _of_sets(name, a, b):
             first, second = set_sums([a[name], b[name]], (clusters or {}).get(name))
@@ -123,6 +124,7 @@ def lower_end(
     error: float,
     scale: Mapping[str, float] | None = None,
     clusters: Mapping[str, Mapping[int, Hashable]] | None = None,
+    exact: Collection[str] = (),
 ) -> float:
     """Return a bound that the gain of `a` over `b` exceeds, from a normal approximation instead of resamples.
 
@@ -137,6 +139,7 @@ def lower_end(
         error: chance that the bound is above the truth, in (0, 0.5).
         scale: objective -> factor of its item scores before weighting; 1 where absent.
         clusters: objective -> item -> its cluster.
+        exact: objectives without any error.
 
     Raises:
         InvalidInput: as `paired_interval`.
@@ -146,6 +149,9 @@ def lower_end(
     quantile = NormalDist().inv_cdf(1 - error)
     for name in sorted(weights):
         factor = weights[name] / total * (scale or {}).get(name, 1.0)
+        if name in exact:
+            gain += factor * _exact_difference(name, a, b)
+            continue
         difference, differences, item_weights = _extended(name, a, b, (clusters or {}).get(name))
         gain += factor * difference
         centered = differences - float(item_weights @ differences / item_weights.sum())
@@ -153,6 +159,23 @@ def lower_end(
         stderr = float(np.sqrt(((item_weights * centered) ** 2).sum() * n / (n - 1)) / item_weights.sum())
         margin += factor * stderr * (quantile + (quantile**3 + quantile) / (4 * (n - 1)))
     return gain - margin
+
+
+def _streams(
+    names: Collection[str], seed: int, same_items: Mapping[str, Hashable]
+) -> dict[str, np.random.SeedSequence]:
+    """Return objective -> the seed of its draws, one for all objectives of the same items."""
+    spawned = zip(names, np.random.SeedSequence(seed).spawn(len(names)), strict=True)
+    shared: dict[Hashable, np.random.SeedSequence] = {}
+    return {
+        name: shared.setdefault(same_items[name], stream) if name in same_items else stream for name, stream in spawned
+    }
+
+
+def _exact_difference(name: str, a: Mapping[str, ItemScores], b: Mapping[str, ItemScores]) -> float:
+    """Return the difference of an objective that has no error."""
+    _, differences, weights, _ = _paired(name, a, b)
+    return float(weights @ differences / weights.sum())
 
 
 def _extended(

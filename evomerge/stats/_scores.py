@@ -64,7 +64,7 @@ class ScoreInterval:
         high: upper end, at least `value`.
         level: nominal coverage.
         name: "Wilson" (0/1 items of equal weight), "normal" (mean and standard error; as wide as
-            Wilson's where all items are equal) or "jackknife" (metric of a set).
+            Wilson's where all items are equal), "jackknife" (metric of a set) or "exact" (without error).
     """
 
     value: float
@@ -162,7 +162,11 @@ def _without_spread(low: float, high: float, n: float, z: float) -> tuple[float,
 
 
 def interval_of(
-    items: ItemScores, level: float = 0.95, cluster_of: Mapping[int, Hashable] | None = None
+    items: ItemScores,
+    level: float = 0.95,
+    cluster_of: Mapping[int, Hashable] | None = None,
+    *,
+    exact: bool = False,
 ) -> ScoreInterval:
     """Return the score of some items with its interval (see `score_interval`).
 
@@ -175,10 +179,14 @@ def interval_of(
         items: of one model.
         level: coverage, in (0, 1).
         cluster_of: item -> its cluster; items that are absent, or all without it, are independent.
+        exact: whether the score has no error, such as a number of layers: the interval is the value.
 
     Raises:
         InvalidInput: as `score_interval` and `set_sums`.
     """
+    if exact:
+        value = score_of(items).value
+        return ScoreInterval(value=value, low=value, high=value, level=level, name="exact")
     if items.parts is None:
         clusters = None if not cluster_of else cluster_numbers(items.ids, cluster_of).tolist()
         return score_interval(items.values, items.weights, level, clusters)

@@ -6,7 +6,7 @@ import `evomerge.evaluation.prepare`, nor anything of tasks.
 
 from evomerge.evaluation.generation._cache import repeated
 from evomerge.evaluation.generation._protocol import Answer, Generator, OutsideGenerator, Prompt
-from evomerge.evaluation.generation._texts import generated_texts
+from evomerge.evaluation.generation._texts import generated_answers
 from evomerge.evaluation.generation._transformers import TransformersGenerator
 
 __all__ = [
@@ -15,6 +15,6 @@ __all__ = [
     "OutsideGenerator",
     "Prompt",
     "TransformersGenerator",
-    "generated_texts",
+    "generated_answers",
     "repeated",
 ]

@@ -1,8 +1,9 @@
-"""A task's generated answers: texts in the order of the prompts, or the reason why there is no score."""
+"""A task's generated answers in the order of the prompts, or the reason why there is no score."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from evomerge.errors import DegenerateModel, EvomergeError
 from evomerge.evaluation._items import AnswerLimits
@@ -11,22 +12,24 @@ from evomerge.evaluation.generation._protocol import Generator, Prompt
 _MIN_JUDGED_ANSWERS = 8  # of fewer, any share may be cut
 _SHORT_ANSWER_TOKENS = 32  # shorter answers may well fill their length
 
+Read = TypeVar("Read")
 
-def generated_texts(
+
+def generated_answers(
     name: str,
     prompts: Sequence[Prompt],
     generator: Generator,
     limits: AnswerLimits,
-    text_of: Callable[[Prompt, Sequence[int]], str],
-) -> list[str]:
-    """Return the text of each prompt's answer.
+    read: Callable[[Prompt, Sequence[int]], Read],
+) -> list[Read]:
+    """Return each prompt's answer.
 
     Args:
         name: of the task, for messages.
         prompts: in any order.
         generator: writes the answers.
         limits: of the answers.
-        text_of: turns an answer's tokens into what the task reads.
+        read: turns an answer's tokens into what is returned, such as the text that the task reads.
 
     Raises:
         DegenerateModel: too many answers reach their length; raised as soon as they do.
@@ -36,11 +39,11 @@ def generated_texts(
     order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i].tokens), prompts[i].text))
     deadline = time.monotonic() + (limits.seconds or math.inf)
     max_cut = limits.cut * len(prompts) if len(prompts) >= _MIN_JUDGED_ANSWERS else math.inf
-    texts: dict[int, str] = {}
+    answers: dict[int, Read] = {}
     cut = 0
     for index, answer in generator.generate([prompts[i] for i in order], deadline):
         prompt = prompts[order[index]]
-        texts[order[index]] = text_of(prompt, answer.tokens)
+        answers[order[index]] = read(prompt, answer.tokens)
         cut += not answer.ended
         if prompt.max_tokens >= _SHORT_ANSWER_TOKENS and cut > max_cut:
             raise DegenerateModel(
@@ -49,9 +52,9 @@ def generated_texts(
             )
         if deadline < time.monotonic():
             break
-    if len(texts) < len(prompts):
+    if len(answers) < len(prompts):
         raise EvomergeError(
             f"{name}: its answers took longer than {limits.seconds:g} seconds "
-            f"(lm_eval: max_gen_seconds); {len(prompts) - len(texts)} of {len(prompts)} were cut off"
+            f"(lm_eval: max_gen_seconds); {len(prompts) - len(answers)} of {len(prompts)} were cut off"
         )
-    return [texts[i] for i in range(len(prompts))]
+    return [answers[i] for i in range(len(prompts))]

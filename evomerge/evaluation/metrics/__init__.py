@@ -3,7 +3,7 @@
 This package knows no task, model or file.
 """
 
-from evomerge.evaluation.metrics._measure import OWN, Measure, choice_margin, choose_measure
+from evomerge.evaluation.metrics._measure import ANSWER_TOKENS, OWN, Measure, choice_margin, choose_measure
 from evomerge.evaluation.metrics._set_rows import check_own, name_of_own, row_of
 
-__all__ = ["OWN", "Measure", "check_own", "choice_margin", "choose_measure", "name_of_own", "row_of"]
+__all__ = ["ANSWER_TOKENS", "OWN", "Measure", "check_own", "choice_margin", "choose_measure", "name_of_own", "row_of"]

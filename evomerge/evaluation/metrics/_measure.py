@@ -23,6 +23,9 @@ _ITEMWISE = {
 
 _OF_LIKELIHOODS = {"perplexity", "weighted_perplexity", "bits_per_byte", "brier_score"}  # lower where gold is likelier
 
+ANSWER_TOKENS = "answer_tokens"
+"""A metric that every task has whose answers are generated: how many tokens an answer takes."""
+
 OWN = "the task's own "
 """What stands before the name of an aggregation that is a function of the task's own."""
 
@@ -50,6 +53,11 @@ class Measure:
         """The metric of a whole set that this is, without rows; None where it is a mean over items."""
         metric = OF_AGGREGATION.get(self.aggregation)
         return None if metric is None else SetParts(metric=metric, sign=1 if self.direction == "max" else -1, rows=())
+
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether this is the number of tokens of an answer, which lm-eval computes nothing for."""
+        return self.aggregation == ANSWER_TOKENS
 
     @property
     def link(self) -> Link:

@@ -11,7 +11,7 @@ from evomerge.evaluation._items import ModelRequest, TaskItem, TaskItems, answer
 from evomerge.evaluation._request import InvalidTask, LmEvalOptions
 from evomerge.evaluation._task_answers import code_replaced, processed
 from evomerge.evaluation._user_code import FunctionRef, functions_of, with_functions
-from evomerge.evaluation.metrics import Measure, choose_measure
+from evomerge.evaluation.metrics import ANSWER_TOKENS, Measure, choose_measure
 from evomerge.evaluation.prepare._group import TaskConfig
 from evomerge.evaluation.prepare._task_config import accept, anchor_files, config_digest, runs_code
 
@@ -179,7 +179,7 @@ def measure_of(task: Any, packed: TaskItems, wanted: str | None) -> tuple[Measur
     Args:
         task: lm-eval's.
         packed: its items.
-        wanted: "metric", "metric,filter" or None for its first one.
+        wanted: "metric", "metric,filter" or None for its first one; `ANSWER_TOKENS` where it generates.
 
     Returns:
         How the metric is measured, and the names of all metrics of the task.
@@ -190,6 +190,9 @@ def measure_of(task: Any, packed: TaskItems, wanted: str | None) -> tuple[Measur
     from evomerge.evaluation import _lm_eval
 
     filters = [ensemble.name for ensemble in task._filters]
+    if wanted == ANSWER_TOKENS and task.OUTPUT_TYPE == "generate_until":
+        measure = Measure(metric=wanted, filter=filters[0], aggregation=ANSWER_TOKENS, direction="min")
+        return measure, [*task.aggregation(), wanted]
     computed = _metrics_of_code(task, packed, filters[0]) if task.config.unsafe_code else None
     aggregations = {
         name: _lm_eval.aggregation_name(how)

@@ -4,13 +4,14 @@ from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import Any
 
 from evomerge.errors import EvomergeError, InvalidInput
 from evomerge.evaluation import sandbox
 from evomerge.evaluation._items import AnswerLimits, ModelRequest, TaskItem, TaskItems, answer_limit
 from evomerge.evaluation._task_answers import RUNNER, processed, rebuilt_task
-from evomerge.evaluation.generation import Generator, Prompt, generated_texts
+from evomerge.evaluation.generation import Generator, Prompt, generated_answers
 from evomerge.evaluation.metrics import Measure, choice_margin
 from evomerge.evaluation.score._batching import (
     BatchLimits,
@@ -95,10 +96,18 @@ class BoundTask:
             DegenerateModel: log-likelihoods are not finite, or constant.
             EvomergeError: the task's own code fails.
         """
-        responses = self._generated(ids) if self.generates else self._log_likelihoods(ids, gold)
-        found = {name: self._processed(name, ids, responses) for name in {m.filter for m in measures}}
+        lengths: dict[int, float] = {}
+        if self.generates:
+            responses, lengths = self._generated(ids, counted=any(measure.counts_tokens for measure in measures))
+        else:
+            responses = self._log_likelihoods(ids, gold)
+        filters = {measure.filter for measure in measures if not measure.counts_tokens}
+        found = {name: self._processed(name, ids, responses) for name in filters}
         return [
-            {i: self._result(i, measure, found[measure.filter][i], responses[i]) for i in ids} for measure in measures
+            {i: ItemResult(raw=lengths[i], soft=None) for i in ids}
+            if measure.counts_tokens
+            else {i: self._result(i, measure, found[measure.filter][i], responses[i]) for i in ids}
+            for measure in measures
         ]
 
     def _result(
@@ -161,15 +170,25 @@ class BoundTask:
         self._forward.run(apart, GoldObjective(apart.order, apart.lengths, [weights[index] for index in right]))
         return outcomes
 
-    def _generated(self, ids: Sequence[int]) -> dict[int, list[Any]]:
-        """Return item number -> the list of answers per request."""
+    def _generated(self, ids: Sequence[int], *, counted: bool) -> tuple[dict[int, list[Any]], dict[int, float]]:
+        """Return item number -> the list of answers per request; and -> tokens of an answer, where they are counted."""
         for number in ids:
             if number not in self._prompts:
                 self._prompts[number] = [self._prompt(number, request) for request in self.items[number].requests]
         repeats = self._packed.repeats
         prompts = [prompt for i in ids for prompt in self._prompts[i] for _ in range(repeats)]
-        texts = iter(generated_texts(self._packed.name, prompts, self._generator, self._limits, self._lm.text_of))
-        return {i: [[next(texts) for _ in range(repeats)] for _ in self.items[i].requests] for i in ids}
+
+        def read(prompt: Prompt, tokens: Sequence[int]) -> tuple[str, int]:
+            return self._lm.text_of(prompt, tokens), self._lm.length_of(prompt, tokens) if counted else 0
+
+        written = iter(generated_answers(self._packed.name, prompts, self._generator, self._limits, read))
+        texts: dict[int, list[Any]] = {}
+        lengths: dict[int, float] = {}
+        for i in ids:
+            rows = [[next(written) for _ in range(repeats)] for _ in self.items[i].requests]
+            texts[i] = [[text for text, _ in row] for row in rows]
+            lengths[i] = fmean(length for row in rows for _, length in row)
+        return texts, lengths
 
     def _prompt(self, number: int, request: ModelRequest) -> Prompt:
         """Return a request for an answer. Raises InvalidInput when it does not fit the model."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from evomerge.records import Pool
 from evomerge.run._judgement import Clusters
-from evomerge.run._objectives import scale_factor
+from evomerge.run._objectives import exact_ones, scale_factor
 from evomerge.run._run import Run
 from evomerge.run.analysis._facts import RunFacts
 from evomerge.stats import Interval, paired_interval
@@ -62,4 +62,5 @@ def _gain(first: RunFacts, second: RunFacts) -> Interval:
         scale={o.name: scale_factor(o) for o in objectives},
         clusters=clusters,
         same_items={o.name: o.task for o in objectives},
+        exact=exact_ones(objectives),
     )

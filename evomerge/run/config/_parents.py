@@ -1,6 +1,6 @@
 """Checking a search's parents: that they open, fit one another, and give the space's and the user's merges."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from evomerge.checkpoint import Model, Parents, open_model
@@ -30,19 +30,25 @@ def open_parents(entry: ParentsEntry, folder: Path, problems: ProblemCollector) 
     return opened
 
 
-def same_shape(models: Sequence[Model], problems: ProblemCollector, *, aligned: bool) -> bool:
+def same_shape(
+    models: Sequence[Model], problems: ProblemCollector, *, aligned: bool, parts: Collection[str] = ()
+) -> bool:
     """Note parents that cannot be merged with the first; a difference in size is one problem, not one per tensor.
 
     Args:
-        models: those that could be opened.
+        models: those that could be opened; the first one gives the result's config.
         problems: receives what is wrong.
         aligned: whether the search names a tokenizer, so that vocabularies may differ.
+        parts: that the space merges one by one; models that have these parts in common may differ in others, as a
+            language model and one that also sees do. Empty = whole models.
     """
     fits = True
     for model in models[1:]:
         first, other = models[0].summary(digest=False), model.summary(digest=False)
+        alike = parts and shares_parts(models[0], model, parts)
+        agree = _MUST_AGREE[1:] if alike else _MUST_AGREE
         advice = "parents must share one architecture and size"
-        for what in _MUST_AGREE if aligned else (*_MUST_AGREE, "vocab_size"):
+        for what in agree if aligned else (*agree, "vocab_size"):
             if what == "vocab_size":
                 advice = "`tokenizer: union` (or base, or a parent) puts all of them on one vocabulary"
             if getattr(first, what) != getattr(other, what):
@@ -54,6 +60,11 @@ def same_shape(models: Sequence[Model], problems: ProblemCollector, *, aligned: 
                 )
                 break
     return fits
+
+
+def shares_parts(first: Model, other: Model, parts: Collection[str]) -> bool:
+    """Tell whether two models have some parts in common, with language models of one family."""
+    return first.language_type == other.language_type and first.part_names & other.part_names >= set(parts)
 
 
 def check_buildable(

@@ -47,27 +47,31 @@ class TaskEntry(StrictModel):
         task: name of an lm-eval task, group or tag.
         scorer: a Python function of your own, "file.py:function"; through the API also a function.
         items: what a scorer is called on: a JSONL file with one object a line, or a list of them.
-        evaluator: a registered or installed kind of task; the entry's other keys are its options.
+        evaluator: `layers` (how many the model has, fewer being better), or a registered or installed kind of task; the
+            entry's other keys are its options.
         options: of the evaluator; the keys beside `evaluator:` that this schema does not know are added to them.
         name: of the objective, where it is not to be called as the task, scorer or evaluator is.
-        metric: of an lm-eval task; its first one where none is given.
+        metric: of an lm-eval task; its first one where none is given. Tasks that generate have `answer_tokens`, too:
+            the tokens of an answer, fewer being better.
         num_fewshot: examples in this task's prompts; as `lm_eval:` and the task say where none is given.
         direction: of a scorer's numbers: whether more or less of it is better.
-        weight: share in the weighted mean of the objectives, above 0; to punish a metric, minimize it.
-        floor: that the metric must reach, in its own units, or relative to a parent's own score.
+        weight: share in the weighted mean of the objectives; 0 = none: its floor counts, and the front. Without it 1,
+            and 0 for costs (`evaluator: layers`, `metric: answer_tokens`).
+        floor: that the metric must reach, in its own units, or relative to a parent's own score; where lower is better,
+            the most that it may be.
         scale: the values of the metric that count as 0 and as 1 in the weighted mean; without it, the metric as it is.
     """
 
     task: str | None = Field(None, examples=["gsm8k"])
     scorer: str | SkipJsonSchema[Callable[..., Any]] | None = Field(None, examples=["answers.py:gold_likelihood"])
     items: str | list[dict[str, Any]] | None = Field(None, examples=["questions.jsonl"])
-    evaluator: str | None = Field(None, examples=["next_token"])
+    evaluator: str | None = Field(None, examples=["layers"])
     options: dict[str, Any] = Field(default_factory=dict, examples=[{"file": "lines.txt"}])
     name: str | None = Field(None, examples=["math"])
     metric: str | None = Field(None, examples=["acc_norm"])
     num_fewshot: int | None = Field(None, ge=0, examples=[5])
     direction: Literal["max", "min"] = Field("max", examples=["min"])
-    weight: float = Field(1.0, gt=0, examples=[2.0])
+    weight: float | None = Field(None, ge=0, examples=[2.0])
     floor: float | RelativeFloor | None = Field(None, examples=[0.9, {"parent": "math", "minus": 0.02}])
     scale: tuple[float, float] | None = Field(None, examples=[[-5.0, 0.0]])
 
@@ -234,6 +238,9 @@ class ProofEntry(StrictModel):
         race: auto = finalists and references that are clearly worse after an eighth, a quarter or half of the select
             items are not scored on the rest, where all references are compared (`report: all`), no objective has a
             floor and no whole front is judged; off = all are scored on all of them.
+        merges: how many averages of two members of the front are finalists, too, where several tasks leave a front and
+            an average of two of the space's merges is a merge of the same parents (weights alone, by task_arithmetic
+            or linear).
         ranking: how search scores on different items are made comparable to name the finalists. "effects" = ability of
             the candidate + easiness of the item; "irt" = MERGE^3's item-response model, in which a merge's ability is a
             mixture of its parents', for objectives whose item scores are from 0 to 1.
@@ -243,6 +250,7 @@ class ProofEntry(StrictModel):
     report: Literal["chosen", "all"] = Field("all", examples=["chosen"])
     front: bool | Literal["auto"] = Field("auto", examples=[True])
     race: Literal["auto", "off"] = Field("auto", examples=["off"])
+    merges: int = Field(0, ge=0, examples=[3])
     ranking: Literal["effects", "irt"] = Field("effects", examples=["irt"])
 
 

@@ -182,7 +182,10 @@ class Setup:
         """How many candidates are scored on the select and on the report pool, at most."""
         proof, references = self.entry.proof, len(self.references)
         chosen = len({reference.kind for reference in self.references})
-        selected, reported = 2 * proof.finalists + 2 + references, (references if proof.report == "all" else chosen) + 1
+        selected, reported = (
+            2 * proof.finalists + 2 + proof.merges + references,
+            (references if proof.report == "all" else chosen) + 1,
+        )
         reported += proof.finalists if self.judges_front else 0
         return (selected, reported) if self.entry.control is None else (selected + proof.finalists, reported + 1)
 

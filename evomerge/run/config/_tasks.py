@@ -30,7 +30,7 @@ def prepare(
         tokenizer = problems.attempt("lm_eval", tokenizers[0].load)
     pools = PoolSizes(search=entry.pools.search, select=entry.pools.select, report=entry.pools.report)
     requests = [_request(task, folder, f"{problems.where}: tasks.{i}") for i, task in enumerate(entry.tasks)]
-    return problems.attempt(
+    prepared = problems.attempt(
         "tasks",
         lambda: prepare_tasks(
             requests,
@@ -43,6 +43,9 @@ def prepare(
             tokenizer=tokenizer,
         ),
     )
+    if prepared is not None and not any(objective.weight for objective in prepared.objectives):
+        problems.add("tasks", "no objective has a weight above 0, so there is nothing to choose a pick by; add a task")
+    return prepared
 
 
 def _request(task: TaskEntry, folder: Path, where: str) -> TaskRequest:

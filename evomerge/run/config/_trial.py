@@ -8,14 +8,14 @@ from types import TracebackType
 
 from evomerge.engine import LiveModel, make_plan
 from evomerge.errors import InvalidFile, Problem
-from evomerge.evaluation import InvalidTask
+from evomerge.evaluation import ANSWER_TOKENS, InvalidTask
 from evomerge.records import Objective
 from evomerge.run._objectives import displayed_value
 from evomerge.run.config._setup import Setup
 
 TRIAL_ITEMS = 2
 _LIBRARIES = ("site-packages", str(Path(__file__).parents[2]))  # whose lines say nothing to a scorer's author
-BUILT_IN = "lm_eval_task"  # the evaluator whose code is not the user's
+BUILT_IN = ("layers", "lm_eval_task")  # evaluators whose code is not the user's
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def try_scorers(setup: Setup) -> Trial:
     import torch
 
     places = {objective.name: f"{setup.where}: tasks.{i}" for i, objective in enumerate(setup.objectives)}
-    own = [o for o in setup.objectives if setup.prepared.evaluators[o.name].name != BUILT_IN]
+    own = [o for o in setup.objectives if setup.prepared.evaluators[o.name].name not in BUILT_IN]
     parent = str(setup.entry.parents.models[0])
     if not own:
         return Trial({}, parent)
@@ -72,25 +72,27 @@ def uneven_scales(objectives: Sequence[Objective], values: Mapping[str, Sequence
     Args:
         objectives: all objectives of a search.
         values: objective -> some values of its metric; one without is taken to run from 0 to 1, unless it is a
-            perplexity.
+            perplexity or a cost.
     """
-    wide = [o.name for o in objectives if o.scale is None and not _within_unit(o, values.get(o.name, ()))]
-    metrics = {objective.metric for objective in objectives}
-    if not wide or len(objectives) < 2 or len(metrics) == 1:
+    averaged = [objective for objective in objectives if objective.weight]
+    wide = [o.name for o in averaged if o.scale is None and not _within_unit(o, values.get(o.name, ()))]
+    metrics = {objective.metric for objective in averaged}
+    if not wide or len(averaged) < 2 or len(metrics) == 1:
         return ""
     seen = ", ".join(
         f"{name} (here {min(values[name]):.4g} to {max(values[name]):.4g})" if values.get(name) else name
         for name in wide
     )
     return (
-        f"the pick is chosen by the weighted mean of {len(objectives)} objectives, and {seen} "
+        f"the pick is chosen by the weighted mean of {len(averaged)} objectives, and {seen} "
         f"{'does' if len(wide) == 1 else 'do'} not run from 0 to 1: what each counts depends on its unit. "
         "Give `scale: [low, high]` beside it, the values that are to count as 0 and as 1"
     )
 
 
 def _within_unit(objective: Objective, values: Sequence[float]) -> bool:
-    return objective.link != "exp" and all(0 <= value <= 1 for value in values)
+    costs = objective.exact or objective.metric == ANSWER_TOKENS
+    return objective.link != "exp" and not costs and all(0 <= value <= 1 for value in values)
 
 
 def _sentence(error: Exception, count: int, parent: str) -> str:

@@ -1,14 +1,15 @@
 """Everything that can be known of a search before it runs: parents, space, tasks, optimizer; every problem at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from evomerge.checkpoint import Model, Parents
+from evomerge.checkpoint import Model, Parents, Tokenizer
 from evomerge.errors import InvalidInput
-from evomerge.optimizers import goes_by_levels, resolve_auto, validate_options
+from evomerge.evaluation import Prepared
+from evomerge.optimizers import get, goes_by_levels, resolve_auto, validate_options
 from evomerge.recipe import ModelRef, load_recipe, read_yaml
-from evomerge.records import Domain
+from evomerge.records import Domain, Objective
 from evomerge.run.config._collector import ProblemCollector
 from evomerge.run.config._engine import check_engine, engine_notes
 from evomerge.run.config._extensions import Extensions, class_name
@@ -59,18 +60,16 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
         problems.fail()
     entry = read.entry
     opened = {} if "parents" in read.broken else open_parents(entry.parents, folder, problems)
-    fit = same_shape(list(opened.values()), problems, aligned=data.get("tokenizer") is not None)
+    space, space_data = _space(read, extensions, opened, folder, problems)
+    aligned, parts = data.get("tokenizer") is not None, tuple(getattr(space, "parts", ()))
+    fit = same_shape(list(opened.values()), problems, aligned=aligned, parts=parts)
     parents = _parents(read, opened, fit, folder)
     words = check_vocabulary(entry, data.get("tokenizer"), parents, problems)
-    space, space_data = _space(read, extensions, opened, folder, problems)
     options = _optimizer(read, space, problems)
-    prepared = None
-    if "tasks" in read.broken:
-        problems.skip("pools", "tasks")
-    else:
-        own = [words.tokenizer] if words is not None else []
-        prepared = prepare(entry, folder, problems, [*own, *(model.tokenizer for model in opened.values())])
+    tokenizers = [*([words.tokenizer] if words else []), *(model.tokenizer for model in opened.values())]
+    prepared = _prepared(read, folder, tokenizers, problems)
     check_engine(entry.workers, prepared, list(opened.values()), problems)
+    _check_merges(entry, space, problems)
     floors = {} if read.broken else relative_floors(entry, prepared, problems)
     starts = _start_references(entry, folder, problems)
     trackers = (*_trackers(entry, problems), *extensions.trackers)
@@ -99,11 +98,43 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
         optimizer_options=options,
         references=(*_fixed_references(base, models, space, words), *starts),
         relative_floors=floors,
-        notes=(*prepared.notes, *_notes(words, opened, space, name), *engine_notes(entry.workers, prepared)),
+        notes=(
+            *prepared.notes,
+            *(words.notes if words else ()),
+            *license_notes(opened.values()),
+            *_optimizer_notes(space, prepared.objectives, floors, name),
+            *engine_notes(entry.workers, prepared),
+        ),
         vocabulary=words,
         trackers=trackers,
         extensions=extensions,
     )
+
+
+def _prepared(
+    read: ReadEntry, folder: Path, tokenizers: Sequence[Tokenizer], problems: ProblemCollector
+) -> Prepared | None:
+    """Return the tasks with their items, or None after noting what is wrong with them."""
+    assert read.entry is not None
+    if "tasks" not in read.broken:
+        return prepare(read.entry, folder, problems, tokenizers)
+    problems.skip("pools", "tasks")
+    return None
+
+
+def _check_merges(entry: SearchEntry, space: Space | None, problems: ProblemCollector) -> None:
+    """Note a wish for averages of front members where there is no front, or no exact average."""
+    if not entry.proof.merges or space is None:
+        return
+    averaged = getattr(space, "averaged", None)
+    if len(entry.tasks) < 2:
+        problems.add("proof.merges", "one task has no front with several members; leave it out")
+    elif averaged is None or averaged([space.start]) is None:
+        problems.add(
+            "proof.merges",
+            "an average of two merges of this space is no merge of the same parents: that is so for weights alone, by "
+            "task_arithmetic or linear; leave it out, or take such a space",
+        )
 
 
 def _refs(entry: SearchEntry) -> list[ModelRef]:
@@ -116,7 +147,9 @@ def _fixed_references(
     """Return the references that every search has."""
     names, dtype = [model.name for model in models], getattr(space, "dtype", None)
     tokenizer, moved = (words.document, words.moved) if words else (None, ())
-    return references(base.name if base else None, names, dtype, tokenizer, moved)
+    kinds = {model.summary(digest=False).architecture for model in (*([base] if base else []), *models)}
+    parts = tuple(getattr(space, "parts", ())) if len(kinds) > 1 else ()
+    return references(base.name if base else None, names, dtype, tokenizer, moved, parts=parts)
 
 
 def _parents(read: ReadEntry, opened: Mapping[ModelRef, Model], fit: bool, folder: Path) -> Parents | None:
@@ -172,18 +205,18 @@ def _optimizer(read: ReadEntry, space: Space | None, problems: ProblemCollector)
     return {"name": name, **options}
 
 
-def _notes(
-    words: OutputVocabulary | None, opened: Mapping[ModelRef, Model], space: Space, optimizer: str
-) -> Sequence[str]:
-    """Return what the user must know of tokenizer, parents and space."""
-    return [*(words.notes if words else ()), *license_notes(opened.values()), *_level_notes(space, optimizer)]
-
-
-def _level_notes(space: Space, optimizer: str) -> list[str]:
-    """Return a sentence if the space has levels that the optimizer cannot go through."""
-    if not getattr(space, "levels", ()) or goes_by_levels(optimizer):
-        return []
-    return [f"{optimizer} varies all numbers of the space at once, without its levels; guided and cma go through them"]
+def _optimizer_notes(
+    space: Space, objectives: Sequence[Objective], floors: Mapping[str, Any], optimizer: str
+) -> Iterator[str]:
+    """Yield a sentence if the space has levels, or the tasks an objective, that the optimizer does not go by."""
+    if getattr(space, "levels", ()) and not goes_by_levels(optimizer):
+        yield f"{optimizer} varies all numbers of the space at once, without its levels; guided and cma go through them"
+    names = [o.name for o in objectives if not o.weight and o.floor is None and o.name not in floors]
+    if names and get(optimizer).scalar:
+        yield (
+            f"{optimizer} does not go by {' and '.join(names)}: weight 0 and no floor. Give a floor, or a weight "
+            "with a scale, or search the whole front with optimizer: nsga2"
+        )
 
 
 def _start_references(entry: SearchEntry, folder: Path, problems: ProblemCollector) -> list[Reference]:

@@ -155,7 +155,8 @@ def planned_candidates(setup: Setup) -> int:
     if budget.candidates is not None:
         return budget.candidates
     if budget.items is not None:
-        return max(1, budget.items // (setup.subset_items * len(setup.objectives)))
+        sampled = sum(not objective.exact for objective in setup.objectives)
+        return max(1, budget.items // (setup.subset_items * sampled))
     return UNKNOWN_CANDIDATES
 
 

@@ -114,7 +114,10 @@ class CandidateScorer:
         plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
         self._load(plan, job)
         scorer, gradient, note = self._scorer(batch_size), None, ""
-        without = [name for name in job.items if not scorer.has_gold([name])] if job.gradient else []
+        followed = [
+            name for name in job.items if job.gradient and job.gold[name]
+        ]  # weight 0: nothing is climbed for it
+        without = [name for name in followed if not scorer.has_gold([name])]
         if not job.gradient:
             items = scorer.score(job.items)
         elif without:

@@ -54,21 +54,30 @@ class Division(NamedTuple):
 
 
 class _Band(NamedTuple):
-    """Blocks that share a value."""
+    """Blocks that share a value.
+
+    Attributes:
+        label: for people.
+        layer: number of the block, or None: several.
+        blocks: of each block, what names in it begin with in the result, and all filters that find it in any parent.
+    """
 
     label: str
     layer: int | None
-    prefixes: tuple[str, ...]
+    blocks: tuple[tuple[str, tuple[str, ...]], ...]
 
 
 def places_of(parents: Sequence[ParentSummary]) -> tuple[TensorPlace, ...]:
     """Return where the parents' tensors are, each name once.
 
+    Names are those of the first one, which gives the result its config: others of the same language model that have
+    less, or more, around it are left out.
+
     Args:
         parents: of one shape; where one does not list its tensors, one tensor stands for each module of each block.
     """
     found: dict[str, TensorPlace] = {}
-    for parent in parents:
+    for parent in (parent for parent in parents if parent.architecture == parents[0].architecture):
         for place in parent.tensors or _stand_ins(parent):
             found.setdefault(place.name, place)
     return tuple(found.values())
@@ -89,18 +98,19 @@ def _stand_ins(parent: ParentSummary) -> Iterator[TensorPlace]:
             yield TensorPlace(name, layer, layer / last if last else 1.0, TEXT_MODULE)
 
 
-def divided(axes: Iterable[GeneAxis], parent: ParentSummary, places: Sequence[TensorPlace]) -> Division:
+def divided(axes: Iterable[GeneAxis], parents: Sequence[ParentSummary], places: Sequence[TensorPlace]) -> Division:
     """Return the groups that depth and inner axes make.
 
     Args:
         axes: of a gene; `model` divides no tensors.
-        parent: whose layout tensor names follow.
+        parents: the first one has the result's tensor names; a recipe's filters look at those of each parent.
         places: see `places_of`.
     """
+    parent = parents[0]
     by_kind = {axis.kind: axis for axis in axes}
     inside = by_kind.get("groups")
     if "layer" in by_kind or "bands" in by_kind:
-        bands = _bands(by_kind.get("bands"), parent)
+        bands = _bands(by_kind.get("bands"), parents)
         groups = [group for band in bands for group in _inside(band, "module" in by_kind, inside, parent, places)]
         if inside is not None:
             outer = [place.name for place in places if place.layer < 0]
@@ -127,17 +137,20 @@ def divided(axes: Iterable[GeneAxis], parent: ParentSummary, places: Sequence[Te
     return Division(tuple(groups), curve.count if curve else 0)
 
 
-def _bands(axis: GeneAxis | None, parent: ParentSummary) -> list[_Band]:
+def _bands(axis: GeneAxis | None, parents: Sequence[ParentSummary]) -> list[_Band]:
     """Return each block, or bands of blocks whose numbers differ by one at most."""
-    layers = parent.num_layers
+    layers, own = parents[0].num_layers, parents[0].block_prefix
+    known = dict.fromkeys(parent.block_prefix for parent in parents)
+    least = [prefix for prefix in known if not any(other in prefix for other in known if other != prefix)]
+    blocks = [(f"{own}{k}.", tuple(f"{prefix}{k}." for prefix in least)) for k in range(layers)]
     if axis is None:
-        return [_Band(f"layer {k}", k, (f"{parent.block_prefix}{k}.",)) for k in range(layers)]
+        return [_Band(f"layer {k}", k, (block,)) for k, block in enumerate(blocks)]
     count = min(axis.count, layers)
     found = []
     for number in range(count):
         first, end = number * layers // count, (number + 1) * layers // count
         label = f"layers {first} to {end - 1}" if end - first > 1 else f"layer {first}"
-        found.append(_Band(label, None, tuple(f"{parent.block_prefix}{k}." for k in range(first, end))))
+        found.append(_Band(label, None, tuple(blocks[first:end])))
     return found
 
 
@@ -145,29 +158,28 @@ def _inside(
     band: _Band, modules: bool, inside: GeneAxis | None, parent: ParentSummary, places: Sequence[TensorPlace]
 ) -> Iterator[TensorGroup]:
     """Yield the groups of a band of blocks."""
+    filters = tuple(prefix for _, prefixes in band.blocks for prefix in prefixes)
     if modules:
         for name, start in zip(MODULES, (parent.attention, parent.mlp, ""), strict=True):
-            yield TensorGroup(
-                f"{band.label} {name}", tuple(prefix + start for prefix in band.prefixes), band.layer, name
-            )
+            yield TensorGroup(f"{band.label} {name}", tuple(prefix + start for prefix in filters), band.layer, name)
     elif inside is None:
-        yield TensorGroup(band.label, band.prefixes, band.layer)
+        yield TensorGroup(band.label, filters, band.layer)
     else:
         found: dict[str, list[str]] = {name: [] for name, _ in inside.filters}
         left = False
-        for prefix in band.prefixes:
+        for prefix, prefixes in band.blocks:
             suffixes = [place.name[len(prefix) :] for place in places if place.name.startswith(prefix)]
             owner = {suffix: _owner(prefix + suffix, inside) for suffix in suffixes}
             left = left or REST in owner.values()
             for name, patterns in found.items():
                 own = [suffix for suffix in suffixes if owner[suffix] == name]
                 others = [suffix for suffix in suffixes if owner[suffix] != name]
-                patterns += [prefix + start for start in _beginnings(own, others)]
+                patterns += [block + start for start in _beginnings(own, others) for block in prefixes]
         for name, patterns in found.items():
             if patterns:
                 yield TensorGroup(f"{band.label} {name}", tuple(patterns), band.layer, name)
         if left:
-            yield TensorGroup(f"{band.label} {REST}", band.prefixes, band.layer, REST)
+            yield TensorGroup(f"{band.label} {REST}", filters, band.layer, REST)
 
 
 def _owner(tensor: str, inside: GeneAxis) -> str:
