@@ -60,7 +60,7 @@ def test_finds_the_cut(
     base = torch.zeros(SIZE)
     sizes = model.abs()
     if sample is not None:
-        monkeypatch.setattr(f"{SEARCH}._sample", lambda code, where, size: sample)
+        monkeypatch.setattr(f"{SEARCH}._sample", lambda deltas: sample)
     for count in (1, 100, 101, 777, SIZE // 2, SIZE):
         expected = select(lambda start, end: sizes[start:end], SIZE, count)
         assert Statistics([model], base).cut(0, count) == expected

@@ -195,8 +195,7 @@ class Statistics:
         code = cpu.kernels([self._base, self._models[model]])
         if code is None:
             return _selection.tie_end(self._sizes(model), self.size, threshold, ties)
-        where = (*cpu.address(self._base), *cpu.address(self._models[model]))
-        return int(code.nth_equal(*where, self.size, int(np.float32(threshold).view(np.int32)), ties))
+        return cpu.nth_equal(code, self._base, self._models[model], threshold, ties)
 
     def kept_l1(self, model: int, count: int) -> float:
         """Return the L1 norm of the `count` largest |delta| of a model."""

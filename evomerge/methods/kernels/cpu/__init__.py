@@ -7,7 +7,8 @@ from evomerge.methods.kernels.cpu._dispatch import (
     inner_products,
     kernels,
     loaded,
+    nth_equal,
     use_kernels,
 )
 
-__all__ = ["Kernels", "address", "addresses", "inner_products", "kernels", "loaded", "use_kernels"]
+__all__ = ["Kernels", "address", "addresses", "inner_products", "kernels", "loaded", "nth_equal", "use_kernels"]

@@ -13,6 +13,7 @@ from evomerge.methods.kernels.cpu._memory import (
     Array,
     as_bits,
     compiled,
+    part,
 )
 from evomerge.methods.kernels.cpu._statistics import delta
 
@@ -24,22 +25,22 @@ SUM_BITS = 40  # of a counter hold the sum of the lower bits, those above the co
 FLUSH_ELEMENTS = 1 << 22  # elements after which neither can overflow
 
 
-@compiled
+@part
 def _pattern(value: Any) -> Any:
     return as_bits(value) & np.uint32(0x7FFFFFFF)
 
 
-@compiled
+@part
 def _upper(pattern: Any) -> Any:
     return np.uint64(pattern >> np.uint32(REST))
 
 
-@compiled
+@part
 def _lower(pattern: Any) -> Any:
     return np.int64(pattern & np.uint32(LOWER - 1))
 
 
-@compiled
+@part
 def _count(base: int, base_kind: int, model: int, kind: int, size: int, counts: Array, sums: Array) -> None:
     """Count patterns by their upper bits and add up their lower ones: (UPPER,) int64 each."""
     tile, origin = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -59,7 +60,7 @@ def _count(base: int, base_kind: int, model: int, kind: int, size: int, counts: 
                 both[key] = 0
 
 
-@compiled
+@part
 def _rows(counts: Array, ranks: Array) -> tuple[Array, int]:
     """Return (UPPER,) int32, where the counters start for the patterns of an upper part, and how many rows there are.
 
@@ -81,7 +82,7 @@ def _rows(counts: Array, ranks: Array) -> tuple[Array, int]:
     return starts, found + 1
 
 
-@compiled
+@part
 def _refine(base: int, base_kind: int, model: int, kind: int, size: int, starts: Array, lower: Array) -> None:
     """Count patterns by row and lower bits: (rows * STRIDE,) int32."""
     tile, origin = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
@@ -93,18 +94,18 @@ def _refine(base: int, base_kind: int, model: int, kind: int, size: int, starts:
             lower[np.uint64(starts[_upper(pattern)] + _lower(pattern))] += np.int32(1)
 
 
-@compiled
+@part
 def _units(pattern: int) -> int:
     """Return a value as a whole multiple of its exponent's smallest step."""
     return pattern & 0x7FFFFF | 0x800000 if pattern >> 23 else pattern
 
 
-@compiled
+@part
 def _scaled(units: int, exponent: int) -> float:
     return units * 2.0 ** (max(exponent, 1) - 150)
 
 
-@compiled
+@part
 def _thresholds(
     counts: Array, sums: Array, starts: Array, shared: int, lower: Array, ranks: Array, found: Array, places: Array
 ) -> None:
@@ -142,7 +143,7 @@ def _thresholds(
         units += counts[key] * _units(key << REST) + sums[key]
 
 
-@compiled
+@part
 def _tie_ends(
     base: int, base_kind: int, model: int, kind: int, size: int, starts: Array, marks: Array, ties: Array, ends: Array
 ) -> None:

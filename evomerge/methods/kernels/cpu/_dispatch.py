@@ -31,10 +31,7 @@ class Kernels(NamedTuple):
     gram: _Compiled
     inner: _Compiled
     table: _Compiled
-    sample: _Compiled
-    at_least: _Compiled
-    collect: _Compiled
-    nth_equal: _Compiled
+    scan: _Compiled
     masked_sums: _Compiled
     tile: int
     span: int
@@ -98,10 +95,7 @@ def load() -> Kernels | None:
         gram=_statistics.gram,
         inner=_inner.inner,
         table=_density_table.table,
-        sample=_statistics.sample,
-        at_least=_statistics.at_least,
-        collect=_statistics.collect,
-        nth_equal=_statistics.nth_equal,
+        scan=_statistics.scan,
         masked_sums=_statistics.masked_sums,
         tile=_memory.TILE,
         span=_sparse.SPAN,
@@ -146,7 +140,17 @@ def inner_products(
 
 def select(code: Kernels, base: torch.Tensor, model: torch.Tensor, count: int) -> Cut:
     """Return the cut that keeps the `count` largest |model - base|, 0 <= count <= n."""
-    return _threshold_search.select(code, (*address(base), *address(model)), model.numel(), count)
+    return _threshold_search.select(_deltas(code, base, model), count)
+
+
+def nth_equal(code: Kernels, base: torch.Tensor, model: torch.Tensor, size: float, skip: int) -> int:
+    """Return the position of the first |model - base| of that size after `skip` others; n if there is none."""
+    return _threshold_search.nth_equal(_deltas(code, base, model), int(np.float32(size).view(np.int32)), skip)
+
+
+def _deltas(code: Kernels, base: torch.Tensor, model: torch.Tensor) -> _threshold_search.Deltas:
+    where = np.array([*address(base), *address(model)], np.int64)
+    return _threshold_search.Deltas(code, where, base, model)
 
 
 def table(code: Kernels, base: torch.Tensor, model: torch.Tensor, counts: list[int]) -> torch.Tensor:

@@ -69,6 +69,7 @@ def sparse(
             tuple(True if flag else None for flag in flags),
             scales if scaled else None,
             None if inputs == size else np.empty((5, code.span), np.float32),
+            np.empty(code.span, np.float32),
             *address(part),
             part.numel(),
         )

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from evomerge.methods.kernels.cpu._memory import TILE, Array, compiled, load
+from evomerge.methods.kernels.cpu._memory import TILE, Array, compiled, load, part
 
 
-@compiled
+@part
 def _sum(values: Array) -> float:
     """Return the sum of a tile by halves, as `_inner_products._halve` takes it; the tile is overwritten."""
     half = len(values) // 2
@@ -17,13 +17,13 @@ def _sum(values: Array) -> float:
     return np.float64(values[0])
 
 
-@compiled
+@part
 def _add_products(tile: Array, weight: Array, total: Array) -> None:
     for k in range(TILE):
         total[k] += tile[k] * weight[k]
 
 
-@compiled
+@part
 def _add_task_vector(tile: Array, origin: Array, weight: Array, total: Array) -> None:
     for k in range(TILE):
         total[k] += (tile[k] - origin[k]) * weight[k]

@@ -36,15 +36,24 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     the thread that writes a result goes on.
     """
     function.__qualname__ = f"{function.__qualname__}_{_SOURCES}"
-    dispatcher = njit(nogil=True)(function)
+    return _stored(njit(nogil=True, no_cfunc_wrapper=True)(function))
+
+
+def part(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile as a function that others call, and Python never does."""
+    function.__qualname__ = f"{function.__qualname__}_{_SOURCES}"
+    return _stored(njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+
+
+def _stored(dispatcher: Any) -> Any:
     with suppress(RuntimeError, OSError):  # nowhere to write
-        dispatcher._cache = KernelCache(function)
+        dispatcher._cache = KernelCache(dispatcher.py_func)
     return dispatcher
 
 
 def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile as part of whatever calls it: a call inside a loop would keep the loop from vector instructions."""
-    return njit(nogil=True, forceinline=True)(function)
+    return njit(nogil=True, forceinline=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 @intrinsic
@@ -103,7 +112,7 @@ def _to_half(typing: Any, value: Any) -> Any:
     return types.uint16(types.float32), code
 
 
-@compiled
+@part
 def load(address: int, kind: int, start: int, length: int, tile: Array) -> None:
     """Read `length` elements from position `start` into `tile`, (TILE,) float32."""
     if kind == BF16:
@@ -120,7 +129,7 @@ def load(address: int, kind: int, start: int, length: int, tile: Array) -> None:
             tile[k] = words[k]
 
 
-@compiled
+@part
 def store(address: int, kind: int, start: int, length: int, tile: Array) -> bool:
     """Round to nearest even and write; return whether everything written is finite."""
     bad = np.uint32(0)
@@ -165,7 +174,7 @@ def random_bits(first: Any, second: Any, position: Any) -> Any:
     return np.uint32(mix(np.uint32(mix(np.uint32(position ^ first)) + second)) >> np.uint32(8))
 
 
-@compiled
+@part
 def uniform(first: int, second: int, start: int, length: int, bits: Array) -> None:
     """Write what `_random_mask.uniform_bits` returns into `bits`, (TILE,) uint32; start is a multiple of TILE."""
     high = np.uint32((start >> 32) * 0x9E3779B9 + second)

@@ -17,6 +17,7 @@ from evomerge.methods.kernels.cpu._memory import (
     compiled,
     inlined,
     load,
+    part,
     pointer16,
     pointer32,
     random_bits,
@@ -126,7 +127,7 @@ def _result(sums: Any, origin: float, elect: Any, mean: Any, scales: Any) -> flo
     return (total / np.float32(scales[0]) * np.float32(scales[1]) + origin) * np.float32(scales[2])
 
 
-@compiled
+@part
 def _at_once(start: int, length: int, base: int, group: Any, flags: Any, scales: Any, out: Array) -> None:
     """Write a stretch of a merge of one group of models."""
     tiled, _, _, elect, _, mean = flags
@@ -136,14 +137,14 @@ def _at_once(start: int, length: int, base: int, group: Any, flags: Any, scales:
         out[k] = _result(sums, origin, elect, mean, scales)
 
 
-@compiled
+@part
 def _begin(length: int, sums: Array) -> None:
     for row in range(len(sums)):
         for k in range(length):
             sums[row, k] = 0
 
 
-@compiled
+@part
 def _go_on(start: int, length: int, base: int, group: Any, flags: Any, sums: Array) -> None:
     """Add what a group of models gives to a stretch's sums, (5, SPAN) float32."""
     tiled = flags[0]
@@ -153,7 +154,7 @@ def _go_on(start: int, length: int, base: int, group: Any, flags: Any, sums: Arr
         total[k], up[k], down[k], ups[k], downs[k] = _add(so_far, start, k, _value(base, k, tiled), group, flags)
 
 
-@compiled
+@part
 def _end(length: int, base: int, flags: Any, scales: Any, sums: Array, out: Array) -> None:
     """Write a stretch from its sums."""
     tiled, _, _, elect, _, mean = flags
@@ -172,6 +173,7 @@ def sparse(
     flags: Any,
     scales: Any,
     sums: Any,
+    tile: Array,
     out: int,
     out_kind: int,
     size: int,
@@ -187,16 +189,16 @@ def sparse(
         sources: None, or (addresses, kinds, tiles (n, TILE)) of base and models, which are loaded there tile by tile.
         flags: True or None for: tiled, random choice, dropping, election, factors after it, mean of those elected.
         scales: (divisor, lambda, gain), or None where all are 1.
-        sums: (5, SPAN) float32, or None for one group.
+        sums: (5, SPAN) float32 of working memory, or None for one group.
+        tile: (SPAN,) float32 of working memory.
         out: address of the result.
         out_kind: its dtype.
         size: elements of each.
     """
-    out_tile = np.empty(SPAN, np.float32)
     finite = True
     step = SPAN if sources is None else TILE
     for start in range(0, size, step):
-        length = min(step, size - start)
+        length = size - start if size - start < step else step
         origin = base
         if sources is None:
             origin += 2 * start
@@ -205,11 +207,11 @@ def sparse(
             for i in range(len(addresses)):
                 load(addresses[i], kinds[i], start, length, tiles[i])
         if sums is None:
-            _at_once(start, length, origin, _group(like, integers[0], reals[0]), flags, scales, out_tile)
+            _at_once(start, length, origin, _group(like, integers[0], reals[0]), flags, scales, tile)
         else:
             _begin(length, sums)
             for g in range(len(integers)):
                 _go_on(start, length, origin, _group(like, integers[g], reals[g]), flags, sums)
-            _end(length, origin, flags, scales, sums, out_tile)
-        finite &= store(out, out_kind, start, length, out_tile)
+            _end(length, origin, flags, scales, sums, tile)
+        finite &= store(out, out_kind, start, length, tile)
     return finite

@@ -9,15 +9,17 @@ from evomerge.methods.kernels.cpu._memory import (
     Array,
     as_bits,
     compiled,
+    inlined,
     load,
-    mix,
+    part,
     uniform,
 )
 
+COUNT, COLLECT, FIND = 0, 1, 2  # tasks of a pass over |delta|
 GROUP = 64  # patterns looked at together where few are wanted
 
 
-@compiled
+@part
 def delta(
     base: int, base_kind: int, model: int, kind: int, start: int, length: int, tile: Array, origin: Array
 ) -> None:
@@ -28,98 +30,87 @@ def delta(
         tile[k] -= origin[k]
 
 
-@compiled
-def _patterns(
-    base: int, base_kind: int, model: int, kind: int, start: int, length: int, patterns: Array, work: Array
-) -> None:
-    """Write the patterns of a tile's |delta| into `patterns`, (TILE,) int32, then -1; `work` is (2, TILE)."""
-    tile = work[0]
-    delta(base, base_kind, model, kind, start, length, tile, work[1])
-    for k in range(length):
-        patterns[k] = np.int32(as_bits(tile[k]) & np.uint32(0x7FFFFFFF))
-    for k in range(length, TILE):
-        patterns[k] = -1
+@inlined
+def _count(patterns: Array, pivots: Array, counts: Array) -> None:
+    """Add to each of 8 counts how many of a tile's patterns are at least its pivot."""
+    p0, p1, p2, p3 = pivots[0], pivots[1], pivots[2], pivots[3]
+    p4, p5, p6, p7 = pivots[4], pivots[5], pivots[6], pivots[7]
+    c0 = c1 = c2 = c3 = c4 = c5 = c6 = c7 = np.int32(0)
+    for k in range(TILE):
+        pattern = patterns[k]
+        c0 = np.int32(c0 + np.int32(pattern >= p0))
+        c1 = np.int32(c1 + np.int32(pattern >= p1))
+        c2 = np.int32(c2 + np.int32(pattern >= p2))
+        c3 = np.int32(c3 + np.int32(pattern >= p3))
+        c4 = np.int32(c4 + np.int32(pattern >= p4))
+        c5 = np.int32(c5 + np.int32(pattern >= p5))
+        c6 = np.int32(c6 + np.int32(pattern >= p6))
+        c7 = np.int32(c7 + np.int32(pattern >= p7))
+    counts[0] += c0
+    counts[1] += c1
+    counts[2] += c2
+    counts[3] += c3
+    counts[4] += c4
+    counts[5] += c5
+    counts[6] += c6
+    counts[7] += c7
 
 
 @compiled
-def sample(base: int, base_kind: int, model: int, kind: int, size: int, run: int, found: Array) -> None:
-    """Write patterns of |delta| into `found`: `run` neighbors from each of as many equal stretches as it takes."""
-    tile, origin = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    count = len(found) // run
-    for i in range(count):
-        low, high = i * size // count, (i + 1) * size // count
-        # Any place in its stretch will do: a fixed one could fall in step with the rows of a matrix.
-        position = low + np.int64(mix(np.uint32(i))) % (high - low - run + 1)
-        delta(base, base_kind, model, kind, position, run, tile, origin)
-        for k in range(run):
-            found[i * run + k] = np.int32(as_bits(tile[k]) & np.uint32(0x7FFFFFFF))
+def scan(
+    where: Array, size: int, task: int, wanted: Array, counts: Array, found: Array, patterns: Array, work: Array
+) -> int:
+    """Pass over the patterns of |delta| once, for one of three tasks.
 
+    They are one function, as whatever reads tensors by itself takes a fifth of a second to compile.
 
-@compiled
-def at_least(base: int, base_kind: int, model: int, kind: int, size: int, pivots: Array, counts: Array) -> None:
-    """Count the patterns of |delta| that are >= each of the 8 pivots, (8,) int32, into `counts`, (8,) int64."""
-    patterns, work = np.empty(TILE, np.int32), np.empty((2, TILE), np.float32)
-    p0, p1, p2, p3, p4, p5, p6, p7 = [pivots[i] for i in range(8)]
-    counts[:] = 0
-    for start in range(0, size, TILE):
-        _patterns(base, base_kind, model, kind, start, min(TILE, size - start), patterns, work)
-        c0 = c1 = c2 = c3 = c4 = c5 = c6 = c7 = np.int32(0)
-        for k in range(TILE):
-            pattern = patterns[k]
-            c0 = np.int32(c0 + np.int32(pattern >= p0))
-            c1 = np.int32(c1 + np.int32(pattern >= p1))
-            c2 = np.int32(c2 + np.int32(pattern >= p2))
-            c3 = np.int32(c3 + np.int32(pattern >= p3))
-            c4 = np.int32(c4 + np.int32(pattern >= p4))
-            c5 = np.int32(c5 + np.int32(pattern >= p5))
-            c6 = np.int32(c6 + np.int32(pattern >= p6))
-            c7 = np.int32(c7 + np.int32(pattern >= p7))
-        for i, count in enumerate((c0, c1, c2, c3, c4, c5, c6, c7)):
-            counts[i] += count
+    Args:
+        where: (4,) int64, address and dtype of the base, and of the model.
+        size: elements of both.
+        task: COUNT: count the patterns that are >= each of 8 pivots. COLLECT: write those from one to another, in any
+            order. FIND: look for the first one equal to another after some others.
+        wanted: (8,) int32: the pivots; the smallest and the largest pattern; the pattern.
+        counts: (8,) int64: what is counted; nothing; how many others come before.
+        found: int32, what is collected: long enough for all of it and GROUP more.
+        patterns: (TILE,) int32 of working memory.
+        work: (2, TILE) float32 of working memory.
 
-
-@compiled
-def collect(base: int, base_kind: int, model: int, kind: int, size: int, low: int, high: int, found: Array) -> int:
-    """Write the patterns of |delta| from `low` to `high` into `found`, in any order, and return how many there are.
-
-    `found` is int32, long enough for all of them and GROUP more.
+    Returns:
+        Nothing of use; how many are collected; the position, `size` if there is none.
     """
-    patterns, work = np.empty(TILE, np.int32), np.empty((2, TILE), np.float32)
-    first, width = np.int32(low), np.uint32(high - low)
+    tile, origin, first, skip = work[0], work[1], wanted[0], counts[0]
+    width = np.uint32(wanted[1] - first)
     at: Any = 0
     for start in range(0, size, TILE):
-        _patterns(base, base_kind, model, kind, start, min(TILE, size - start), patterns, work)
-        for group in range(0, TILE, GROUP):
-            hits = np.int32(0)
-            for k in range(group, group + GROUP):
-                hits |= np.int32(np.uint32(patterns[k] - first) <= width)
-            if hits:  # seldom; then without a branch for each, which could not be predicted
-                for k in range(group, group + GROUP):
-                    found[at] = patterns[k]
-                    at += np.int64(np.uint32(patterns[k] - first) <= width)
-    return int(at)
-
-
-@compiled
-def nth_equal(base: int, base_kind: int, model: int, kind: int, size: int, pattern: int, skip: int) -> int:
-    """Return the position of the first |delta| with this pattern after `skip` others; `size` if there is none."""
-    tile, origin = np.empty(TILE, np.float32), np.empty(TILE, np.float32)
-    wanted = np.uint32(pattern)
-    seen: Any = 0
-    for start in range(0, size, TILE):
-        length = min(TILE, size - start)
-        delta(base, base_kind, model, kind, start, length, tile, origin)
-        here: Any = np.int32(0)
+        length = size - start if size - start < TILE else TILE
+        load(where[2], where[3], start, length, tile)
+        load(where[0], where[1], start, length, origin)
         for k in range(length):
-            here += np.int32((as_bits(tile[k]) & np.uint32(0x7FFFFFFF)) == wanted)
-        if seen + here > skip:
-            for k in range(length):
-                if (as_bits(tile[k]) & np.uint32(0x7FFFFFFF)) == wanted:
-                    if seen == skip:
+            patterns[k] = np.int32(as_bits(tile[k] - origin[k]) & np.uint32(0x7FFFFFFF))
+        for k in range(length, TILE):
+            patterns[k] = -1
+        if task == COUNT:
+            _count(patterns, wanted, counts)
+        elif task == COLLECT:
+            for group in range(0, TILE, GROUP):
+                hits = np.int32(0)
+                for k in range(group, group + GROUP):
+                    hits |= np.int32(np.uint32(patterns[k] - first) <= width)
+                if hits:  # seldom; then without a branch for each, which could not be predicted
+                    for k in range(group, group + GROUP):
+                        found[at] = patterns[k]
+                        at += np.int64(np.uint32(patterns[k] - first) <= width)
+        else:
+            here: Any = np.int32(0)
+            for k in range(TILE):
+                here += np.int32(patterns[k] == first)
+            for k in range(TILE if at + here > skip else 0):
+                if patterns[k] == first:
+                    if at == skip:
                         return start + k
-                    seen += 1
-        seen += here
-    return size
+                    at += 1
+            at += here
+    return int(at) if task == COLLECT else size
 
 
 @compiled
@@ -152,7 +143,7 @@ def masked_sums(
                 sums[0 if bits[k] < cut else 1] += abs(tile[k])
 
 
-@compiled
+@part
 def _inner(left: Array, right: Array, half: Array) -> float:
     """Return the inner product of two tiles, (512,) float64, by adding the upper half to the lower until one is left.
 
@@ -174,7 +165,7 @@ def _inner(left: Array, right: Array, half: Array) -> float:
     return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]))
 
 
-@compiled
+@part
 def _halve(values: Array, length: int) -> float:
     """Return the sum of `length` values, a power of 2, in the same order."""
     half = length // 2
@@ -185,7 +176,7 @@ def _halve(values: Array, length: int) -> float:
     return values[0]
 
 
-@compiled
+@part
 def _row(address: int, kind: int, start: int, length: int, origin: Array, based: bool, tile: Array, row: Array) -> None:
     """Write a tile of a tensor, less `origin` if it is `based`, into `row`, (TILE,) float64, and 0 behind it."""
     load(address, kind, start, length, tile)
