@@ -133,7 +133,10 @@ def cut_pools(
             kept = f"its {split} split, which has {found} distinct documents"
             kept = f"its items, of which {found} are distinct" if split == ITEMS else kept
             more = f" ({others})" if others else ""
-            raise InvalidTask(f"the pools need {needed} items ({terms}) of {kept}{more}; ask for smaller pools")
+            fitting = {pool: sizes.of(pool) * found // needed for pool in pools}
+            said = f", such as {{{', '.join(f'{pool}: {size}' for pool, size in fitting.items())}}}"
+            advice = f"ask for smaller pools{said if all(fitting.values()) else ''}"
+            raise InvalidTask(f"the pools need {needed} items ({terms}) of {kept}{more}; {advice}")
     own, final = list(available[plan.own]), list(available[plan.final])
     report = sizes.report
     if report is None:

@@ -109,3 +109,12 @@ def test_two_metrics_of_a_task_share_items_and_are_named_apart(write_task):
     assert prepared.pools["mc/acc"] == prepared.pools["mc/acc_norm"]
     assert (prepared.objectives[1].weight, prepared.objectives[1].floor) == (2, 0.5)
     assert "mc is scored by acc, its first metric (it also has: acc_norm)" in prepared.notes
+
+
+def test_pools_that_are_too_large_are_refused_with_sizes_that_fit(write_task):
+    folder = write_task("mc", {"test": choice_rows(40)}, **CHOICE)
+    with pytest.raises(InvalidFile, match=r"such as \{search: 10, select: 10, report: 20\}"):
+        prepared_pools(folder, PoolSizes(search=256, select=256, report=512))
+    assert_disjoint(prepared_pools(folder, fit := PoolSizes(search=10, select=10, report=20)).pools["mc"], fit)
+    with pytest.raises(InvalidFile, match="ask for smaller pools$"):  # none fit
+        prepared_pools(write_task("two", {"test": choice_rows(2)}, **CHOICE), name="two")
