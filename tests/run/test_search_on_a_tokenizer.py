@@ -1,6 +1,7 @@
 """A search over parents of different vocabularies: rows by their tokens, honest references, exports that are equal."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -197,6 +198,20 @@ def test_a_run_that_died_ends_like_one_that_did_not_and_another_tokenizer_is_ref
         search(write_file(tmp_path, parents, tokenizer="base"), tmp_path / "torn")
     assert search(file, tmp_path / "torn").state == "done"
     assert differences(run.path, tmp_path / "torn") == []
+
+
+def test_chats_are_by_the_template_of_the_candidates(parents: dict[str, Path], tmp_path: Path) -> None:
+    two = tmp_path / "chatty"
+    shutil.copytree(parents["two"], two)
+    settings = json.loads((two / "tokenizer_config.json").read_text())
+    settings["chat_template"] = "{% for message in messages %}q{{ message.content }}{% endfor %}"
+    (two / "tokenizer_config.json").write_text(json.dumps(settings))
+    models, chats = {**parents, "two": two}, {"apply_chat_template": True}
+    setup = check_search(write_file(tmp_path, models, tokenizer=str(two), lm_eval=chats))
+    assert setup.prepared.tasks["letters"].prompt.startswith("q")
+    assert f"prompts are chats by {two}'s template for every model, parents as they are included" in setup.notes
+    with pytest.raises(InvalidFile, match="the tokenizer has no chat template"):
+        check_search(write_file(tmp_path, models, tokenizer="union", lm_eval=chats))
 
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {

@@ -61,7 +61,7 @@ def search_template(outline: SearchOutline, folder: Path) -> str:
         f"  models: [{models}]",
         "# which merges may be tried; `evomerge spaces` lists those that come along, and prints one to start from",
         f"space: {_scalar(relative_place(space, folder))}",
-        "# tokenizer: union             # where the parents' tokenizers differ: of all parents, base, or a parent's name",
+        "# tokenizer: union             # where the parents' tokenizers differ: union, base, or a parent",
         "tasks:                         # each is one objective; `weight:` and `floor:` may be beside `task:`",
         *(f"  - {_task(task)}" for task in outline.tasks),
         "  # - {scorer: my_scorer.py:function, items: items.jsonl}    # a Python function as an objective",

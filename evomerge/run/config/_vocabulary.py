@@ -98,7 +98,11 @@ def check_vocabulary(
         listed = ", ".join(map(str, refs))
         problems.add("tokenizer", f"{unknown[0]} is none of the search's parents; name one of {listed}, base or union")
         return None
-    return problems.attempt("tokenizer", lambda: _found(recipe, refs, parents))
+    found = problems.attempt("tokenizer", lambda: _found(recipe, refs, parents))
+    if found is None or not entry.lm_eval.get("apply_chat_template"):
+        return found
+    chats = f"prompts are chats by {found.tokenizer.name}'s template for every model, parents as they are included"
+    return replace(found, notes=(*found.notes, chats))
 
 
 def _source(source: Any, refs: Sequence[ModelRef]) -> Any:

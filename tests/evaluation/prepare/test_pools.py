@@ -116,5 +116,5 @@ def test_pools_that_are_too_large_are_refused_with_sizes_that_fit(write_task):
     with pytest.raises(InvalidFile, match=r"such as \{search: 10, select: 10, report: 20\}"):
         prepared_pools(folder, PoolSizes(search=256, select=256, report=512))
     assert_disjoint(prepared_pools(folder, fit := PoolSizes(search=10, select=10, report=20)).pools["mc"], fit)
-    with pytest.raises(InvalidFile, match="ask for smaller pools$"):  # none fit
+    with pytest.raises(InvalidFile, match=r"ask for smaller pools$"):  # none fit
         prepared_pools(write_task("two", {"test": choice_rows(2)}, **CHOICE), name="two")
