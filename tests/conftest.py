@@ -32,14 +32,13 @@ if TYPE_CHECKING:
     from tests.ray_cluster import SharedCluster
 
 COMPILING = ("tests/methods/test_method_kernels.py", "tests/methods/test_method_pivots.py")
-SHARING = (  # files whose tests share what takes long to make
+SHARING = (  # files and folders whose tests share what takes long to make
     "tests/derived/test_lora.py",
     "tests/derived/test_moe.py",
     "tests/docs/test_code_blocks.py",
     "tests/engine/test_many_parents.py",
     "tests/evaluation/sandbox/test_sandbox.py",
-    "tests/results/test_other_forms.py",
-    "tests/results/test_report.py",
+    "tests/results/",
     "tests/run/config/test_experiment_files.py",
     "tests/run/loop/test_guided_search.py",
     "tests/run/loop/test_levels_search.py",
@@ -91,7 +90,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 return "processes"
             if path in COMPILING:
                 return "kernels"
-            return path if path in SHARING else nodeid
+            return next((shared for shared in SHARING if path.startswith(shared)), nodeid)
 
     return Together(config, log)
 

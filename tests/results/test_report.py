@@ -247,10 +247,9 @@ def test_the_command_writes_page_and_figures_and_says_what_came_of_it(finished_r
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def large(large_run: Path) -> Path:
     """The page of a run of 2,000 candidates."""
-    run = make_large_run(tmp_path_factory.mktemp("large") / "run", 2000)
-    return write_report(Run(run))
+    return write_report(Run(large_run))
 
 
 def test_a_large_run_has_a_small_page(large: Path) -> None:

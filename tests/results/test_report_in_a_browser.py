@@ -31,12 +31,14 @@ def opened() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def pages(finished_run: Path, pico: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def pages(
+    finished_run: Path, large_run: Path, pico: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
     """The page of each kind of run."""
     root = tmp_path_factory.mktemp("pages")
     stack = search(write_search(root / "stack", pico, space=STACK, budget={"candidates": 12}), root / "stack" / "run")
     runs = {
-        "gain": Run(make_large_run(root / "gain", 2000)),
+        "gain": Run(large_run),
         "kept": Run(make_large_run(root / "kept", 60, gain=-0.2)),
         "stack": stack,
         "one_objective": Run(finished_run),
