@@ -111,7 +111,7 @@ class Registry(Generic[Extension]):
         known = (*self.names(), *self._reserved)
         raise InvalidInput(f'no {self._kind} is called "{name}"; known: {", ".join(known)}.{did_you_mean(name, known)}')
 
-    def register(self, given: Any, name: str | None = None) -> Extension:
+    def register(self, given: object, name: str | None = None) -> Extension:
         """Make an extension known in this process. One that was registered under its name before is replaced.
 
         Args:

@@ -48,6 +48,7 @@ SHARING = (  # files and folders whose tests share what takes long to make
 
 ROOT = Path(__file__).parents[1]
 _STARTED = time.monotonic()
+gc.disable()  # until all tests are collected: imports and parameters leave little garbage
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -97,6 +98,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_finish() -> None:
     """Keep what the imports made out of garbage collections: in a large process each takes a third of a second."""
+    gc.enable()
     gc.collect()
     gc.freeze()
 

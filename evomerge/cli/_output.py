@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
 
 import click
 
@@ -15,12 +14,12 @@ LINE_SECONDS = 10.0  # between its lines anywhere else
 PIPE_COLUMNS = 160  # width of a table that goes to no terminal: wide enough for everything
 
 
-def print_json(value: Any) -> None:
+def print_json(value: object) -> None:
     """Print a result as JSON."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
-def print_table(table: Any) -> None:
+def print_table(table: object) -> None:
     """Print a rich table to stdout, as wide as the terminal, or wide enough for everything in a pipe."""
     from rich.console import Console
 

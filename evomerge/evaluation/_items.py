@@ -88,7 +88,7 @@ class TaskItems:
         if self.code or self.output_type != "generate_until" or not listed or self.config.get("process_results"):
             return self
 
-        def name(metric: Any) -> str:
+        def name(metric: object) -> str:
             return metric.name.rpartition(".")[2] if isinstance(metric, FunctionRef) else str(metric)
 
         kept = [entry for entry in listed if name(entry["metric"]) in metrics]

@@ -165,7 +165,7 @@ def default_aggregations(output_type: str) -> dict[str, str]:
     return {metric: aggregation_of(metric) or "mean" for metric in DEFAULT_METRIC_REGISTRY.get(output_type, ())}
 
 
-def new_instance(kind: str, doc: Any, arguments: tuple[Any, ...], index: int, repeats: int) -> Any:
+def new_instance(kind: str, doc: object, arguments: tuple[Any, ...], index: int, repeats: int) -> Any:
     """Return an lm-eval request."""
     return Instance(kind, doc, arguments, index, metadata=(None, None, repeats))
 

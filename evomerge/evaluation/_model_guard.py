@@ -7,7 +7,7 @@ and modules are compared with what they were, because a copy for each call would
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ def settings_restored(model: "PreTrainedModel") -> Iterator[None]:
             put_back()
 
 
-def _content_of(value: Any) -> Callable[[], None]:
+def _content_of(value: object) -> Callable[[], None]:
     """Return what puts the attributes of a config, and of those inside it, back as they are now.
 
     The objects themselves stay, because modules refer to them.

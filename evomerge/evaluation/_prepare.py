@@ -176,7 +176,7 @@ def _evaluator(request: TaskRequest) -> Evaluator:
     return _registry.checked(request.evaluator)
 
 
-def _checked(task: Any, evaluator: Evaluator, request: TaskRequest) -> PreparedTask:
+def _checked(task: object, evaluator: Evaluator, request: TaskRequest) -> PreparedTask:
     """Return what an evaluator prepared, with the entry and the evaluator's own code in its facts."""
     if not isinstance(task, PreparedTask):
         raise InvalidTask(f"the evaluator prepared {type(task).__name__}, expected PreparedTask")

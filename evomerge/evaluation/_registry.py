@@ -1,7 +1,5 @@
 """Evaluators by name: built-in ones, those that this process registered, and those of installed packages."""
 
-from typing import Any
-
 from evomerge.errors import InvalidInput
 from evomerge.evaluation._evaluator import Evaluator
 from evomerge.plugins import Registry, created
@@ -13,7 +11,7 @@ BUILT_IN = {
 }
 
 
-def checked(given: Any) -> Evaluator:
+def checked(given: object) -> Evaluator:
     """Return an instance of what a package or a caller gave.
 
     Args:

@@ -129,7 +129,7 @@ class _Finder(MetaPathFinder, Loader):
     def __init__(self) -> None:
         self.files: dict[str, tuple[str, CodeFile, frozenset[str]]] = {}
 
-    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
         if fullname not in self.files:
             return None
         _, file, _ = self.files[fullname]
@@ -258,7 +258,7 @@ def lm_eval_folder() -> Path:
     return Path(spec.submodule_search_locations[0]).resolve()
 
 
-def functions_of(value: Any) -> Iterator[FunctionRef]:
+def functions_of(value: object) -> Iterator[FunctionRef]:
     """Yield the function references anywhere in a configuration."""
     if isinstance(value, FunctionRef):
         yield value
@@ -270,7 +270,7 @@ def functions_of(value: Any) -> Iterator[FunctionRef]:
             yield from functions_of(inner)
 
 
-def with_functions(value: Any) -> Any:
+def with_functions(value: object) -> Any:
     """Return a copy of a configuration with its functions imported.
 
     Raises:

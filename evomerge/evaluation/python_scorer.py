@@ -165,7 +165,7 @@ def _check_signature(scorer: Callable[..., Any], name: str) -> None:
         ) from None
 
 
-def _items(given: Any) -> list[Any]:
+def _items(given: object) -> list[Any]:
     """Return a scorer's items as a list. Raises InvalidTask."""
     if given is None:
         raise InvalidTask("a scorer needs items: a JSONL file with one object per line")

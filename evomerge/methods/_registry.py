@@ -1,7 +1,5 @@
 """Finding methods by name: those of evomerge, those of other packages, and those that a program registers."""
 
-from typing import Any
-
 from evomerge.methods.arcee_fusion import ArceeFusion
 from evomerge.methods.breadcrumbs import Breadcrumbs, BreadcrumbsTies
 from evomerge.methods.core import Method
@@ -37,7 +35,7 @@ MERGEKIT_WORDS = {  # parameters of published recipes that no method has -> what
 }
 
 
-def _checked(given: Any) -> Method:
+def _checked(given: object) -> Method:
     expected = "an object or a subclass of evomerge.methods.Method"
     return created(given, Method, expected)  # type: ignore[type-abstract]
 

@@ -38,7 +38,7 @@ OPTIMIZERS: Mapping[str, OptimizerSpec] = {
 """The built-in optimizers by name."""
 
 
-def _checked(given: Any) -> OptimizerSpec:
+def _checked(given: object) -> OptimizerSpec:
     if not isinstance(given, OptimizerSpec):
         raise InvalidInput(f"found {type(given).__name__}, expected an evomerge.optimizers.OptimizerSpec")
     return given

@@ -157,7 +157,7 @@ def parse_moe(data: Any, *, where: str = "mixture", root: Path | None = None) ->
     return MoeRecipe(entry=entry, document=dict(data), root=root, unused=tuple(dict.fromkeys(unused)))
 
 
-def _read_past(data: Any, schema: type[StrictModel], unused: list[str]) -> Any:
+def _read_past(data: object, schema: type[StrictModel], unused: list[str]) -> Any:
     """Return a mixture's data, or an expert's, without words of merge recipes, as mergekit-moe reads it.
 
     Args:

@@ -18,7 +18,7 @@ class UnusedText(str):
     """The text of a parameter that has no effect (see `methods.MERGEKIT_WORDS`), such as `dtype: bfloat16`."""
 
 
-def mark_unused_texts(parameters: Any) -> Any:
+def mark_unused_texts(parameters: object) -> Any:
     """Return the parameters of one place with the texts marked that `read_setting` must let pass.
 
     Args:
@@ -32,7 +32,7 @@ def mark_unused_texts(parameters: Any) -> Any:
     }
 
 
-def read_setting(value: Any) -> Setting:
+def read_setting(value: object) -> Setting:
     """Check the form of a setting and return it as plain data.
 
     Args:
@@ -50,7 +50,7 @@ def read_setting(value: Any) -> Setting:
     return _read_values(value)
 
 
-def _read_conditional(value: Any) -> dict[str, Any]:
+def _read_conditional(value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not set(value) <= {"filter", "value"} or "value" not in value:
         raise ValueError(
             f"found {short_repr(value)}, expected {{filter: part of a tensor's name, value: a number or list}}"
@@ -61,7 +61,7 @@ def _read_conditional(value: Any) -> dict[str, Any]:
     return {**({"filter": pattern} if pattern is not None else {}), "value": _read_values(value["value"])}
 
 
-def _read_values(value: Any) -> Any:
+def _read_values(value: object) -> Any:
     if isinstance(value, list):
         if not value:
             raise ValueError("found an empty list, expected at least one number")

@@ -210,7 +210,7 @@ class Recipe:
         return replace(self, commits=pinned, document=document)
 
 
-def parse_recipe(data: Any, *, where: str = "recipe", root: Path | None = None) -> Recipe:
+def parse_recipe(data: object, *, where: str = "recipe", root: Path | None = None) -> Recipe:
     """Check plain data (what YAML gives) and return the recipe it describes.
 
     Args:
@@ -225,7 +225,7 @@ def parse_recipe(data: Any, *, where: str = "recipe", root: Path | None = None) 
     return _parse(data, where, root, {})
 
 
-def _check_merges(data: Any, where: str) -> None:
+def _check_merges(data: object, where: str) -> None:
     """Raise InvalidFile if recipes within recipes are too many, as YAML aliases can make them with a few lines."""
     level, count = [data], 0
     for _ in range(MAX_MERGE_DEPTH):
@@ -239,14 +239,14 @@ def _check_merges(data: Any, where: str) -> None:
     raise InvalidFile([Problem(f"{where}: evomerge.merges", text)])
 
 
-def _merges_of(data: Any) -> Sequence[Any]:
+def _merges_of(data: object) -> Sequence[Any]:
     """Return the recipes directly inside a recipe that is not checked yet."""
     extension = data.get("evomerge") if isinstance(data, Mapping) else None
     merges = extension.get("merges") if isinstance(extension, Mapping) else None
     return list(merges.values())[: MAX_MERGES + 1] if isinstance(merges, Mapping) else []
 
 
-def _parse(data: Any, where: str, root: Path | None, known: Mapping[str, Recipe]) -> Recipe:
+def _parse(data: object, where: str, root: Path | None, known: Mapping[str, Recipe]) -> Recipe:
     """Parse a recipe that may use the results of the `known` ones."""
     entry, found = check_document(RecipeEntry, data, where)
     if entry is None:

@@ -27,7 +27,7 @@ class ModelRef:
     architecture: str | None = None
 
     @classmethod
-    def parse(cls, value: Any) -> "ModelRef":
+    def parse(cls, value: object) -> "ModelRef":
         """Read the string or the mapping form.
 
         Args:
@@ -77,7 +77,7 @@ class ModelRef:
         return cls(inner.path, inner.revision, None if lora is None else cls._from_part(lora), architecture)
 
     @classmethod
-    def _from_part(cls, value: Any) -> "ModelRef":
+    def _from_part(cls, value: object) -> "ModelRef":
         """Read path[@revision], in which "+" is part of the path, or {path:, revision:}."""
         if isinstance(value, str):
             _check_name(value)

@@ -42,7 +42,7 @@ class VocabularyRule:
     multiple: int | None = None
 
 
-def read_source(value: Any) -> str | ModelRef:
+def read_source(value: object) -> str | ModelRef:
     """Read "union", "base" or a model.
 
     Args:
@@ -54,7 +54,7 @@ def read_source(value: Any) -> str | ModelRef:
     return value if isinstance(value, str) and value in SOURCES else ModelRef.parse(value)
 
 
-def read_token(value: Any) -> TokenRule:
+def read_token(value: object) -> TokenRule:
     """Read {source: model}, {source: {kind: model_token, ...}} or {source: {kind: zero}}, each with force.
 
     Args:

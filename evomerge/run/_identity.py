@@ -52,7 +52,7 @@ def _parent_facts(parent: ParentSummary) -> dict[str, Any]:
     return facts
 
 
-def plain_data(value: Any) -> Any:
+def plain_data(value: object) -> Any:
     """Return data as JSON can hold it; what it cannot becomes text."""
     if isinstance(value, Mapping):
         return {str(key): plain_data(element) for key, element in value.items()}
@@ -117,7 +117,7 @@ def _by_word(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, "tasks": {name: {**found.get("tasks", {}).get(name, {}), **own} for name, own in named.items()}}
 
 
-def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str]]:
+def _differences(old: object, new: object, key: str = "") -> Iterator[tuple[str, str]]:
     """Yield (place, "was X, now Y") for everything that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in dict.fromkeys([*old, *new]):
@@ -127,7 +127,7 @@ def _differences(old: Any, new: Any, key: str = "") -> Iterator[tuple[str, str]]
         yield key, f"was {_short(old)}, now {_short(new)}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = "absent" if value is None else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

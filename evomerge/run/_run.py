@@ -103,7 +103,7 @@ class Run:
         """Who works on the run now, "process N on HOST", or None."""
         return owner_of(self.path)
 
-    def fact(self, key: str, default: Any = None) -> Any:
+    def fact(self, key: str, default: object = None) -> Any:
         """Return a recorded fact, such as "notes", "versions", "version_changes", "models" or "verdict"."""
         return self._ledger.meta(key, default)
 

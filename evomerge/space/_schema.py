@@ -13,7 +13,7 @@ LARGEST = 3.4e38  # number that a recipe may hold, as float32 does
 _OPTION = {"type": ["number", "boolean", "string"]}
 
 
-def _read_option(value: Any) -> Any:
+def _read_option(value: object) -> Any:
     """Accept a number, a flag or a word, as it is."""
     if isinstance(value, int) and abs(value) > LARGEST:
         raise ValueError(f"found a number beyond {LARGEST:g}")
@@ -22,7 +22,7 @@ def _read_option(value: Any) -> Any:
     raise ValueError(f"found {value!r}, expected a number, true or false, or a word")
 
 
-def _read_total(value: Any) -> Any:
+def _read_total(value: object) -> Any:
     """Accept one number for both bounds."""
     return (value, value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
@@ -59,7 +59,7 @@ class GeneEntry(StrictModel):
     total: TotalField = Field(None, examples=[1.0])
 
 
-def _read_genes(value: Any) -> Any:
+def _read_genes(value: object) -> Any:
     """Accept a gene without keys (`normalize:`)."""
     return {name: {} if gene is None else gene for name, gene in value.items()} if isinstance(value, Mapping) else value
 
@@ -79,7 +79,7 @@ class MethodChoice(NamedTuple):
     axes: tuple[GeneAxis, ...] | None = None
 
 
-def _read_method(value: Any) -> MethodChoice:
+def _read_method(value: object) -> MethodChoice:
     """Read a name, a list of names, or {choose: names, per: axes}."""
     if isinstance(value, str):
         return MethodChoice((value,))

@@ -93,7 +93,7 @@ class LandscapeExecutor:
         """Nothing to stop."""
 
 
-def score_no_model(model: Any, tokenizer: Any, items: Sequence[Mapping[str, Any]]) -> list[float]:
+def score_no_model(model: object, tokenizer: object, items: Sequence[Mapping[str, Any]]) -> list[float]:
     """Refuse to score: a search file needs a scorer, but a landscape's executor scores points without any model.
 
     Raises:

@@ -16,8 +16,6 @@ from evomerge.errors import EvomergeError, InvalidInput, RefusedForSafety
 from evomerge.recipe import ModelRef, parse_recipe
 from evomerge.testing.pico import write_pico
 
-peft = pytest.importorskip("peft")
-
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("llama", {"target_modules": ["q_proj", "v_proj", "down_proj"], "lora_alpha": 12}),
     "rslora": ("llama", {"target_modules": "all-linear", "use_rslora": True}),
@@ -42,6 +40,7 @@ def write_adapter(base: Path, folder: Path, **settings: Any) -> Any:
     """Write an adapter with random factors; return the model that PEFT makes of it."""
     from transformers import AutoModelForCausalLM
 
+    peft = pytest.importorskip("peft")
     model = AutoModelForCausalLM.from_pretrained(base)
     adapted = peft.get_peft_model(model, peft.LoraConfig(r=4, task_type="CAUSAL_LM", **settings))
     generator = torch.Generator().manual_seed(0)

@@ -34,7 +34,7 @@ def config_object(config: Mapping[str, Any]) -> Any:
             raise MergeFailed(f"transformers cannot read this config of a {family} ({first_line(error)})") from None
 
 
-def model_class(config: Mapping[str, Any], described: Any) -> Any:
+def model_class(config: Mapping[str, Any], described: object) -> Any:
     """Return the class that a checkpoint's own `architectures` names, else the class for generating text.
 
     Args:
@@ -52,7 +52,7 @@ def model_class(config: Mapping[str, Any], described: Any) -> Any:
     return generative_class(config, described)
 
 
-def generative_class(config: Mapping[str, Any], described: Any) -> Any:
+def generative_class(config: Mapping[str, Any], described: object) -> Any:
     """Return the class that gives logits for a text, image or not, or None.
 
     Args:

@@ -82,7 +82,7 @@ def _float32_weights(model: Model, dtype: torch.dtype) -> frozenset[str]:
     )
 
 
-def _kept_patterns(model: Any, dtype: torch.dtype) -> list[re.Pattern[str]]:
+def _kept_patterns(model: object, dtype: torch.dtype) -> list[re.Pattern[str]]:
     """Return the patterns of parameter names that transformers keeps in float32."""
     names = list(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
     if dtype == torch.float16:  # bfloat16 has float32's range

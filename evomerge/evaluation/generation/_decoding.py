@@ -84,7 +84,7 @@ def decoding_of(model: "PreTrainedModel", settings: Mapping[str, Any], pad: int 
         return f"its settings ask for a {cache} cache"
     found: dict[str, Any] = {}
 
-    def keep(model: Any, input_ids: torch.Tensor, **prepared: Any) -> torch.Tensor:
+    def keep(model: object, input_ids: torch.Tensor, **prepared: Any) -> torch.Tensor:
         found.update(prepared)
         return input_ids
 

@@ -83,7 +83,7 @@ class RefillGenerator:
             yield from batch.step(decoding)
 
     @torch.inference_mode()
-    def run(self, ids: list[list[int]], cache: Any, **inputs: Any) -> torch.Tensor:
+    def run(self, ids: list[list[int]], cache: object, **inputs: Any) -> torch.Tensor:
         """Return the logits (rows, vocabulary) of the last token of each row, and extend the cache."""
         tokens = torch.tensor(ids, dtype=torch.long, device=self.device)
         logits = self.model(input_ids=tokens, past_key_values=cache, **self._extra, **inputs).logits

@@ -65,7 +65,7 @@ def prepare_items(
     )
 
 
-def _key(number: int, item: Any) -> str:
+def _key(number: int, item: object) -> str:
     """Return a hash of an item's content."""
     try:
         return hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()

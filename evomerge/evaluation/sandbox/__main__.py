@@ -47,7 +47,7 @@ def main() -> None:
         _write(answers, json.dumps(_answered(handle, request, limits)).encode())
 
 
-def _answered(handle: Callable[[Any], Any], request: Any, limits: Limits) -> dict[str, Any]:
+def _answered(handle: Callable[[Any], Any], request: object, limits: Limits) -> dict[str, Any]:
     """Answer one request in a copy of this process."""
     with _Copy(limits) as copy:
         copy.start(lambda send, receive: _answer(handle, request, send, receive))
@@ -61,7 +61,7 @@ def _answered(handle: Callable[[Any], Any], request: Any, limits: Limits) -> dic
             copy.reply([_passes(program, seconds, limits) for program in message["programs"]])
 
 
-def _answer(handle: Callable[[Any], Any], request: Any, send: BinaryIO, receive: BinaryIO) -> None:
+def _answer(handle: Callable[[Any], Any], request: object, send: BinaryIO, receive: BinaryIO) -> None:
     """What the copy does: answer a request, and have programs run by the runner on the way."""
 
     def ask(programs: Sequence[str], seconds: float) -> list[bool]:
@@ -79,7 +79,7 @@ def _answer(handle: Callable[[Any], Any], request: Any, send: BinaryIO, receive:
     send.flush()
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return a number of numpy as Python's; for `json.dumps`."""
     if hasattr(value, "tolist"):
         return value.tolist()
@@ -100,7 +100,7 @@ def _passes(program: str, seconds: float, limits: Limits) -> bool:
         return copy.message() == {"passed": True}
 
 
-def _send(stream: BinaryIO, message: Any) -> None:
+def _send(stream: BinaryIO, message: object) -> None:
     stream.write(json.dumps(message).encode() + b"\n")
     stream.flush()
 
@@ -153,7 +153,7 @@ class _Copy:
         except (ValueError, RecursionError):
             return "its answer is not understood"
 
-    def reply(self, content: Any) -> None:
+    def reply(self, content: object) -> None:
         """Send the copy a line."""
         with suppress(OSError):  # it has ended; the next message says so
             os.write(self._to, json.dumps(content).encode() + b"\n")
@@ -177,7 +177,7 @@ class _Copy:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _understood(message: Any) -> dict[str, Any]:
+def _understood(message: object) -> dict[str, Any]:
     """Return a message if it is one. Raises ValueError."""
     if message == _PASSED.decode():
         return {"passed": True}

@@ -101,7 +101,7 @@ class Forward:
             return None
         return _tree_mask(batch.segments, 0 if prefix is None else prefix.get_seq_length(), self.model.dtype)
 
-    def _logits(self, batch: Batch, prefix: Any, mask: torch.Tensor | None) -> torch.Tensor:
+    def _logits(self, batch: Batch, prefix: object, mask: torch.Tensor | None) -> torch.Tensor:
         """Return the logits of a batch at the kept positions, or at all where the model cannot choose."""
         extra: dict[str, Any] = dict(self._fixed)
         if self._keeps:

@@ -7,7 +7,7 @@ rows, which is slower and never wrong.
 """
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from evomerge.evaluation.score._batching import ContextSharing
 
@@ -77,13 +77,13 @@ def sharing_of(model: "PreTrainedModel") -> ContextSharing:
     return ContextSharing(possible=True, window=_window(config))
 
 
-def _rope_types(config: Any) -> set[str]:
+def _rope_types(config: object) -> set[str]:
     """Return the kinds of rotary embedding in use; a config may have one for each kind of layer."""
     rope = getattr(config, "rope_parameters", None) or {}
     return {str(kind.get("rope_type")) for kind in [rope, *rope.values()] if isinstance(kind, dict)}
 
 
-def _window(config: Any) -> int | None:
+def _window(config: object) -> int | None:
     """Return the number of tokens that the model's shortest attention window holds, or None."""
     for name in ("sliding_window", "attention_chunk_size"):
         size = getattr(config, name, None)

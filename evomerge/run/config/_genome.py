@@ -16,7 +16,7 @@ LEAST_DENSITY = 0.05
 NO_FILTER = "none"  # lm-eval's name for the filter that does nothing, as in "acc,none"
 
 
-def _named(value: Any) -> Any:
+def _named(value: object) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
@@ -102,7 +102,7 @@ class TranslatedGenome(NamedTuple):
     notes: list[str]
 
 
-def translate_genome(data: Any, where: str, folder: Path, facts: Callable[[str], ModelFacts]) -> TranslatedGenome:
+def translate_genome(data: object, where: str, folder: Path, facts: Callable[[str], ModelFacts]) -> TranslatedGenome:
     """Return the search that a mergekit-evolve file describes.
 
     Args:

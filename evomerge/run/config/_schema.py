@@ -77,7 +77,7 @@ class TaskEntry(StrictModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _options_beside(cls, data: Any) -> Any:
+    def _options_beside(cls, data: object) -> Any:
         """Move the keys that only an evaluator knows into its options."""
         if not isinstance(data, dict) or data.get("evaluator") is None:
             return data
@@ -346,7 +346,7 @@ class ReadEntry(NamedTuple):
 _STAND_INS: Mapping[str, Any] = {"parents": {"models": ["-"]}, "space": {}, "tasks": [{"task": "-"}]}
 
 
-def read_entry(data: Any, where: str) -> ReadEntry:
+def read_entry(data: object, where: str) -> ReadEntry:
     """Hold a search file against its schema, so that sections that fit can be checked whatever the others hold."""
     entry, problems = check_document(SearchEntry, data, where)
     if entry is not None or not isinstance(data, Mapping):
@@ -377,7 +377,7 @@ def with_overrides(data: Mapping[str, Any], **values: Any) -> dict[str, Any]:
     return result
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _mapping(value: object) -> dict[str, Any]:
     return dict(value) if isinstance(value, dict) else {}
 
 

@@ -105,7 +105,7 @@ def check_vocabulary(
     return replace(found, notes=(*found.notes, chats))
 
 
-def _source(source: Any, refs: Sequence[ModelRef]) -> Any:
+def _source(source: object, refs: Sequence[ModelRef]) -> Any:
     """Return whose tokens the result has: what every recipe of the search means alike, whichever models it merges."""
     if source == "base":
         return refs[0].plain()

@@ -21,7 +21,7 @@ _BUILT_IN = {
 }
 
 
-def _checked(given: Any) -> Factory:
+def _checked(given: object) -> Factory:
     if not callable(given):
         raise InvalidInput(f"found {given!r}, expected a class or function that creates a tracker")
     factory: Factory = given

@@ -115,7 +115,7 @@ def run_name(run: RunStarted, name: str | None) -> str:
     return name or run.folder.name
 
 
-def _flat(value: Any, key: str = "") -> dict[str, Any]:
+def _flat(value: object, key: str = "") -> dict[str, Any]:
     """Return nested data as one level of names with dots; long texts are cut."""
     if isinstance(value, Mapping):
         return {n: v for inner, found in value.items() for n, v in _flat(found, f"{key}.{inner}".lstrip(".")).items()}

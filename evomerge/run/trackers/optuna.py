@@ -81,7 +81,7 @@ def _storage(address: str) -> Any:
     return RDBStorage(address) if "://" in address else JournalStorage(JournalFileBackend(address))
 
 
-def _study(storage: Any, name: str, directions: Sequence[str], run: RunStarted) -> "optuna.Study":
+def _study(storage: object, name: str, directions: Sequence[str], run: RunStarted) -> "optuna.Study":
     import optuna
 
     known = {found.study_name: found for found in optuna.get_all_study_summaries(storage, include_best_trial=False)}

@@ -29,7 +29,7 @@ class GeneAxis:
     filters: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-def read_axes(value: Any) -> tuple[GeneAxis, ...]:
+def read_axes(value: object) -> tuple[GeneAxis, ...]:
     """Read the value of `per:`: one axis or a list of them.
 
     Raises:
@@ -46,7 +46,7 @@ def read_axes(value: Any) -> tuple[GeneAxis, ...]:
     return axes
 
 
-def _axis(value: Any) -> GeneAxis:
+def _axis(value: object) -> GeneAxis:
     if isinstance(value, str) and value in WORDS:
         return GeneAxis(kind=value)  # type: ignore[arg-type]
     if isinstance(value, Mapping) and len(value) == 1:
@@ -59,7 +59,7 @@ def _axis(value: Any) -> GeneAxis:
     raise ValueError(f"found {value!r}, expected {_EXPECTED}.{hint}")
 
 
-def _filters(content: Any) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _filters(content: object) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Read {name: filter or list of filters}, or a list of filters that are their own names."""
     if isinstance(content, list) and len(set(map(str, content))) < len(content):
         raise ValueError(f"found a filter twice in groups: {content!r}")

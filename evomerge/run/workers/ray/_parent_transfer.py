@@ -195,7 +195,7 @@ def _file(path: Path) -> File:
         return File(path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest())
 
 
-def _write_note(note: Path, value: Any) -> None:
+def _write_note(note: Path, value: object) -> None:
     draft = note.with_name(f"{note.name}.{os.getpid()}")
     draft.write_text(json.dumps(value), encoding="utf-8")
     os.replace(draft, note)
