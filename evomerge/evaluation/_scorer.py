@@ -32,6 +32,7 @@ class Scorer:
 
     Attributes:
         tokens: that went through the model in the last call of `score`, padding included.
+        begun: items that evaluators were given in the last call of `score`, also where it failed.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Scorer:
             raise InvalidInput(f"batch_size is {batch_size}, expected at least 1")
         self._tasks, self._batch_size = prepared.tasks, batch_size
         self._known = {name: frozenset(chain(*task.pools.values())) for name, task in prepared.tasks.items()}
-        self.tokens = 0
+        self.tokens = self.begun = 0
         self._generator = generator
         self._model, tokenizer = model, copy.deepcopy(tokenizer)
         self._bound: list[tuple[Evaluator, tuple[str, ...], BoundTasks]] = []
@@ -100,7 +101,7 @@ class Scorer:
             MemoryFull: the device's memory does not suffice.
             EvomergeError: an objective or item is unknown, or an evaluator fails.
         """
-        self.tokens = 0
+        self.tokens = self.begun = 0
         try:
             with counted_tokens(self._model) as counter:
                 scores = self._score(items, gold)
@@ -129,6 +130,7 @@ class Scorer:
             wanted = {name: items[name] for name in names if name in items}
             if not wanted:
                 continue
+            self.begun += sum(len(ids) for ids in wanted.values())
             with isolated_randomness(), settings_restored(self._model), self._guard(evaluator):
                 if gold is None or not isinstance(bound, GoldTasks):
                     scores = bound.score(wanted)

@@ -215,7 +215,7 @@ def verdict(
     claimed = kept is None and not missing and not barred and gains
     keep = None if claimed or kept is not None else _better(comparisons, fit)
     sentences = [
-        _kept_sentence(kept, hardest, len(comparisons))
+        _kept_sentence(kept, hardest, len(comparisons), bounded=bool(floors or unchecked))
         if kept is not None
         else _sentence(hardest, len(comparisons), missing, barred),
         *([] if keep is None else [f"Keep {keep.described}, which scores more on these items."]),
@@ -275,9 +275,10 @@ def _sentence(hardest: Comparison | None, count: int, missing: Sequence[Comparat
     return f"Gain: {numbers}."
 
 
-def _kept_sentence(kept: str, hardest: Comparison | None, count: int) -> str:
-    """Return the sentence about a pick that is a reference."""
-    begin = f"Keep {kept}: nothing that the search found scores higher on the select items, so no gain is claimed"
+def _kept_sentence(kept: str, hardest: Comparison | None, count: int, *, bounded: bool) -> str:
+    """Return the sentence about a pick that is a reference; `bounded`: there are floors, which decide first."""
+    better = "meets the floors and scores higher" if bounded else "scores higher"
+    begin = f"Keep {kept}: nothing that the search found {better} on the select items, so no gain is claimed"
     if hardest is None:
         return f"{begin}."
     return f"{begin}; on the report items it is at {_numbers(hardest)}, {_rank(count)} with the other references."

@@ -107,6 +107,11 @@ def test_a_reference_that_scores_more_is_to_be_kept_if_it_meets_the_floors() -> 
     assert verdict(GAINS).keep is None
 
 
+def test_where_there_are_floors_a_kept_reference_need_not_have_the_best_score() -> None:
+    bounded = verdict(GAINS, kept="one (parent, candidate 1)", floors=[floor(0.95, 0.92, 0.97)])
+    assert "nothing that the search found meets the floors and scores higher on the select items" in bounded.text
+
+
 def test_without_any_comparison_nothing_is_claimed_and_who_is_left_out_is_named() -> None:
     result = verdict([], left_out=["one (parent, candidate 0)"])
     assert (result.claimed, result.gain, result.low) == (False, None, None)

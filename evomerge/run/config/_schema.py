@@ -130,7 +130,7 @@ class BudgetEntry(StrictModel):
     Attributes:
         candidates: that are scored; references are not counted. 400 where no limit is given.
         hours: of the whole run, references and proof included.
-        items: that are scored in the search, references included.
+        items: that are scored in the search, those of references and of failed attempts included.
     """
 
     candidates: int | None = Field(None, ge=1, examples=[400])

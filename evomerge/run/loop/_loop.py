@@ -230,7 +230,8 @@ class SearchLoop:
         if not scored:
             return 0
         unscored = len(self.state.numbers) - self.state.done
-        if budget.items is not None and self.state.items * (1 + unscored / scored) >= budget.items:
+        expected = self.state.items * (1 + unscored / scored) + self.cost.lost_items("search")
+        if budget.items is not None and expected >= budget.items:
             return 0
         if end is not None and self.seconds + 2 * self.state.busy / scored >= end:
             return 0
@@ -263,7 +264,7 @@ class SearchLoop:
             return True
         if budget.candidates is not None and len(self.state.numbers) >= budget.candidates:
             return True
-        return budget.items is not None and self.state.items >= budget.items
+        return budget.items is not None and self.state.items + self.cost.lost_items("search") >= budget.items
 
     @property
     def _used_up(self) -> str:

@@ -27,11 +27,19 @@ class CostMeter:
         spent = self._sums.setdefault(pool, {"candidates": 0, "items": 0, "tokens": 0, "seconds": 0.0})
         spent["candidates"] += 1
         spent["items"] += sum(len(found.ids) for found in (outcome.items or {}).values())
+        spent["lost_items"] = spent.get("lost_items", 0) + outcome.lost_items
         spent["tokens"] += outcome.tokens
         spent["seconds"] += outcome.seconds
 
+    def lost_items(self, pool: Pool) -> int:
+        """Return how many items were given to a scorer without a score."""
+        return int(self._sums.get(pool, {}).get("lost_items", 0))
+
     def plain(self) -> dict[str, dict[str, Any]]:
-        """Return, by pool or for the "control", jobs ("candidates"), items, tokens and seconds of workers."""
+        """Return, by pool or for the "control", jobs ("candidates"), items, tokens and seconds of workers.
+
+        Beside the "items" that were scored, "lost_items" were given to a scorer in attempts that failed.
+        """
         return self._sums
 
 

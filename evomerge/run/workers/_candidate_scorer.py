@@ -89,6 +89,7 @@ class CandidateScorer:
                 ends the run.
         """
         started = time.perf_counter()
+        self._scoring: Scorer | None = None
         try:
             return self._scored(job, batch_size or self.setup.batch_size, started)
         except CannotGoOn:
@@ -107,16 +108,18 @@ class CandidateScorer:
             failure = _failure("failed", error, traceback.format_exc(limit=-8))
             if self.setup.device != "cpu" or isinstance(error, MemoryError | MemoryFull):
                 gc.collect()  # a traceback's cycles may hold the memory that the next candidate needs
-        return Outcome(items=None, failure=failure, seconds=time.perf_counter() - started, worker=self.name)
+        lost, self._scoring = (0 if self._scoring is None else self._scoring.begun), None
+        seconds = time.perf_counter() - started
+        return Outcome(items=None, failure=failure, seconds=seconds, worker=self.name, lost_items=lost)
 
     def _scored(self, job: Job, batch_size: int, started: float) -> Outcome:
         self._live.parents.check_unchanged()
         plan = make_plan(parse_recipe(job.document, root=self.setup.root), self._live.parents)
         self._load(plan, job)
         scorer, gradient, note = self._scorer(batch_size), None, ""
-        followed = [
-            name for name in job.items if job.gradient and job.gold[name]
-        ]  # weight 0: nothing is climbed for it
+        self._scoring = scorer
+        # Nothing is climbed for what weighs 0.
+        followed = [name for name in job.items if job.gradient and job.gold[name]]
         without = [name for name in followed if not scorer.has_gold([name])]
         if not job.gradient:
             items = scorer.score(job.items)

@@ -39,7 +39,8 @@ class InlineExecutor:
         outcome = self._worker.score(job)
         if outcome.failure is not None and outcome.failure.kind == "failed":
             again = self._worker.score(job, max(1, self._setup.batch_size // 2))
-            outcome = replace(again, attempts=2, seconds=outcome.seconds + again.seconds)
+            lost = outcome.lost_items + again.lost_items
+            outcome = replace(again, attempts=2, seconds=outcome.seconds + again.seconds, lost_items=lost)
         return [(job, outcome)]
 
     def close(self) -> None:

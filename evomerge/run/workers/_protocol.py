@@ -49,6 +49,7 @@ class Outcome:
         no_gradient: why there is none although it was wanted, or "".
         notes: sentences on how it was scored, which the run's log says once.
         tokens: that went through the model, padding included; 0 where nothing was scored or nobody counts.
+        lost_items: that were given to a scorer in attempts that failed; 0 where nobody counts.
     """
 
     items: Mapping[str, ItemScores] | None
@@ -60,6 +61,7 @@ class Outcome:
     no_gradient: str = ""
     notes: tuple[str, ...] = ()
     tokens: int = 0
+    lost_items: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

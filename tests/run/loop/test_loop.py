@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from evomerge.errors import InvalidInput, NothingScored
+from evomerge.evaluation.python_scorer import PythonScorer
 from evomerge.run import (
     Progress,
     Run,
@@ -44,6 +45,25 @@ def test_the_budget_in_items(run_search) -> None:
     assert 1400 <= scored < 1400 + SUBSET
     references = sum(each.generation == -1 and each.kind != "mean" for each in run.candidates())
     assert len(searched(run)) == -(-(1400 - references * 100) // SUBSET)
+
+
+def test_items_of_failed_attempts_count(run_search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said to be scored, and lost, is what scorers were given; the budget knows both."""
+    given: dict[str, int] = {}
+    score = PythonScorer.score
+
+    def counted(self: PythonScorer, task: Any, ids: Any, *arguments: Any, **options: Any) -> Any:
+        given["all"] = given.get("all", 0) + len(ids)
+        found = score(self, task, ids, *arguments, **options)
+        given["scored"] = given.get("scored", 0) + len(ids)
+        return found
+
+    monkeypatch.setattr(PythonScorer, "score", counted)
+    run = run_search(tasks=[task("moody")], budget={"items": 2000})
+    phases = run.cost()["by_phase"]
+    assert sum(phase["items"] for phase in phases.values()) == given["scored"]
+    assert sum(phase["lost_items"] for phase in phases.values()) == given["all"] - given["scored"] > 0
+    assert 2000 <= phases["search"]["items"] + phases["search"]["lost_items"] < 2000 + 2 * SUBSET
 
 
 def test_the_first_budget_that_is_spent_ends_the_search(run_search) -> None:

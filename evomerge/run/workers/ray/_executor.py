@@ -33,12 +33,14 @@ class _SentJob:
         batch_size: of this attempt.
         attempt: its number, from 1.
         late: it overran its time, and its worker was stopped.
+        lost_items: that were given to a scorer in earlier attempts.
     """
 
     job: Job
     batch_size: int
     attempt: int = 1
     late: bool = False
+    lost_items: int = 0
 
 
 class RayExecutor:
@@ -155,11 +157,12 @@ class RayExecutor:
         self._deaths = 0
         if outcome.failure is not None and outcome.failure.kind == "failed" and task.attempt <= FAILED_RETRIES:
             self.pool.replace(slot)
-            self._again.append(_SentJob(task.job, max(1, task.batch_size // 2), task.attempt + 1))
+            lost = task.lost_items + outcome.lost_items
+            self._again.append(_SentJob(task.job, max(1, task.batch_size // 2), task.attempt + 1, lost_items=lost))
             return None
         if outcome.items is not None:
             self._pace = [*self._pace[1 - PACE_JOBS :], outcome.seconds / max(1, _items(task.job))]
-        return task.job, replace(outcome, attempts=task.attempt)
+        return task.job, replace(outcome, attempts=task.attempt, lost_items=task.lost_items + outcome.lost_items)
 
     def _lost(self, slot: WorkerSlot, task: _SentJob, error: Exception) -> tuple[Job, Outcome] | None:
         """Replace a worker that vanished in the middle of a job; return an outcome if that was the last attempt.
