@@ -72,6 +72,7 @@ class CandidateScorer:
         self._checked = self._answers_checked = False
         self._checkpoints = False  # whether backward passes keep the activations between the blocks alone
         self._scorers: dict[tuple[int, int, int], tuple[Scorer, object]] = {}
+        self._scoring: Scorer | None = None  # of the job at hand, once it has been given items
 
     def ready(self) -> None:
         """Return when the libraries that the first candidate needs are loaded."""
@@ -89,13 +90,13 @@ class CandidateScorer:
                 ends the run.
         """
         started = time.perf_counter()
-        self._scoring: Scorer | None = None
+        self._scoring, lost = None, 0
         try:
             return self._scored(job, batch_size or self.setup.batch_size, started)
         except CannotGoOn:
             raise
         except ModelChanged as error:
-            failure = _failure("failed", error)
+            failure, lost = _failure("failed", error), self._lost_items()
             self._scorers.clear()
             del self._live  # what was changed may be a parent's own weights, in all that was made of its file
             gc.collect()
@@ -108,9 +109,14 @@ class CandidateScorer:
             failure = _failure("failed", error, traceback.format_exc(limit=-8))
             if self.setup.device != "cpu" or isinstance(error, MemoryError | MemoryFull):
                 gc.collect()  # a traceback's cycles may hold the memory that the next candidate needs
-        lost, self._scoring = (0 if self._scoring is None else self._scoring.begun), None
+        lost += self._lost_items()
         seconds = time.perf_counter() - started
         return Outcome(items=None, failure=failure, seconds=seconds, worker=self.name, lost_items=lost)
+
+    def _lost_items(self) -> int:
+        """Return how many items the scorer of a failed job was given, once, and let go of it and of its model."""
+        scorer, self._scoring = self._scoring, None
+        return 0 if scorer is None else scorer.begun
 
     def _scored(self, job: Job, batch_size: int, started: float) -> Outcome:
         self._live.parents.check_unchanged()
