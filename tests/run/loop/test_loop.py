@@ -218,6 +218,7 @@ def test_a_space_that_is_used_up_ends_the_search_and_the_proof_follows(
     if not counted:
         monkeypatch.setattr("evomerge.space.stack.MAX_COUNT", 7)
         monkeypatch.setattr("evomerge.run.loop._state.MAX_CONSECUTIVE_REPEATS", 60)
+        monkeypatch.setattr("evomerge.run.loop._state.REPEAT_GENERATIONS", 1)
     observer = Listening()
     run = search(write_finite_search(tmp_path, pico, space), tmp_path / "run", observer=observer)
     assert run.state == "done" and run.verdict is not None
