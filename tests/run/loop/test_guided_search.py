@@ -114,6 +114,13 @@ def test_tasks_without_right_answers_are_searched_without_gradients(run_search: 
     assert "without gene gradients: nearness has no right answers" in (run.path / "logs" / "run.log").read_text()
 
 
+def test_what_weighs_nothing_needs_no_right_answers(tmp_path: Path) -> None:
+    tasks = [{"task": "zoo_add", "metric": "acc"}, {"evaluator": "layers"}]
+    run = search(quickstart(tasks=tasks, budget={"candidates": 2}), tmp_path / "run")
+    kinds = [step[1] for step in rows(run.path, "step")["step"]]
+    assert run.state == "done" and kinds.count("gradient") == 2
+
+
 def test_where_activations_are_too_many_blocks_run_again(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
