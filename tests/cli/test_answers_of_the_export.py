@@ -146,6 +146,7 @@ def test_a_recipe_is_scored_by_the_answers_of_its_export(
 
 @pytest.mark.vllm
 @pytest.mark.skipif(find_spec("vllm") is None, reason="vllm is not installed")
+@pytest.mark.timeout(900)  # four programs that each load their libraries, and an engine that starts
 @pytest.mark.parametrize("dtype", ["float32"])
 def test_three_programs_give_the_same_answers(recipe: Path, task_folder: Path, tmp_path: Path) -> None:
     run("merge", str(recipe), str(tmp_path / "out"))
@@ -154,5 +155,5 @@ def test_three_programs_give_the_same_answers(recipe: Path, task_folder: Path, t
     environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    for engine in ("transformers", "vllm", "{name: vllm, max_length: 160}"):
+    for engine in ("transformers", "{name: vllm, max_length: 160}"):
         assert_same(scores(recipe, task_folder, 4, engine), tmp_path / "lm_eval")
