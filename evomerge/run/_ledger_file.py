@@ -102,8 +102,8 @@ def reading(path: Path) -> Iterator[None]:
 
 def _open_in_read_only_folder(path: Path) -> sqlite3.Connection:
     """Open a ledger in write-ahead mode whose helper files SQLite can neither find nor make."""
-    log = path.with_name(f"{path.name}-wal")
-    if not (log.is_file() and log.stat().st_size):
+    log = _log_of(path)
+    if log is None:
         return _connect(path, "mode=ro&immutable=1")  # nothing but the file, and nobody who could write it
     with tempfile.TemporaryDirectory(prefix="evomerge-ledger-") as folder:
         copy = Path(folder) / path.name
@@ -117,6 +117,12 @@ def _open_in_read_only_folder(path: Path) -> sqlite3.Connection:
         finally:
             source.close()
     return memory
+
+
+def _log_of(path: Path) -> Path | None:
+    """Return the write-ahead log of a ledger, or None if there is nothing in it."""
+    log = path.with_name(f"{path.name}-wal")
+    return log if log.is_file() and log.stat().st_size else None
 
 
 def _copy_both(path: Path, log: Path, copy: Path) -> None:
@@ -162,9 +168,13 @@ def _checked(path: Path, connection: sqlite3.Connection) -> sqlite3.Connection:
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'step')").fetchone()
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
     except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # sqlite3's own message may be damaged text
         connection.close()
         raise InvalidInput(f"{path}: is damaged or no ledger ({error})") from None
+    if path.stat().st_size % page_bytes and not _log_of(path):  # SQLite reads what is missing of the last page as zeros
+        connection.close()
+        raise InvalidInput(f"{path}: is damaged or no ledger (its end is missing); restore it from a copy")
     if version > VERSION:
         connection.close()
         raise InvalidInput(f"{path}: was written by a newer evomerge (format {version}, this one knows {VERSION})")

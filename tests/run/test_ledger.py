@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -228,3 +229,16 @@ def test_a_ledger_cut_short_never_gives_a_traceback(run_search, tmp_path: Path) 
         (damaged / LEDGER).write_bytes(whole[:length])
         with pytest.raises(InvalidInput):
             read_everything(damaged)
+
+
+def test_a_missing_end_shows_even_where_nothing_is_read(run_search, tmp_path: Path) -> None:
+    run = run_search(budget={"candidates": 2})
+    with closing(sqlite3.connect(run.path / LEDGER)) as connection:  # pages that are in use no more lie at the end
+        for statement in ("CREATE TABLE filler (x)", "INSERT INTO filler VALUES (zeroblob(9000))", "DROP TABLE filler"):
+            connection.execute(statement)
+            connection.commit()
+    read_everything(run.path)
+    whole = (run.path / LEDGER).read_bytes()
+    (run.path / LEDGER).write_bytes(whole[:-100])
+    with pytest.raises(InvalidInput, match="its end is missing"):
+        read_everything(run.path)
