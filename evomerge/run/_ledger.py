@@ -66,12 +66,14 @@ class Ledger:
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, Any]) -> "Ledger":
         """Start a new ledger; it appears under its name only when it is whole."""
+        rows = [(key, json.dumps(value)) for key, value in meta.items()]
         draft = path.with_name(f".{path.name}.new")
         draft.unlink(missing_ok=True)
         connection = sqlite3.connect(draft, isolation_level=None)
-        connection.executescript("PRAGMA synchronous=FULL; BEGIN;" + SCHEMA + f"PRAGMA user_version={VERSION}; COMMIT;")
-        rows = [(key, json.dumps(value)) for key, value in meta.items()]
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.executescript("BEGIN;" + SCHEMA + f"PRAGMA user_version={VERSION};")
         connection.executemany("INSERT INTO meta VALUES (?, ?)", rows)
+        connection.execute("COMMIT")  # one for all: each waits for the disk
         connection.close()
         draft.rename(path)
         return cls.resume(path)

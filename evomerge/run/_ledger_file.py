@@ -53,8 +53,8 @@ def open_for_writing(path: Path) -> sqlite3.Connection:
     _check_there(path)
     connection = _checked(path, _connect(path, "mode=rw"))
     try:
-        connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA journal_mode=WAL")
         connection.executescript(MOMENTS)
     except sqlite3.DatabaseError as error:
         connection.close()
