@@ -156,7 +156,8 @@ class CacheEntry:
         except OSError as error:
             self._cache.give_up(error)
         finally:
-            self._lock.release(force=True)
+            if self._lock.is_locked:
+                self._lock.release(force=True)
 
 
 def read_statistics(path: Path) -> dict[str, torch.Tensor]:

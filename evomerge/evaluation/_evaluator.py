@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -324,7 +325,10 @@ class SeparateTasks:
         found = {}
         for name, ids in items.items():
             try:
-                with torch.no_grad(), isolated_randomness(), settings_restored(self._model):
+                with torch.no_grad(), ExitStack() as apart:
+                    if len(items) > 1:  # what a single one leaves behind is put back by who calls this
+                        apart.enter_context(isolated_randomness())
+                        apart.enter_context(settings_restored(self._model))
                     scores = self._evaluator.score(
                         self._tasks[name], sorted(ids), self._model, self._tokenizer, batch_size=self._batch_size
                     )

@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 import lm_eval
-import torch
 from huggingface_hub import constants as hub_constants
 from huggingface_hub.utils import get_session
 from lm_eval import utils
@@ -277,6 +276,8 @@ class _TokenModel:
             prompts: with equal stop strings, limits and settings.
             seconds: that it may take, or None.
         """
+        import torch  # not at the top: the process for code needs none of it, and loads this file
+
         width = max(len(prompt.tokens) for prompt in prompts)
         pad, common = self.tokenizer.pad_token_id or 0, prompts[0]
         padding = [width - len(prompt.tokens) for prompt in prompts]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_CONSTANT = (bool, int, float, str, type(None))  # most attributes of a config; a copy of one is itself
 _LANE_NUMBERS = 1024  # of a checksum: sums of every so many-th number, so that numbers that change places show, too
 
 
@@ -42,7 +43,8 @@ class _TensorState(NamedTuple):
 def settings_restored(model: "PreTrainedModel") -> Iterator[None]:
     """Put modes, hooks, config and generation settings back as they were."""
     modules = [(module, module.training) for module in model.modules()]
-    hooks = [(getattr(module, name), dict(getattr(module, name))) for module, _ in modules for name in _HOOKS]
+    present = [getattr(module, name) for module, _ in modules for name in _HOOKS]
+    hooks = [(own, dict(own) if own else None) for own in present]  # most have none, and there are many
     gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     restored = [_content_of(getattr(model, name, None)) for name in ("config", "generation_config")]
     settings = getattr(model, "generation_config", None)
@@ -51,9 +53,10 @@ def settings_restored(model: "PreTrainedModel") -> Iterator[None]:
     finally:
         for module, training in modules:
             module.training = training
-        for present, before in hooks:
-            present.clear()
-            present.update(before)
+        for own, before in hooks:
+            if own or before:
+                own.clear()
+                own.update(before or {})
         for parameter, required in gradients:
             parameter.grad = None
             if parameter.requires_grad != required:
@@ -72,7 +75,9 @@ def _content_of(value: object) -> Callable[[], None]:
     if value is None:
         return lambda: None
     inner = {name: part for name, part in vars(value).items() if hasattr(part, "to_dict")}
-    plain = copy.deepcopy({name: part for name, part in vars(value).items() if name not in inner})
+    others = {name: part for name, part in vars(value).items() if name not in inner}
+    changeable = copy.deepcopy({name: part for name, part in others.items() if type(part) not in _CONSTANT})
+    plain = {name: changeable.get(name, part) for name, part in others.items()}
     further = [_content_of(part) for part in inner.values()]
 
     def put_back() -> None:
@@ -95,12 +100,12 @@ def weights_guarded(model: "PreTrainedModel", scorer: str) -> Iterator[None]:
     Raises:
         ModelChanged: something is another one. It is raised instead of what the call raised.
     """
-    before, modules = _states(model), _modules(model)
+    before, modules = _looked_at(model)
 
     def problem() -> ModelChanged | None:
-        after = _states(model)
+        after, modules_after = _looked_at(model)
         changed = [name for name in before if after.get(name) != before[name]]
-        if not changed and after.keys() == before.keys() and _modules(model) == modules:
+        if not changed and after.keys() == before.keys() and modules_after == modules:
             return None
         what = f"{len(changed)} tensors, such as {changed[0]}" if changed else "its modules"
         return ModelChanged(
@@ -120,29 +125,32 @@ def weights_guarded(model: "PreTrainedModel", scorer: str) -> Iterator[None]:
         raise found
 
 
-def _states(model: nn.Module) -> dict[str, _TensorState]:
-    """Return the state of every parameter and buffer."""
-    named = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
+def _looked_at(model: nn.Module) -> tuple[dict[str, _TensorState], list[tuple[str, int]]]:
+    """Return the state of every parameter and buffer, and the modules by name."""
+    modules = list(model.named_modules(remove_duplicate=False))
     known: dict[int, int] = {}  # tied tensors are read once
     states = {}
     with torch.inference_mode():
-        for name, tensor in named:
-            if tensor.data_ptr() not in known:
-                known[tensor.data_ptr()] = _checksum(tensor)
-            states[name] = _TensorState(tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), known[tensor.data_ptr()])
-    return states
-
-
-def _modules(model: nn.Module) -> list[tuple[str, int]]:
-    return [(name, id(module)) for name, module in model.named_modules()]
+        for place, module in modules:
+            for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+                if tensor is None:
+                    continue
+                address = tensor.data_ptr()
+                if address not in known:
+                    known[address] = _checksum(tensor)
+                full = f"{place}.{name}" if place else name
+                states[full] = _TensorState(address, tensor.dtype, tuple(tensor.shape), known[address])
+    return states, [(name, id(module)) for name, module in modules]
 
 
 def _checksum(tensor: torch.Tensor) -> int:
     """Return a number that changes with the content, but for changes made to leave it alone."""
-    flat = tensor.detach().contiguous().view(-1).view(torch.uint8)
+    flat = tensor.detach().reshape(-1).view(torch.uint8)
     whole = flat.numel() // (8 * _LANE_NUMBERS) * (8 * _LANE_NUMBERS)
     if flat.is_cpu:
         content = flat.numpy()
+        if not whole:
+            return hash(content.tobytes())
         lanes = content[:whole].view(np.int64).reshape(-1, _LANE_NUMBERS).sum(0).tobytes()
         return hash((lanes, content[whole:].tobytes()))
     on_device = flat[:whole].view(torch.int64).view(-1, _LANE_NUMBERS).sum(0)

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from inspect import isfunction
 from typing import Any
@@ -169,13 +170,17 @@ def refuse_another_budget(ledger: Ledger, setup: Setup) -> None:
 
 def installed_versions() -> dict[str, str]:
     """Return package -> version of those that a run records."""
-    found = {}
-    for name in (*SCORING_PACKAGES, *PROPOSING_PACKAGES, *OTHER_PACKAGES):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    versions = {name: _installed_version(name) for name in (*SCORING_PACKAGES, *PROPOSING_PACKAGES, *OTHER_PACKAGES)}
+    return {name: found for name, found in versions.items() if found is not None}
+
+
+@cache
+def _installed_version(name: str) -> str | None:
+    """Return the version of a package, which is that of what this process loads or has loaded; None = not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def note_other_versions(ledger: Ledger) -> str | None:

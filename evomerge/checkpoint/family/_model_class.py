@@ -1,7 +1,9 @@
 """From a config to transformers' class and an object of it without weights."""
 
+import copy
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,6 +12,8 @@ import torch
 from torch import nn
 
 from evomerge.errors import MergeFailed, first_line
+
+_MAX_CONFIGS = 32  # kept: those of a search's parents, and of stacks of some depths
 
 
 def config_object(config: Mapping[str, Any]) -> Any:
@@ -21,17 +25,22 @@ def config_object(config: Mapping[str, Any]) -> Any:
     Raises:
         MergeFailed: transformers does not know the family, or the values make no sense to it.
     """
+    config = {key: value for key, value in config.items() if key != "auto_map"}
+    try:
+        return copy.deepcopy(_read_by_transformers(json.dumps(config)))  # whoever gets it may change it
+    except Exception as error:  # each family's config class raises what it likes
+        family = config.get("model_type")
+        raise MergeFailed(f"transformers cannot read this config of a {family} ({first_line(error)})") from None
+
+
+@lru_cache(maxsize=_MAX_CONFIGS)
+def _read_by_transformers(config: str) -> Any:
+    """Return transformers' object for a config.json of this content."""
     from transformers import AutoConfig
 
-    config = {key: value for key, value in config.items() if key != "auto_map"}
-
     with TemporaryDirectory(prefix="evomerge-config-") as folder:
-        (Path(folder) / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        try:
-            return AutoConfig.from_pretrained(folder)
-        except Exception as error:  # each family's config class raises what it likes
-            family = config.get("model_type")
-            raise MergeFailed(f"transformers cannot read this config of a {family} ({first_line(error)})") from None
+        (Path(folder) / "config.json").write_text(config, encoding="utf-8")
+        return AutoConfig.from_pretrained(folder)
 
 
 def model_class(config: Mapping[str, Any], described: object) -> Any:

@@ -81,6 +81,7 @@ def empty_model(config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
         MergeFailed: the config describes no causal language model.
     """
     from accelerate import init_empty_weights
+    from transformers.initialization import no_init_weights
 
     described = config_object(config)
     kind = generative_class(config, described)
@@ -89,7 +90,8 @@ def empty_model(config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
             f"a {config.get('model_type', 'model')} is no causal language model, so it cannot be scored; merging to a "
             "folder works"
         )
-    with init_empty_weights(include_buffers=False):
+    # Random weights would be drawn for nothing: parameters have no memory yet, and buffers are filled below.
+    with init_empty_weights(include_buffers=False), no_init_weights():
         model: nn.Module = kind._from_config(described, dtype=dtype)
     _fill_buffers(model, model)
     return model

@@ -59,7 +59,7 @@ def make_plan(recipe: Recipe, parents: Parents, *, union: bool = False) -> Plan:
             *planner.notes,
             *unchecked,
             *_dtype_notes(planner),
-            *companion_notes(parents[recipe.config_source]),
+            *_companion_notes(recipe.config_source, parents),
         ),
     )
 
@@ -74,6 +74,15 @@ def _dtype_notes(planner: TensorPlanner) -> Iterator[str]:
             f"{len(names)} tensors that a model stores in {stored} ({min(names)}, ...) become {main}, as when "
             f"transformers loads that model; set dtype: {stored} to keep all their digits"
         )
+
+
+def _companion_notes(ref: ModelRef, parents: Parents) -> Sequence[str]:
+    """Return the notes on the files beside a model, which are looked at once."""
+    key = ("companions", ref)
+    if key not in parents.memo:
+        parents.memo[key] = tuple(companion_notes(parents[ref]))
+    found: tuple[str, ...] = parents.memo[key]
+    return found
 
 
 def _unaligned(model: Model) -> str:

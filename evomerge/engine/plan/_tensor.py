@@ -97,6 +97,8 @@ class TensorPlanner:
         if not info.dtype.is_floating_point:
             return info
         dtype = self.dtypes.of(name)
+        if info.dtype == dtype:
+            return info
         if torch.promote_types(info.dtype, dtype) != dtype:
             self.narrowed.setdefault(info.dtype, set()).add(name)
         return info._replace(dtype=dtype)

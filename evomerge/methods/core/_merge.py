@@ -96,7 +96,7 @@ def merge_blocks(
     base = None if inputs.base is None else inputs.base.reshape(-1)
     unit = method.unit(inputs)
     step = unit * max(1, block // unit)
-    finite = torch.ones((), dtype=torch.bool, device=out.device)
+    finite: bool | torch.Tensor = True
     for start in range(0, flat.numel(), step):
         end = min(start + step, flat.numel())
         result = scratch.buffer("result", end - start)
@@ -111,8 +111,9 @@ def merge_blocks(
             result.mul_(gain)
         target = flat[start:end].copy_(result)
         # A sum is non-finite exactly when an element is: 2^24 finite bf16 or fp32 values cannot overflow float64.
-        finite &= torch.isfinite(target.sum(dtype=torch.float64))
-    return bool(finite) if out.is_cpu else finite
+        total = target.sum(dtype=torch.float64)
+        finite &= math.isfinite(total.item()) if out.is_cpu else torch.isfinite(total)
+    return finite
 
 
 def kernels_loaded(device: torch.device) -> str:
