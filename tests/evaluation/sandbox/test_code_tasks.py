@@ -24,8 +24,11 @@ def build(resps, docs):
     return [[doc["start"] + doc["body"] for _ in resp] for resp, doc in zip(resps, docs)]
 """
 OWN = '''
+import sys
+
 def results(doc, results):
     """A task that runs programs by itself."""
+    assert "torch" not in sys.modules, "the process for code takes longer to start than it need"
     names = {}
     exec(doc["start"] + doc["body"], names)
     return {"right": float(names["f"](2) == 4)}

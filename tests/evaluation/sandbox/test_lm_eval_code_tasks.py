@@ -5,6 +5,7 @@ Their data sets are stood in for by folders of the same names with a few items i
 scores of the same answers are compared, too.
 """
 
+import functools
 import json
 import os
 import shutil
@@ -140,17 +141,25 @@ def test_right_and_wrong_programs(
     assert not left, "lm-eval itself would take our metric for its own, in this process"
 
 
-@pytest.fixture
-def own_metric(data: Path) -> None:
-    """evaluate's own metric, where `evaluate.load("code_eval")` finds it."""
+@functools.cache
+def why_not_at_hand() -> str:
+    """Return what evaluate raises where its own metric is not at hand, or ""; looking for it takes a second."""
     import evaluate
 
-    if "EVOMERGE_CODE_EVAL" in os.environ:
-        shutil.copytree(os.environ["EVOMERGE_CODE_EVAL"], data / "code_eval")
     try:
         evaluate.load("code_eval")
     except Exception as error:  # whatever the library raises without a network
-        pytest.skip(f"evaluate's code_eval is not at hand: {type(error).__name__}")
+        return type(error).__name__
+    return ""
+
+
+@pytest.fixture
+def own_metric(data: Path) -> None:
+    """evaluate's own metric, where `evaluate.load("code_eval")` finds it."""
+    if "EVOMERGE_CODE_EVAL" in os.environ:
+        shutil.copytree(os.environ["EVOMERGE_CODE_EVAL"], data / "code_eval")
+    if missing := why_not_at_hand():
+        pytest.skip(f"evaluate's code_eval is not at hand: {missing}")
 
 
 @pytest.mark.slow
