@@ -4,7 +4,7 @@ A message says where (file: key), what was found, what was expected and what to 
 line returns for it: 2 usage or invalid file, 3 ended without one scored candidate, 4 refused for safety, 1 otherwise.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -132,6 +132,17 @@ def first_few(problems: Iterable[str], limit: int = 5) -> str:
     different = list(dict.fromkeys(problems))
     more = len(different) - limit
     return "\n".join([*different[:limit], *([f"and {more} more like these"] if more > 0 else [])])
+
+
+def some_of(names: Sequence[str], limit: int = 4) -> str:
+    """Return the first names of a list with commas, and how many more there are.
+
+    Args:
+        names: in their order.
+        limit: most of them to return.
+    """
+    more = len(names) - limit
+    return ", ".join(names[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
 def format_bytes(count: float) -> str:

@@ -2,18 +2,21 @@
 
     python scripts/bench_defaults.py natural --candidates 50 100 300 --json found.json
     python scripts/bench_defaults.py quickstart --items 8000 --goal 0.9 --json found.json
+    python scripts/bench_defaults.py natural --items 12000 --optimizers auto catcma tpe --json found.json
 
 Each row is one run of the product with its defaults: the references, the search, the finalists on the select pool, the
 pick, the verdict on the report pool. Held out is the report pool. An item with a backward pass counts as three, and the
 items of the references on the search pool count as the search's. With --goal the search runs alone, without its proof,
 and `reach` is after how many of those items the current pick (the mean of the distribution) first scores the goal on
-the report pool; `held_out` is then what it scores in the end.
+the report pool; `held_out` is then what it scores in the end. With --optimizers each row is a run with that optimizer,
+and with the defaults for all else.
 
 Runs of one seed share what they score twice: the same recipe on the same items has the same scores. Counts are as if
 each run were alone. With --json, measured rows are added to a file, and what it holds already is not measured again.
 """
 
 import argparse
+import itertools
 import json
 import statistics
 import sys
@@ -27,6 +30,7 @@ from typing import Any, NamedTuple
 import yaml
 from bench_search import CHECKPOINT_RATIO, EXPERIMENTS, CountingExecutor, Pick, held_out
 
+from evomerge.optimizers import OPTIMIZERS
 from evomerge.run import (
     Executor,
     Job,
@@ -43,6 +47,7 @@ from evomerge.run.loop import SearchLoop
 
 SEEDS = 5
 REFERENCE_KINDS = ("parent", "simple", "start")
+DEFAULT = "auto"  # optimizer
 POINT = 0.01  # by which a pick may be below the best reference
 KEPT_KEYS = ("parents", "space", "tasks", "pools")  # of the zoo's search file; everything else is the default
 
@@ -99,8 +104,8 @@ class Bed(NamedTuple):
     executor: Executor
 
 
-def setup_of(zoo: str, seed: int, budget: Mapping[str, int]) -> Setup:
-    """Return a zoo's search with the product's defaults."""
+def setup_of(zoo: str, seed: int, budget: Mapping[str, int], optimizer: str = DEFAULT) -> Setup:
+    """Return a zoo's search with the product's defaults, but for the optimizer."""
     folder = EXPERIMENTS / zoo
     data: dict[str, Any] = yaml.safe_load((folder / "search.yaml").read_text(encoding="utf-8"))
     parents = data["parents"]
@@ -112,7 +117,7 @@ def setup_of(zoo: str, seed: int, budget: Mapping[str, int]) -> Setup:
         "models": [str(folder / model) for model in parents["models"]],
     }
     kept |= {"task_path": str(folder / data["task_path"]), "workers": {"count": 0, "batch_size": 128}}
-    return check_search(kept | {"budget": dict(budget), "seed": seed})
+    return check_search(kept | {"budget": dict(budget), "seed": seed, "optimizer": optimizer})
 
 
 def run_product(setup: Setup, executor: Executor) -> dict[str, Any]:
@@ -182,22 +187,23 @@ def run_search(setup: Setup, executor: Executor, goal: float) -> dict[str, Any]:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the rows as a Markdown table, one line for each zoo and budget."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    """Return the rows as a Markdown table, one line for each zoo, budget and optimizer."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["zoo"], row["budget"]), []).append(row)
+        groups.setdefault((row["zoo"], row["budget"], optimizer_of(row)), []).append(row)
     lines = [
-        "| zoo | budget | seeds | search items | best reference | pick | pick - reference, by seed | below by over a "
-        "point | gain claimed | reach |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| zoo | budget | optimizer | seeds | search items | best reference | pick | pick - reference, by seed "
+        "| below by over a point | gain claimed | reach |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (zoo, budget), found in groups.items():
+    for (zoo, budget, optimizer), found in groups.items():
         proved = [row for row in found if "reference" in row]
         gains = [row["held_out"] - row["reference"] for row in proved]
         reached = [row["reach"] for row in found if "goal" in row]
         cells = [
             zoo,
             budget,
+            optimizer,
             str(len(found)),
             f"{statistics.median(row['search'] for row in found):,.0f}",
             f"{statistics.median(row['reference'] for row in proved):.3f}" if proved else "",
@@ -211,6 +217,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def optimizer_of(row: Mapping[str, Any]) -> str:
+    """Return the optimizer of a measured row; rows of the defaults may not name it."""
+    return str(row.get("optimizer", DEFAULT))
+
+
 def main() -> None:
     """Measure what is missing, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -219,26 +230,27 @@ def main() -> None:
     budget.add_argument("--candidates", type=int, nargs="+", help="budgets of that many candidates")
     budget.add_argument("--items", type=int, nargs="+", help="budgets of that many search items")
     parser.add_argument("--goal", type=float, help="held-out score to be reached")
+    parser.add_argument("--optimizers", nargs="+", choices=(DEFAULT, *OPTIMIZERS), default=[DEFAULT])
     parser.add_argument("--seeds", type=int, nargs="+", default=range(SEEDS), help="default: 0 to 4")
     parser.add_argument("--json", type=Path, help="file that results are added to")
     options = parser.parse_args()
     kind = "candidates" if options.candidates else "items"
     rows: list[dict[str, Any]] = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
-    done = {(row["zoo"], row["budget"], row["seed"]) for row in rows}
+    done = {(row["zoo"], row["budget"], optimizer_of(row), row["seed"]) for row in rows}
 
     import torch
 
     torch.set_num_threads(1)
     for seed in options.seeds:
         executor: Executor | None = None
-        for size in sorted(options.candidates or options.items):
+        for size, optimizer in itertools.product(sorted(options.candidates or options.items), options.optimizers):
             name = f"{size:,} {kind}"
-            if (options.zoo, name, seed) in done:
+            if (options.zoo, name, optimizer, seed) in done:
                 continue
-            setup = setup_of(options.zoo, seed, {kind: size})
+            setup = setup_of(options.zoo, seed, {kind: size}, optimizer)
             executor = executor or RememberingExecutor(create_executor(setup))
             run = run_product if options.goal is None else partial(run_search, goal=options.goal)
-            row = {"zoo": options.zoo, "budget": name, "seed": seed, **run(setup, executor)}
+            row = {"zoo": options.zoo, "budget": name, "optimizer": optimizer, "seed": seed, **run(setup, executor)}
             rows.append(row)
             print(json.dumps(row), file=sys.stderr, flush=True)
             if options.json:

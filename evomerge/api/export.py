@@ -21,7 +21,8 @@ def export(
     Args:
         run: a run, or its folder.
         out: the folder to make.
-        candidate_id: which one; None = the run's pick.
+        candidate_id: which one; None = the run's pick, also where `run.verdict["keep"]` names a reference that is
+            the better one to use.
         formats: any of "hf" (a model folder with its card), "recipe" (recipe.yaml), "mergekit" (mergekit.yaml),
             "lm_eval" (results.json, its scores in lm-eval's form) and "optuna" (optuna.journal, the run as a study).
         progress: called with bytes written and bytes in all.

@@ -1,5 +1,6 @@
 """`evomerge export RUN OUT`."""
 
+from contextlib import closing
 from pathlib import Path
 
 import click
@@ -31,8 +32,9 @@ def command(run: Path, out: Path, candidate_id: int | None, formats: str) -> Non
     from evomerge.results import next_step
     from evomerge.run import Run, RunFacts
 
-    opened = Run(run)
-    if candidate_id is None and (opened.verdict or {}).get("keep") is not None:
-        click.echo(f"note: {next_step(RunFacts(opened))}", err=True)
-    for path in export(run, out, candidate_id=candidate_id, formats=split_names(formats), progress=byte_progress()):
-        click.echo(str(path))
+    with closing(Run(run)) as opened:
+        if candidate_id is None and (opened.verdict or {}).get("keep") is not None:
+            click.echo(f"note: {next_step(RunFacts(opened))}", err=True)
+        names = split_names(formats)
+        for path in export(opened, out, candidate_id=candidate_id, formats=names, progress=byte_progress()):
+            click.echo(str(path))

@@ -17,8 +17,7 @@ from evomerge.evaluation._request import (
     TaskRequest,
 )
 from evomerge.evaluation._rng import isolated_randomness
-from evomerge.evaluation._user_code import callable_digest, plain
-from evomerge.evaluation.prepare import read_options, unused_names
+from evomerge.evaluation.prepare import callable_digest, plain, read_options, unused_names
 from evomerge.records import POOLS
 
 if TYPE_CHECKING:

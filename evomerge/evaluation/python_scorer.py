@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from evomerge.errors import EvomergeError
 from evomerge.evaluation._evaluator import Evaluator, PrepareContext, PreparedTask
 from evomerge.evaluation._request import InvalidTask, ScorerFunction
-from evomerge.evaluation._user_code import UserCode, callable_digest, function_in, read_code
-from evomerge.evaluation.prepare import prepare_items, read_items
+from evomerge.evaluation._user_code import UserCode, function_in, read_code
+from evomerge.evaluation.prepare import callable_digest, prepare_items, read_items
 from evomerge.records import ItemScores
 
 if TYPE_CHECKING:

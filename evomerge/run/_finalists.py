@@ -91,7 +91,8 @@ class Averages:
         means = {"the distribution mean": optimizer.mean()}
         if isinstance(optimizer, GradientOptimizer):
             means["the mean of the ascent"] = optimizer.ascent_mean()
-        return [self._add(name, point) for name, point in means.items() if point is not None]
+        found = [self._add(name, point) for name, point in means.items() if point is not None]
+        return [identity for identity in found if identity is not None]
 
     def add_merges(self, front: Sequence[int]) -> list[int]:
         """Add merges of two members of the front, as far as they are wanted and no known recipe.
@@ -106,27 +107,31 @@ class Averages:
         if not wanted or averaged is None:
             return []
         points = {known.id: known.point for known in self._ledger.candidates() if known.point is not None}
-        recipes = set(self._ledger.fingerprints())
-        found: list[int] = []
+        known, found = self._ledger.fingerprints(), list[int]()
         for a, b in combinations([member for member in front if member in points], 2):
             point = averaged([points[a], points[b]])
-            fingerprint = None if point is None else self._fingerprint(point)
-            if fingerprint is not None and fingerprint not in recipes and len(found) < wanted:
-                recipes.add(fingerprint)
-                found.append(self._add(f"the average of {a} and {b}", point))
+            added = None if point is None else self._add(f"the average of {a} and {b}", point, known)
+            if added is not None:
+                found.append(added)
+            if len(found) == wanted:
+                break
         return found
 
-    def _fingerprint(self, point: Point) -> str:
-        return self._setup.recipe(self._setup.document(point)).fingerprint
-
-    def _add(self, name: str, point: Point) -> int:
+    def _add(self, name: str, point: Point, known: set[str] | None = None) -> int | None:
+        """Add a candidate unless its recipe is among the known ones, which it joins."""
+        document = self._setup.document(point)
+        fingerprint = self._setup.recipe(document).fingerprint
+        if known is not None:
+            if fingerprint in known:
+                return None
+            known.add(fingerprint)
         return self._ledger.add(
             name=name,
             kind="mean",
             generation=-1,
             subset=-1,
-            recipe=self._setup.document(point),
-            fingerprint=self._fingerprint(point),
+            recipe=document,
+            fingerprint=fingerprint,
             point=point,
         ).id
 

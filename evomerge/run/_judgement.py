@@ -106,7 +106,7 @@ def judge(
         candidate = candidates[rival]
         if rival == pick or rival not in items or candidate.kind not in REFERENCE_KINDS:
             continue
-        interval = _interval(objectives, items[pick], items[rival], clusters, seed=seed, resamples=resamples)
+        interval = gain_of(objectives, items[pick], items[rival], clusters, seed=seed, resamples=resamples)
         comparisons.append(
             Comparison(
                 id=rival,
@@ -140,10 +140,25 @@ def _described(candidate: Candidate) -> str:
     return f"{candidate.name} ({what}, candidate {candidate.id})"
 
 
-def _interval(
-    objectives: Sequence[Objective], a: Items, b: Items, clusters: Clusters | None, *, seed: int, resamples: int
+def gain_of(
+    objectives: Sequence[Objective],
+    a: Items,
+    b: Items,
+    clusters: Clusters | None,
+    *,
+    seed: int,
+    resamples: int = 10_000,
 ) -> Interval:
-    """Return the gain of one candidate over another in the weighted mean of the scaled objectives."""
+    """Return the gain of one candidate over another in the weighted mean of the scaled objectives.
+
+    Args:
+        objectives: all objectives.
+        a: its item scores.
+        b: the other's, on the same items.
+        clusters: objective -> item -> its cluster; items that belong together are resampled together.
+        seed: of the resampling.
+        resamples: how many.
+    """
     return paired_interval(
         a,
         b,

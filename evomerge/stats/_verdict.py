@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from evomerge.errors import InvalidInput
+from evomerge.errors import InvalidInput, some_of
 from evomerge.stats._intervals import Interval
 from evomerge.stats._significance import McNemar, holm
 
@@ -12,7 +12,6 @@ Comparator = Literal["parent", "simple", "control"]
 """What the pick is compared with: a parent, a simple merge, or a control such as a recipe of the user's own."""
 
 _NEEDED: dict[Comparator, str] = {"parent": "parent", "simple": "simple merge"}  # no claim without a comparison of each
-_MAX_NAMES = 4  # that a sentence lists
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,9 +171,8 @@ def _front_sentence(pick: Verdict, front: Sequence[FrontClaim]) -> str:
     claimed = [claim for claim in front if claim.claimed]
     if not claimed:
         return f"Of the front's {others} no gain over every reference is claimed (Holm's correction)."
-    named = ", ".join(f"{claim.name} (p {claim.adjusted:.2g})" for claim in claimed[:_MAX_NAMES])
-    more = f" and {len(claimed) - _MAX_NAMES} more" if len(claimed) > _MAX_NAMES else ""
-    return f"Of the front's {others} {len(claimed)} also gain over every reference: {named}{more}; Holm's correction."
+    named = some_of([f"{claim.name} (p {claim.adjusted:.2g})" for claim in claimed])
+    return f"Of the front's {others} {len(claimed)} also gain over every reference: {named}; Holm's correction."
 
 
 def verdict(
@@ -310,5 +308,4 @@ def _floor_sentences(floors: Sequence[FloorCheck]) -> list[str]:
 def _left_out_sentences(left_out: Sequence[str]) -> list[str]:
     if not left_out:
         return []
-    more = f" and {len(left_out) - _MAX_NAMES} more" if len(left_out) > _MAX_NAMES else ""
-    return [f"Not compared, as they could not be scored: {', '.join(left_out[:_MAX_NAMES])}{more}."]
+    return [f"Not compared, as they could not be scored: {some_of(left_out)}."]

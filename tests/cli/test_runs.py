@@ -1,7 +1,9 @@
 """Listing, comparing and starting runs, and how a run looks in a notebook."""
 
+import contextlib
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,21 @@ def test_runs_on_other_items_are_not_paired(folder: Path) -> None:
     document = json.loads(run("compare", folder / "large", folder / "other", "--json").stdout)
     assert document["gain_of_second"] is None and "seed" in document["not_paired_because"]
     assert "cannot be compared item by item" in run("compare", folder / "large", folder / "interrupted").stdout
+
+
+def test_export_says_once_what_to_use_instead_and_writes_the_pick(finished_run: Path, tmp_path: Path) -> None:
+    path = shutil.copytree(finished_run, tmp_path / "run")
+    assert "note: " not in run("export", path, tmp_path / "gained", "--format", "recipe").stderr
+    rival = Run(path).verdict["comparisons"][0]
+    with contextlib.closing(sqlite3.connect(path / LEDGER)) as db, db:
+        keep = "json_set(value, '$.claimed', json('false'), '$.keep', ?)"
+        db.execute(f"UPDATE meta SET value = {keep} WHERE key = 'verdict'", (rival["id"],))
+    result = run("export", path, tmp_path / "out", "--format", "recipe")
+    assert result.stderr.count("note: ") == 1
+    assert f"note: keep {rival['name']}, which scores more than the pick on unseen items" in result.stderr
+    assert (tmp_path / "out" / "recipe.yaml").read_text() == (tmp_path / "gained" / "recipe.yaml").read_text()
+    chosen = run("export", path, tmp_path / "chosen", "--format", "recipe", "--id", Run(path).pick.id)
+    assert "note: " not in chosen.stderr, "a candidate that was asked for by its number"
 
 
 def test_a_notebook_shows_verdict_front_and_table(finished_run: Path) -> None:

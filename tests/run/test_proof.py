@@ -394,62 +394,53 @@ def test_a_start_recipe_of_other_parents_is_refused(pico: dict[str, Path], tmp_p
 # -- failures in the proof --------------------------------------------------------------------------------------------
 
 
-def failing(pool: str, times: int, *, kinds: tuple[str, ...] = ("candidate", "mean")) -> Any:
-    """Return an executor of which the first `times` jobs on a pool, of candidates that it was first given, fail."""
-    left = times
+LOST = Failure(kind="lost", reason="its worker vanished every time")
+
+
+def losing(hit: Callable[[Job], bool]) -> Callable[[Setup], Any]:
+    """Return what makes an executor that loses the jobs that are hit."""
+
+    def build(setup: Setup) -> Any:
+        executor: Any = create_executor(setup)
+        wait = executor.wait
+
+        def waited(timeout: float) -> Any:
+            return [
+                (job, replace(outcome, items=None, failure=LOST) if hit(job) else outcome)
+                for job, outcome in wait(timeout)
+            ]
+
+        executor.wait = waited
+        return executor
+
+    return build
+
+
+def failing(pool: str, times: int) -> Callable[[Setup], Any]:
+    """Return what makes executors that lose the first jobs on a pool, all of the candidate that comes first there."""
     victims: list[dict[str, Any]] = []
+    left = times
 
-    def build(setup: Setup) -> Any:
-        executor: Any = create_executor(setup)
-        submit, wait = executor.submit, executor.wait
-        jobs: list[Job] = []
+    def hit(job: Job) -> bool:
+        nonlocal left
+        if job.pool != pool or left <= 0:
+            return False
+        if not victims:
+            victims.append(dict(job.document))
+        same = dict(job.document) == victims[0]
+        left -= same
+        return same
 
-        def submitted(job: Job) -> None:
-            jobs.append(job)
-            submit(job)
-
-        def waited(timeout: float) -> Any:
-            nonlocal left
-            found = wait(timeout)
-            job = jobs[-1]
-            if job.pool != pool or left <= 0 or not found:
-                return found
-            if not victims:
-                victims.append(dict(job.document))
-            if dict(job.document) != victims[0]:
-                return found
-            left -= 1
-            failure = Failure(kind="lost", reason="its worker vanished every time")
-            return [(job, replace(found[0][1], items=None, failure=failure))]
-
-        executor.submit, executor.wait = submitted, waited
-        return executor
-
-    return build
+    return losing(hit)
 
 
-def failing_parent(name: str) -> Any:
-    """Return an executor on which one parent can never be scored."""
-
-    def build(setup: Setup) -> Any:
-        executor: Any = create_executor(setup)
-        submit, wait = executor.submit, executor.wait
-        jobs: list[Job] = []
-
-        def submitted(job: Job) -> None:
-            jobs.append(job)
-            submit(job)
-
-        def waited(timeout: float) -> Any:
-            found, document = wait(timeout), jobs[-1].document
-            hit = document["merge_method"] == "passthrough" and str(document["models"][0]["model"]).endswith(name)
-            failure = Failure(kind="lost", reason="its worker vanished every time")
-            return [(job, replace(outcome, items=None, failure=failure)) for job, outcome in found] if hit else found
-
-        executor.submit, executor.wait = submitted, waited
-        return executor
-
-    return build
+def failing_parent(name: str) -> Callable[[Setup], Any]:
+    """Return what makes an executor on which one parent can never be scored."""
+    return losing(
+        lambda job: (
+            job.document["merge_method"] == "passthrough" and str(job.document["models"][0]["model"]).endswith(name)
+        )
+    )
 
 
 def test_a_parent_that_cannot_be_compared_allows_no_claim(pico: dict[str, Path], tmp_path: Path) -> None:

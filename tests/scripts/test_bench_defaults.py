@@ -65,5 +65,5 @@ def test_the_table_has_a_line_for_each_budget(bench: ModuleType) -> None:
         {"zoo": "quickstart", "budget": "8,000 items", "goal": 0.9, "reach": 1234, "held_out": 0.95, "search": 8000},
     ]
     lines = bench.table(rows).splitlines()[2:]
-    assert lines[0] == "| natural | 50 candidates | 2 | 10 | 0.800 | 0.800 | +0.020, -0.020 | 1 | 1 of 2 |  |"
-    assert lines[1] == "| quickstart | 8,000 items | 1 | 8,000 |  | 0.950 |  |  |  | 1,234 |"
+    assert lines[0] == "| natural | 50 candidates | auto | 2 | 10 | 0.800 | 0.800 | +0.020, -0.020 | 1 | 1 of 2 |  |"
+    assert lines[1] == "| quickstart | 8,000 items | auto | 1 | 8,000 |  | 0.950 |  |  |  | 1,234 |"

@@ -6,6 +6,7 @@ by itself.
 
 from evomerge.evaluation.prepare._clusters import clusters_of
 from evomerge.evaluation.prepare._group import is_group, read_group, read_task
+from evomerge.evaluation.prepare._identity import callable_digest, plain
 from evomerge.evaluation.prepare._index import TaskIndex, built_in_entries, scan_folder
 from evomerge.evaluation.prepare._item_list import prepare_items, read_items
 from evomerge.evaluation.prepare._loader import TaskLoader
@@ -20,10 +21,12 @@ __all__ = [
     "TaskLoader",
     "TaskVerdict",
     "built_in_entries",
+    "callable_digest",
     "clusters_of",
     "count_tokens",
     "is_group",
     "measure_of",
+    "plain",
     "prepare_items",
     "read_group",
     "read_items",

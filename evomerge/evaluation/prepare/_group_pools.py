@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evomerge.errors import did_you_mean
+from evomerge.errors import did_you_mean, some_of
 from evomerge.evaluation._request import InvalidTask, LmEvalOptions, PoolSizes
 from evomerge.evaluation.metrics import Measure, choose_measure
 from evomerge.evaluation.prepare._group import GroupMetric, TaskGroup
@@ -21,7 +21,6 @@ from evomerge.evaluation.prepare._task_pools import PooledTask, TaskDocuments, p
 from evomerge.records import POOLS, Pool
 
 _LINEAR = ("mean", "brier_score")  # of these, a mean over tasks is a mean over items
-_MAX_NAMES = 4  # of tasks in a note
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,14 +196,9 @@ def _notes(
     for name, task in tasks.items():
         for note in task.notes:
             holders.setdefault(note, []).append(name)
-    notes = [f"({len(names)} of {len(tasks)} tasks: {_some(names)}) {note}" for note, names in holders.items()]
+    notes = [f"({len(names)} of {len(tasks)} tasks: {some_of(names)}) {note}" for note, names in holders.items()]
     if not group.metrics:
         notes.append(f"is a {group.kind} that lm-eval gives no score of its own; its items count the same")
     if without:
-        notes.append(f"is scored without {len(without)} tasks that have no {group_metric.metric} ({_some(without)})")
+        notes.append(f"is scored without {len(without)} tasks that have no {group_metric.metric} ({some_of(without)})")
     return tuple(notes)
-
-
-def _some(names: Sequence[str]) -> str:
-    """Return a few names."""
-    return ", ".join(names[:_MAX_NAMES]) + (", ..." if len(names) > _MAX_NAMES else "")

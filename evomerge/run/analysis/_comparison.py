@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from evomerge.records import Pool
-from evomerge.run._judgement import Clusters
-from evomerge.run._objectives import exact_ones, scale_factor
+from evomerge.run._judgement import Clusters, gain_of
 from evomerge.run._run import Run
 from evomerge.run.analysis._facts import RunFacts
-from evomerge.stats import Interval, paired_interval
+from evomerge.stats import Interval
 
 _MEASURED = ("tasks", "weights", "lm_eval", "pools", "seed")  # of a run's identity: what a held-out score depends on
 
@@ -50,17 +48,12 @@ def _unpaired(first: RunFacts, second: RunFacts) -> str:
 def _gain(first: RunFacts, second: RunFacts) -> Interval:
     """Return the gain of the second's pick over the first's."""
     assert first.pick is not None and second.pick is not None
-    pool: Pool = "report"
-    objectives = first.objectives
     stored: Mapping[str, Mapping[str, Any]] = first.run.fact("clusters", {})
     clusters: Clusters = {name: {int(i): group for i, group in found.items()} for name, found in stored.items()}
-    return paired_interval(
-        second.run.items(pool)[second.pick.id],
-        first.run.items(pool)[first.pick.id],
-        {o.name: o.weight for o in objectives},
+    return gain_of(
+        first.objectives,
+        second.run.items("report")[second.pick.id],
+        first.run.items("report")[first.pick.id],
+        clusters,
         seed=int(first.run.fact("identity", {}).get("seed", 0)),
-        scale={o.name: scale_factor(o) for o in objectives},
-        clusters=clusters,
-        same_items={o.name: o.task for o in objectives},
-        exact=exact_ones(objectives),
     )

@@ -8,16 +8,13 @@ from pydantic import BeforeValidator, Field
 
 from evomerge.errors import InvalidFile
 from evomerge.recipe import ModelField, StrictModel, check_document
+from evomerge.run.config._schema import named
 from evomerge.run.config._template import relative_place
 
 NORMALIZED = ("ties", "dare_ties", "linear")  # methods whose weights mergekit-evolve normalizes by default
 GREATEST_WEIGHT = 1.5
 LEAST_DENSITY = 0.05
 NO_FILTER = "none"  # lm-eval's name for the filter that does nothing, as in "acc,none"
-
-
-def _named(value: object) -> Any:
-    return {"name": value} if isinstance(value, str) else value
 
 
 class GenomeEntry(StrictModel):
@@ -69,7 +66,7 @@ class EvolveEntry(StrictModel):
     """
 
     genome: GenomeEntry
-    tasks: list[Annotated[GenomeTask, BeforeValidator(_named)]] = Field(min_length=1)
+    tasks: list[Annotated[GenomeTask, BeforeValidator(named)]] = Field(min_length=1)
     limit: int | None = Field(None, ge=1)
     num_fewshot: int | None = None
     shuffle: bool = False

@@ -178,8 +178,8 @@ def named(value: object) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-def _read_source(value: object) -> Any:
-    """Read a source alone as a tokenizer without exceptions."""
+def as_tokenizer(value: object) -> Any:
+    """Return a source alone as a tokenizer without exceptions, and anything else as it is."""
     return {"source": value} if isinstance(value, str) else value
 
 
@@ -300,7 +300,7 @@ class SearchEntry(StrictModel):
 
     parents: ParentsEntry = Field(examples=[{"base": "./models/base", "models": ["./models/math", "./models/code"]}])
     space: str | dict[str, Any] = Field(examples=["auto", "layerwise_ties"])
-    tokenizer: Annotated[TokenizerEntry, BeforeValidator(_read_source), WithJsonSchema(_TOKENIZER)] | None = Field(
+    tokenizer: Annotated[TokenizerEntry, BeforeValidator(as_tokenizer), WithJsonSchema(_TOKENIZER)] | None = Field(
         None, examples=["union", {"source": "./models/math", "pad_to_multiple_of": 64}]
     )
     tasks: list[TaskEntry] = Field(min_length=1, examples=[[{"task": "gsm8k"}]])

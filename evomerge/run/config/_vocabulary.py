@@ -10,7 +10,7 @@ from evomerge.engine import gathered_bytes, make_plan, vocabulary
 from evomerge.errors import InvalidInput
 from evomerge.recipe import ModelRef, Recipe, VocabularyRule, parse_recipe
 from evomerge.run.config._collector import ProblemCollector
-from evomerge.run.config._schema import SearchEntry
+from evomerge.run.config._schema import SearchEntry, as_tokenizer
 
 _KEYS = ("tokenizer", "tokenizer_source")  # of a recipe
 
@@ -78,7 +78,7 @@ def check_vocabulary(
 
     Args:
         entry: the search file.
-        given: what it says under `tokenizer:`, as plain data.
+        given: what it says under `tokenizer:`, as plain data: a recipe repeats it.
         parents: of the search, opened; None while something is wrong with them.
         problems: receives what is wrong.
     """
@@ -88,7 +88,7 @@ def check_vocabulary(
         problems.skip("tokenizer", "parents")
         return None
     refs, has_base = list(parents), entry.parents.base is not None
-    stated = {"source": given} if isinstance(given, str) else dict(given)
+    stated = dict(as_tokenizer(given))
     stated["source"] = _source(stated.get("source", "union"), refs)
     recipe = problems.attempt("tokenizer", lambda: parse_recipe(_merge_of_all(refs, has_base, stated)))
     if recipe is None:

@@ -5,7 +5,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from evomerge.engine import (
@@ -26,6 +26,7 @@ from evomerge.errors import (
     MemoryFull,
     MergeFailed,
     ModelChanged,
+    some_of,
 )
 from evomerge.evaluation.generation.vllm import VllmGenerator
 from evomerge.recipe import parse_recipe
@@ -44,7 +45,6 @@ _CACHED_SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16", "LRU_CACHE_CAPACITY":
 
 CHECKED_TEXT = "The first of these two is 10, and the second"  # where a task has no prompt of its own
 VLLM_SHARE = 0.5  # of a worker's share of a GPU, for vLLM; parents and a live model have the rest
-MAX_NAMES = 4  # of tasks, that a sentence lists
 MAX_CACHED_SCORERS = 32  # for each model object, which depths change, with each tokenizer
 
 
@@ -90,28 +90,32 @@ class CandidateScorer:
                 ends the run.
         """
         started = time.perf_counter()
-        self._scoring, lost = None, 0
+        self._scoring = None
         try:
             return self._scored(job, batch_size or self.setup.batch_size, started)
         except CannotGoOn:
             raise
-        except ModelChanged as error:
-            failure, lost = _failure("failed", error), self._lost_items()
+        except (Exception, SystemExit) as error:  # whatever a scorer raises is its candidate's failure, not the run's
+            lost = self._lost_items()
+            failure = self._recovered(error)
+        seconds = time.perf_counter() - started
+        return Outcome(items=None, failure=failure, seconds=seconds, worker=self.name, lost_items=lost)
+
+    def _recovered(self, error: BaseException) -> Failure:
+        """Return what became of a candidate by an error, with nothing left of it that the next one could meet."""
+        if isinstance(error, DegenerateModel):
+            return _failure("degenerate", error)
+        if isinstance(error, MergeFailed | InvalidInput):
+            return _failure("infeasible", error)
+        if isinstance(error, ModelChanged):
             self._scorers.clear()
             del self._live  # what was changed may be a parent's own weights, in all that was made of its file
             gc.collect()
             self._live = self._source.opened()
-        except DegenerateModel as error:
-            failure = _failure("degenerate", error)
-        except (MergeFailed, InvalidInput) as error:
-            failure = _failure("infeasible", error)
-        except (Exception, SystemExit) as error:  # whatever a scorer raises is its candidate's failure, not the run's
-            failure = _failure("failed", error, traceback.format_exc(limit=-8))
-            if self.setup.device != "cpu" or isinstance(error, MemoryError | MemoryFull):
-                gc.collect()  # a traceback's cycles may hold the memory that the next candidate needs
-        lost += self._lost_items()
-        seconds = time.perf_counter() - started
-        return Outcome(items=None, failure=failure, seconds=seconds, worker=self.name, lost_items=lost)
+            return _failure("failed", error)
+        if self.setup.device != "cpu" or isinstance(error, MemoryError | MemoryFull):
+            gc.collect()  # a traceback's cycles may hold the memory that the next candidate needs
+        return _failure("failed", error, "".join(traceback.format_exception(error, limit=-8)))
 
     def _lost_items(self) -> int:
         """Return how many items the scorer of a failed job was given, once, and let go of it and of its model."""
@@ -131,7 +135,8 @@ class CandidateScorer:
             items = scorer.score(job.items)
         elif without:
             items = scorer.score(job.items)
-            note = f"{_listed(without)} no right answers whose likelihood can be followed"
+            verb = "has" if len(without) == 1 else "have"
+            note = f"{some_of(without)} {verb} no right answers whose likelihood can be followed"
         else:
             items, gradient, note = self._with_gradient(job, plan, scorer)
         self._live.parents.check_unchanged()  # or these scores may be another model's
@@ -241,12 +246,6 @@ def _source_of(setup: WorkerSetup) -> MergeSource:
         methods=setup.methods,
         row_bytes=setup.row_bytes,
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return the first names as the subject of a sentence about what they have."""
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return f"{', '.join(names[:MAX_NAMES])}{more} {'has' if len(names) == 1 else 'have'}"
 
 
 def _check_means(items: Mapping[str, ItemScores]) -> None:
