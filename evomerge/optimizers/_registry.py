@@ -109,7 +109,7 @@ def create(
         domain: what may be varied.
         objectives: number of objectives of the search. The result's own `objectives` says how many values it takes.
         seed: 0 or more; the only source of randomness.
-        start: first mean (cma, cmaes_lra) or first proposal (the others); None: the middle, or nothing.
+        start: first mean (guided, cma, cmaes_lra, catcma) or first proposal (the others); None: the middle, or nothing.
         options: see `get(name).options`; those that are absent get their defaults.
 
     Raises:

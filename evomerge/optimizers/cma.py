@@ -194,6 +194,7 @@ CMA = OptimizerSpec(
     ),
     scalar=True,
     compares_generations=False,
+    informed=True,
     categories=False,
     min_dimensions=2,
 )

@@ -112,6 +112,7 @@ CMAES_LRA = OptimizerSpec(
     options=(SIGMA0, POPSIZE),
     scalar=True,
     compares_generations=False,
+    informed=True,
     integers=False,
     categories=False,
     min_dimensions=2,

@@ -224,24 +224,28 @@ TPE = OptimizerSpec(
     name="tpe",
     description="tree-structured Parzen estimator (Optuna): categories, several objectives, small budgets",
     create=create_tpe,
+    informed=True,
     options=(STARTUP, GENERATION_SIZE),
 )
 NSGA2 = OptimizerSpec(
     name="nsga2",
     description="NSGA-II (Optuna): whole fronts, from about 500 candidates on",
     create=create_nsga2,
+    informed=True,
     options=(POPULATION,),
 )
 NSGA3 = OptimizerSpec(
     name="nsga3",
     description="NSGA-III (Optuna): whole fronts of three objectives or more, from about 500 candidates on",
     create=create_nsga3,
+    informed=True,
     options=(POPULATION,),
 )
 GP = OptimizerSpec(
     name="gp",
     description="Gaussian process (Optuna): few coordinates, at most some 200 expensive candidates",
     create=create_gp,
+    informed=True,
     options=(STARTUP, GENERATION_SIZE),
 )
 SAMPLERS: Mapping[str, str] = {

@@ -91,8 +91,8 @@ class OptimizerSpec:
         compares_generations: compares values across generations. Their item subsets differ in difficulty, so the
             difficulty offset of the subset is added to the values; an optimizer that only ranks the candidates
             of one generation needs none.
-        informed: whether it waits for the references: it starts at the best of those that the space contains, and is
-            given what soft scores predict, where there are any, instead of plain scores.
+        informed: whether it waits for the references and starts at the best of those that the space contains. One that
+            ranks within generations is given what soft scores predict, too, where there are any, not plain scores.
         gradients: whether what `create` returns is a `GradientOptimizer`.
         items: whether what `create` returns is an `ItemOptimizer`.
         integers: whether it varies integers.

@@ -20,7 +20,7 @@ class Cost:
         tier: where the parents are while candidates are built ("in memory", ...).
         merging: seconds to build one candidate, on one worker.
         scoring: seconds to score one candidate on a subset of the search items, on one worker.
-        references: seconds of all workers for the references, on the whole search pool, before the search.
+        references: seconds of all workers for the references, on items of the search pool, before the search.
         search: the same for the budget's candidates; None without a budget of candidates.
         control: the same for a random search with as many items, if one is wanted.
         proof: the same for finalists and references on the select and report items, after the search.
@@ -87,7 +87,7 @@ def _total(setup: Setup, tier: str, merging: float, scoring: float) -> Cost:
         tier=tier,
         merging=merging,
         scoring=scoring,
-        references=all_workers(len(setup.references), entry.pools.search),
+        references=all_workers(len(setup.references), setup.reference_items),
         search=search,
         control=None if entry.control is None else search,
         proof=all_workers(selected, entry.pools.select) + all_workers(reported, entry.pools.report),

@@ -26,6 +26,7 @@ WORKER_BYTES = 700_000_000  # that a worker's libraries take, besides its model
 AUTO = "auto"
 ADAPTIVE_ITEMS = 16  # per objective and candidate, where a search begins whose subsets grow as differences shrink
 FIXED_ITEMS = 64  # per objective and candidate, for other optimizers
+REFERENCE_ITEMS = 32  # per objective and reference, where subsets grow
 _SCORE_KEYS = {"lm_eval", "pools", "subset", "proof", "allow_test_split", "seed"}
 
 
@@ -118,6 +119,19 @@ class Setup:
         if size != AUTO:
             return int(size)
         return min(ADAPTIVE_ITEMS if self.adaptive_subsets else FIXED_ITEMS, self.entry.pools.search)
+
+    @property
+    def few_for_references(self) -> bool:
+        """Whether references are scored on a subset of the search pool, not on all of it.
+
+        Values of different generations are compared, and a floor below a parent is known, by whole pools alone.
+        """
+        return self.adaptive_subsets and not self.relative_floors
+
+    @property
+    def reference_items(self) -> int:
+        """Items per objective of the search pool that a reference is scored on."""
+        return min(REFERENCE_ITEMS, self.entry.pools.search) if self.few_for_references else self.entry.pools.search
 
     @property
     def control_items(self) -> int:

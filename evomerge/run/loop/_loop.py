@@ -147,14 +147,13 @@ class SearchLoop:
         return self._proposer.optimizer is None and any(known.state == "running" for known in self.state.known.values())
 
     def _add_references(self) -> None:
-        few = self._sizes is not None and not self.setup.relative_floors  # those need the parents' scores precisely
         with self.ledger.transaction():
             for reference in self.setup.references:
                 self.ledger.add(
                     name=reference.name,
                     kind=reference.kind,
                     generation=-1,
-                    subset=REFERENCE_SUBSET if few else WHOLE_POOL,
+                    subset=REFERENCE_SUBSET if self.setup.few_for_references else WHOLE_POOL,
                     recipe=reference.document,
                     fingerprint=self.setup.recipe(reference.document).fingerprint,
                 )

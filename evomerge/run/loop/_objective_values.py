@@ -29,6 +29,7 @@ class ObjectiveValues:
         spec = optimizers.get(setup.optimizer)
         self._compares_generations = spec.compares_generations
         self._scalar = spec.scalar or len(setup.objectives) == 1
+        self._uses_soft = self._scalar and not spec.compares_generations
         self._slopes: Slopes = ledger.meta(SLOPES, {})
         self._subsets, self._state = subsets, state
         stored = ledger.meta(OFFSETS, {})
@@ -64,7 +65,7 @@ class ObjectiveValues:
         if scores is None:
             return None
         values = values_of(scores)
-        if self._slopes and items is not None and self._scalar:
+        if self._slopes and self._uses_soft and items is not None:
             soft = {name: soft_value(found, self._slopes.get(name)) for name, found in items.items()}
             missed = shortfall(self._setup.objectives, values, self._state.floors)
             return (fitness(self._setup.objectives, soft, {}) - FLOOR_PENALTY * missed,)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from evomerge.records import Pool
+from evomerge.run.config._setup import REFERENCE_ITEMS
 
 WHOLE_POOL = -1  # the subset number of the whole search pool
 REFERENCE_SUBSET = -2  # the subset number of the items that references are scored on where subsets are small
 CONTROL_SUBSET = -3  # the subset number of the items that all candidates of a random control are scored on
-REFERENCE_ITEMS = 32  # per objective, of that subset
 MAX_CACHED_SUBSETS = 64  # hundreds of workers are in as many as twenty generations at once
 
 
