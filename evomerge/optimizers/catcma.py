@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evomerge.optimizers.core import POPSIZE, SIGMA0, GenerationalOptimizer, OptimizerSpec, OptionSpec, Vector, center
+from evomerge.optimizers.core import (
+    BEGIN,
+    POPSIZE,
+    SIGMA0,
+    GenerationalOptimizer,
+    OptimizerSpec,
+    OptionSpec,
+    Vector,
+    center,
+)
 from evomerge.records import Domain, Point
 
 if TYPE_CHECKING:
@@ -196,6 +205,7 @@ CATCMA = OptimizerSpec(
     description="CatCMA with margin (cmaes): reals, integers and choices together; weighted mean of the objectives",
     create=create,
     options=(
+        BEGIN,
         SIGMA0,
         POPSIZE,
         OptionSpec(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evomerge.optimizers.core import (
+    BEGIN,
     OUTSIDE,
     POPSIZE,
     SIGMA0,
@@ -177,9 +178,10 @@ def create(
 
 CMA = OptimizerSpec(
     name="cma",
-    description="CMA-ES (pycma): the default for weights and densities; weighted mean of the objectives",
+    description="CMA-ES (pycma): weights and densities, without gradients; weighted mean of the objectives",
     create=create,
     options=(
+        BEGIN,
         SIGMA0,
         POPSIZE,
         OptionSpec(

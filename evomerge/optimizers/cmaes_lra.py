@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from evomerge.optimizers.core import (
+    BEGIN,
     OUTSIDE,
     POPSIZE,
     SIGMA0,
@@ -109,7 +110,7 @@ CMAES_LRA = OptimizerSpec(
     name="cmaes_lra",
     description="CMA-ES with learning-rate adaptation (cmaes): for very noisy scores; weighted mean",
     create=create,
-    options=(SIGMA0, POPSIZE),
+    options=(BEGIN, SIGMA0, POPSIZE),
     scalar=True,
     compares_generations=False,
     informed=True,

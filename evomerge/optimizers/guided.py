@@ -24,6 +24,7 @@ import numpy as np
 from evomerge.errors import InvalidInput
 from evomerge.optimizers.cma import CMA, PycmaStrategy
 from evomerge.optimizers.core import (
+    BEGIN,
     POPSIZE,
     GenerationalOptimizer,
     OptimizerSpec,
@@ -234,6 +235,7 @@ GUIDED = OptimizerSpec(
     description="Adam on gene gradients where tasks have gold answers, then CMA-ES: the default for weights",
     create=create,
     options=(
+        BEGIN,
         OptionSpec(
             name="rate",
             kind=float,

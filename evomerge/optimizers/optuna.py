@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from evomerge.optimizers.core import GENERATION_SIZE, OptimizerSpec, OptionSpec, PendingProposals, Proposal
+from evomerge.optimizers.core import BEGIN, GENERATION_SIZE, OptimizerSpec, OptionSpec, PendingProposals, Proposal
 from evomerge.records import Domain, Point
 
 if TYPE_CHECKING:
@@ -225,28 +225,28 @@ TPE = OptimizerSpec(
     description="tree-structured Parzen estimator (Optuna): categories, several objectives, small budgets",
     create=create_tpe,
     informed=True,
-    options=(STARTUP, GENERATION_SIZE),
+    options=(BEGIN, STARTUP, GENERATION_SIZE),
 )
 NSGA2 = OptimizerSpec(
     name="nsga2",
     description="NSGA-II (Optuna): whole fronts, from about 500 candidates on",
     create=create_nsga2,
     informed=True,
-    options=(POPULATION,),
+    options=(BEGIN, POPULATION),
 )
 NSGA3 = OptimizerSpec(
     name="nsga3",
     description="NSGA-III (Optuna): whole fronts of three objectives or more, from about 500 candidates on",
     create=create_nsga3,
     informed=True,
-    options=(POPULATION,),
+    options=(BEGIN, POPULATION),
 )
 GP = OptimizerSpec(
     name="gp",
     description="Gaussian process (Optuna): few coordinates, at most some 200 expensive candidates",
     create=create_gp,
     informed=True,
-    options=(STARTUP, GENERATION_SIZE),
+    options=(BEGIN, STARTUP, GENERATION_SIZE),
 )
 SAMPLERS: Mapping[str, str] = {
     **{spec.name: spec.name for spec in (TPE, NSGA2, NSGA3, GP)},

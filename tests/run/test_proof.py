@@ -367,18 +367,20 @@ def test_a_floor_on_an_unknown_parent_is_refused(run_search) -> None:
         run_search(tasks=[task(floor={"parent": "five", "minus": 0.1})])
 
 
-def test_start_recipes_are_controls_and_starting_points(pico: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["tpe", "random"])
+def test_start_recipes_are_controls_and_first_proposals(pico: dict[str, Path], tmp_path: Path, optimizer: str) -> None:
+    """tpe begins with the best reference, which the recipe is; random with the space's start and then the recipes."""
     models = [
         {"model": str(pico["one"]), "parameters": {"weight": 0.9}},
         {"model": str(pico["two"]), "parameters": {"weight": 0.3}},
     ]
     mine = {"merge_method": "task_arithmetic", "base_model": str(pico["base"]), "models": models}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
-    file = write_search(tmp_path, pico, start=["mine.yaml"], budget={"candidates": 4})
+    file = write_search(tmp_path, pico, start=["mine.yaml"], budget={"candidates": 4}, optimizer=optimizer)
     run = search(file, tmp_path / "run")
     control = next(each for each in run.candidates() if each.kind == "control")
     assert control.name == "mine.yaml"
-    first = next(each for each in run.candidates() if each.kind == "candidate")
+    first = [each for each in run.candidates() if each.kind == "candidate"][optimizer == "random"]
     assert {value["value"] for value in first.recipe["models"][0]["parameters"]["weight"]} == {0.9}
     assert first.scores["search"]["nearness"].value > 0.9
     assert control.id in scored_on(run, "select")

@@ -9,6 +9,7 @@ from evomerge.optimizers.core._pareto import dominates, front, hypervolume, knee
 from evomerge.optimizers.core._pending import MemorylessOptimizer, PendingProposals
 from evomerge.optimizers.core._protocol import GradientOptimizer, ItemOptimizer, ItemValue, Optimizer, Proposal
 from evomerge.optimizers.core._spec import (
+    BEGIN,
     GENERATION_SIZE,
     POPSIZE,
     SIGMA0,
@@ -18,6 +19,7 @@ from evomerge.optimizers.core._spec import (
 )
 
 __all__ = [
+    "BEGIN",
     "GENERATION_SIZE",
     "OUTSIDE",
     "POPSIZE",

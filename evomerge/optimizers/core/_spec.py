@@ -91,8 +91,9 @@ class OptimizerSpec:
         compares_generations: compares values across generations. Their item subsets differ in difficulty, so the
             difficulty offset of the subset is added to the values; an optimizer that only ranks the candidates
             of one generation needs none.
-        informed: whether it waits for the references and starts at the best of those that the space contains. One that
-            ranks within generations is given what soft scores predict, too, where there are any, not plain scores.
+        informed: whether it waits for the references and starts at the best of those that the space contains, unless
+            its option `begin` says otherwise. One that ranks within generations is given what soft scores predict, too,
+            where there are any, not plain scores.
         gradients: whether what `create` returns is a `GradientOptimizer`.
         items: whether what `create` returns is an `ItemOptimizer`.
         integers: whether it varies integers.
@@ -128,6 +129,10 @@ class OptimizerSpec:
         """Return a value for every option: the given one, else its default."""
         return {option.name: options.get(option.name, option.default) for option in self.options}
 
+    def waits_for_references(self, options: Mapping[str, Any]) -> bool:
+        """Tell whether it is informed with these options."""
+        return self.informed and options.get(BEGIN.name) != _SPACE
+
     def problems(self, options: Mapping[str, Any], domain: Domain, objectives: int) -> Iterator[str]:
         """Yield everything wrong with options for a domain and a number of objectives, a sentence each."""
         specs = {option.name: option for option in self.options}
@@ -153,6 +158,14 @@ class OptimizerSpec:
             yield f"{self.name} takes at most {self.max_dimensions} coordinates to vary, got {dimensions}; use auto"
 
 
+_SPACE = "space"
+BEGIN = OptionSpec(
+    name="begin",
+    kind=str,
+    default="best_reference",
+    choices=("best_reference", _SPACE),
+    description="where the search begins: at the best reference that the space contains, or where the space says",
+)
 SIGMA0 = OptionSpec(
     name="sigma0", kind=float, default=0.2, low=1e-6, high=1.0, description="first step size; a range is 1 wide"
 )

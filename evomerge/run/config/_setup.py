@@ -92,7 +92,7 @@ class Setup:
     @property
     def informed(self) -> bool:
         """Whether the optimizer waits for the references (see `OptimizerSpec.informed`)."""
-        return optimizers.get(self.optimizer).informed
+        return optimizers.get(self.optimizer).waits_for_references(self.optimizer_options)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -110,7 +110,7 @@ class Setup:
     def adaptive_subsets(self) -> bool:
         """Whether the sizes of item subsets are chosen, and changed, in the course of the search."""
         spec, subset = optimizers.get(self.optimizer), self.entry.subset
-        return subset.size == AUTO and subset.policy == "rotate" and spec.informed and not spec.compares_generations
+        return subset.size == AUTO and subset.policy == "rotate" and self.informed and not spec.compares_generations
 
     @property
     def subset_items(self) -> int:

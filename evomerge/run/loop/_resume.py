@@ -58,14 +58,11 @@ def restored_optimizer(
 
 def _fresh(setup: Setup, observer: Observer, start: Point | None, planned: int, *, forced: bool = False) -> Optimizer:
     """Return a new optimizer with nothing queued if `forced`, else with the start points as its first proposals."""
-    if start is not None:
-        return _created(setup, start, planned)
+    optimizer = _created(setup, start or setup.space.start, planned)
     if forced:
         # Where there is no mean, the start would be a proposal of its own, before the recorded ones.
-        optimizer = _created(setup, setup.space.start, planned)
         return optimizer if optimizer.mean() is not None else _created(setup, None, planned)
-    optimizer = _created(setup, setup.space.start, planned)
-    points = _start_points(setup, observer)
+    points = _start_points(setup, observer) if start is None else []
     if points:
         optimizer.inject(points)
     return optimizer

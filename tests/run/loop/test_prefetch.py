@@ -91,6 +91,11 @@ def loop_in(folder: Path, setup: Setup, workers: Workers, stop: Callable[[], boo
     return loop
 
 
+def others(loop: SearchLoop) -> list[str]:
+    """Return what a loop said of recorded calls that no longer give the recorded points."""
+    return [line for line in loop.observer.said if "now proposes other points" in line]
+
+
 def finish(loop: SearchLoop, end: float | None = None) -> None:
     loop.run(lambda: end)
     loop.ledger.close()
@@ -191,7 +196,7 @@ def test_a_driver_that_dies_after_any_commit_goes_on_as_if_it_had_not(
             except Killed:
                 deaths += 1
         loop.ledger.close()
-        assert not loop.observer.said, "the recorded calls no longer give the recorded points"
+        assert not others(loop), "the recorded calls no longer give the recorded points"
     assert deaths >= 3
     torn = rows(tmp_path / "torn", "step")["step"]
     told = [candidate for _, kind, candidate, *_ in torn if kind == "tell"]
@@ -214,7 +219,7 @@ def test_results_in_any_order_are_replayed_exactly(setup_of, tmp_path: Path) -> 
                 finish(loop)
             except Killed:
                 loop.ledger.close()
-        assert not loop.observer.said
+        assert not others(loop)
     assert loop.state.done == 200
     assert set(states(tmp_path / "run")) == {"scored"}
 

@@ -35,6 +35,21 @@ def test_a_search_starts_at_the_best_reference(pico: dict[str, Path], tmp_path: 
         assert sum(distances[:6]) < sum(middle)
 
 
+@pytest.mark.parametrize("optimizer", ["guided", "cma", "tpe"])
+def test_a_search_begins_where_the_space_says_if_asked_to(
+    pico: dict[str, Path], tmp_path: Path, optimizer: str
+) -> None:
+    options = {"name": optimizer, "begin": "space"}
+    file = write_search(tmp_path, pico, optimizer=options, budget={"candidates": 4}, proof={"finalists": 1})
+    setup, run = check_search(file), search(file, tmp_path / "run")
+    assert not setup.informed and not setup.adaptive_subsets and run.fact("start") is None
+    references = [c for c in run.candidates() if c.kind in ("parent", "simple")]
+    assert all(c.scores["search"]["nearness"].n == len(setup.prepared.pools["nearness"]["search"]) for c in references)
+    first = next(c.point for c in run.candidates() if c.kind == "candidate")
+    if optimizer != "cma":
+        assert first == setup.space.start
+
+
 @pytest.mark.parametrize(("optimizer", "items"), [("random", 16), ("cma", 16), ("cma", 64)])
 def test_a_budget_that_the_references_use_up_is_refused(
     pico: dict[str, Path], tmp_path: Path, optimizer: str, items: int
