@@ -110,22 +110,21 @@ def _checked(data: dict[str, Any], where: str, folder: Path, extensions: Extensi
         extensions=extensions,
     )
     _check_items(setup, problems)
-    if problems.problems:
-        problems.fail()
     return setup
 
 
 def _check_items(setup: Setup, problems: ProblemCollector) -> None:
-    """Note a budget of items that the references alone use up."""
+    """Refuse a budget of items that the references alone use up."""
     budget, count = setup.entry.budget.items, len(setup.references)
     pools = [setup.prepared.pools[o.name]["search"] for o in setup.objectives if not o.exact]
-    each = sum(min(setup.reference_items, len(pool)) for pool in pools)
-    if budget is not None and budget <= count * each:
+    items = sum(min(setup.reference_items, len(pool)) for pool in pools)
+    if budget is not None and budget <= count * items:
         problems.add(
             "budget.items",
             f"found {budget:,}, which is spent before the first candidate: the {count} references are scored on "
-            f"{each:,} items of the search pool each ({count * each:,}); raise it, or make pools.search smaller",
+            f"{items:,} items of the search pool each ({count * items:,}); raise it, or make pools.search smaller",
         )
+        problems.fail()
 
 
 def _prepared(
