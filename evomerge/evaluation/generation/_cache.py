@@ -2,7 +2,8 @@
 
 A row's tokens lie right-aligned: the last one of every row is in the same column, so that a step writes one column and
 attention reads one rectangle. A row that ends is overwritten by the last one, and another may take the place of that.
-A step copies nothing, where transformers' dynamic cache copies all that it holds.
+A step copies nothing, where transformers' dynamic cache copies all that it holds. When the columns are used up, rows move
+to the front of new memory, for fewer rows if they have grown long.
 
 Letters: R rows, H heads, C columns of memory, W columns in use, D width of a head.
 """
@@ -43,11 +44,11 @@ class _Layer(DynamicLayer):
         return keys, values
 
     def reserve(self, like: Sequence[torch.Tensor]) -> None:
-        """Take memory for tensors of a shape. Zeros: what a mask hides still counts if it is not a number."""
+        """Take memory for tensors of a shape."""
         if not self.blocks:
             rows, capacity = self.columns.rows, self.columns.capacity
             shapes = [(rows, states.shape[1], capacity, states.shape[3]) for states in like]
-            self.blocks = tuple(states.new_zeros(shape) for states, shape in zip(like, shapes, strict=True))
+            self.blocks = tuple(states.new_empty(shape) for states, shape in zip(like, shapes, strict=True))
 
 
 class RowCache:
@@ -66,7 +67,7 @@ class RowCache:
 
         Args:
             rows: at most.
-            columns: of the longest row at first.
+            columns: that rows may have at first.
             steps: that a row may take at most.
         """
         self.rows, self._spare = rows, min(steps, _SPARE_COLUMNS)
@@ -83,7 +84,7 @@ class RowCache:
             prefix: keys and values (1, H, tokens, D) of its first tokens for each layer, or nothing.
             rest: of those that follow, or nothing.
         """
-        row = len(self.lengths)
+        row, before = len(self.lengths), self.start
         self.lengths.append(sum(part[0][0].shape[2] for part in (prefix, rest) if part))
         self.start = self.end - max(self.lengths)
         layers = self.states.layers
@@ -98,8 +99,10 @@ class RowCache:
                 for block, states in zip(layer.blocks, part[number], strict=True):
                     block[row, :, last - tokens : last] = states[0]
                 last -= tokens
-            for block in layer.blocks:  # of the row that was here before, even if it was not finite
+            for block in layer.blocks:  # what a mask hides still counts if it is not a number
                 block[row, :, self.start : last] = 0
+                if self.start < before:
+                    block[:row, :, self.start : before] = 0
 
     def remove(self, row: int) -> None:
         """Remove a row; the last one gets its number."""
@@ -112,22 +115,26 @@ class RowCache:
         self.lengths.pop()
         self.start = self.end - max(self.lengths, default=0)
 
-    def make_space(self, longest: int) -> None:
-        """Make sure that there is a column for the next step.
+    def move(self, rows: int, columns: int) -> None:
+        """Take other memory, with columns for the next steps.
 
         Args:
-            longest: tokens of the longest row that may still be added.
+            rows: that it is for, at least those that there are.
+            columns: that a row which is added may have, at least.
         """
-        if self.end < self.capacity:
-            return
-        used = self.end - self.start
-        start, self.end = self.start, max(used, longest)
-        self.start, self.capacity = self.end - used, self.end + self._spare
+        count, used = len(self.lengths), self.end - self.start
+        start, self.end = self.start, max(used, columns)
+        self.rows, self.start, self.capacity = rows, self.end - used, self.end + self._spare
         for layer in self.states.layers:
             before, layer.blocks = layer.blocks, ()
             layer.reserve(before)
             for block, old in zip(layer.blocks, before, strict=True):
-                block[:, :, self.start : self.end] = old[:, :, start : start + used]
+                block[:count, :, self.start : self.end] = old[:count, :, start : start + used]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no column for the next step."""
+        return self.end == self.capacity
 
     def advance(self) -> None:
         """Count the column that a step has written."""

@@ -5,9 +5,14 @@ on it is a row of the batch, whose every step gives each row a token. Rows are a
 has its own positions, its own end, and logits processors see its own tokens without padding.
 
 Prompts are read right-padded: a causal model never looks at what follows, so neither mask nor positions are needed.
+
+Shorter prompts come first. Rows that have been answered for a while then meet prompts that are longer than theirs were,
+so that rows have about the same length, and attention reads little that a mask hides. And where short prompts leave
+memory, more of them run at once: as many as the batch's number of the longest ones, with their answers, would take.
 """
 
 import inspect
+import itertools
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
 _MIN_PREFIX_TOKENS = 16  # reading it takes a forward pass of its own
 _MAX_READ_TOKENS_CPU = 1024  # in one pass; beyond, a CPU only loses its caches
 _TOKENS_PER_ROW = 256  # that a batch has memory for, on the average
+_MOST_SHORT_ROWS = 4  # for one of the longest; logits and activations take memory, too
 
 
 @dataclass(slots=True)
@@ -60,7 +66,7 @@ class RefillGenerator:
             model: a causal language model that takes masks, positions and a cache as they are given.
             stops: finds stop strings.
             device: where it takes token ids.
-            batch_size: rows of a step.
+            batch_size: of the longest rows, those of a step.
         """
         self.model, self.device, self.batch_size = model, device, batch_size
         self.stops = stops
@@ -74,7 +80,7 @@ class RefillGenerator:
         """Yield (index of a prompt, answer), as early as it ends.
 
         Args:
-            prompts: in any order; longer ones are answered first.
+            prompts: in any order; shorter ones are answered first.
             decoding: how tokens are chosen.
             deadline: on the clock of `time.monotonic`.
         """
@@ -96,7 +102,7 @@ class _Batch:
     def __init__(self, generator: RefillGenerator, prompts: Sequence[Prompt]):
         self._generator = generator
         self._prompts = prompts
-        self._waiting = deque(sorted(range(len(prompts)), key=lambda number: -len(prompts[number].tokens)))
+        self._waiting = deque(sorted(range(len(prompts)), key=lambda number: len(prompts[number].tokens)))
         self._read: deque[tuple[int, list[KeysAndValues]]] = deque()
         self._rows: list[_AnsweredPrompt] = []
         self._prefix: Any = None
@@ -105,22 +111,47 @@ class _Batch:
             self._prefix = DynamicCache()
             generator.run([list(prompts[0].tokens[:start])], self._prefix)
         self._start = start
-        longest = max(len(prompt.tokens) for prompt in prompts)
+        self._memory = generator.batch_size * max(map(_most_tokens, prompts))
         steps = max(prompt.max_tokens for prompt in prompts)
-        self._cache = RowCache(min(generator.batch_size, len(prompts)), longest, steps)
+        self._cache = RowCache(*self._next_shape(), steps)
 
     @torch.inference_mode()
     def fill(self) -> bool:
         """Give free rows to the next prompts, and tell whether there is any row."""
         shared = [] if self._prefix is None else [(layer.keys, layer.values) for layer in self._prefix.layers]
-        while len(self._rows) < self._cache.rows and (self._read or self._waiting):
+        while self._read or self._waiting:
+            prompt = self._prompts[self._next()]
+            if len(self._rows) >= self._most_rows(prompt):
+                break
+            if len(prompt.tokens) > self._cache.end or len(self._rows) == self._cache.rows:
+                self._cache.move(*self._next_shape())
             if not self._read:
                 self._read_some()
             number, rest = self._read.popleft()
             self._cache.add(shared, rest)
-            prompt = self._prompts[number]
             self._rows.append(_AnsweredPrompt(number, prompt, list(prompt.tokens)))
         return bool(self._rows)
+
+    def _next(self, skip: int = 0) -> int:
+        """Return the number of the prompt after next ones."""
+        read = len(self._read)
+        return self._read[skip][0] if skip < read else self._waiting[skip - read]
+
+    def _most_rows(self, prompt: Prompt) -> int:
+        """Return how many rows there may be once a prompt has one."""
+        longest = max([_most_tokens(prompt), *(_most_tokens(row.prompt) for row in self._rows)])
+        size = self._generator.batch_size
+        return max(size, min(self._memory // longest, size * _MOST_SHORT_ROWS))
+
+    def _next_shape(self) -> tuple[int, int]:
+        """Return rows and columns of the memory that the rows and the next prompts need."""
+        rows, columns = len(self._rows), 0
+        for skip in range(len(self._read) + len(self._waiting)):
+            prompt = self._prompts[self._next(skip)]
+            if rows >= self._most_rows(prompt):
+                break
+            rows, columns = rows + 1, len(prompt.tokens)
+        return rows, columns
 
     @torch.inference_mode()
     def step(self, decoding: Decoding) -> list[tuple[int, Answer]]:
@@ -142,8 +173,8 @@ class _Batch:
     def _choices(self, decoding: Decoding) -> list[int]:
         """Run the last token of each row and return what follows it."""
         cache = self._cache
-        nexts = [number for number, _ in self._read] or list(self._waiting)
-        cache.make_space(len(self._prompts[nexts[0]].tokens) if nexts else 0)
+        if cache.is_full:
+            cache.move(*self._next_shape())
         lengths = torch.tensor(cache.lengths, device=self._generator.device)
         width = cache.end - cache.start + 1
         inputs = {"position_ids": lengths[:, None]}
@@ -157,9 +188,15 @@ class _Batch:
     def _read_some(self) -> None:
         """Read the next prompts, as many as fit into one pass, up to their last token."""
         start, generator = self._start, self._generator
-        width = len(self._prompts[self._waiting[0]].tokens) - 1 - start
-        count = max(1, min(generator.read_tokens // max(1, width), generator.held_tokens // max(1, start + width)))
-        numbers = [self._waiting.popleft() for _ in range(min(count, generator.batch_size, len(self._waiting)))]
+        numbers: list[int] = []
+        for number in itertools.islice(self._waiting, generator.batch_size):
+            width, count = len(self._prompts[number].tokens) - 1 - start, len(numbers) + 1
+            if numbers and (count * width > generator.read_tokens or count * (start + width) > generator.held_tokens):
+                break
+            numbers.append(number)
+        for _ in numbers:
+            self._waiting.popleft()
+        width = len(self._prompts[numbers[-1]].tokens) - 1 - start
         if not width:  # nothing but the prefix and a token, in all of them
             self._read += [(number, []) for number in numbers]
             return
@@ -169,6 +206,11 @@ class _Batch:
         for row, (number, own) in enumerate(zip(numbers, ids, strict=True)):
             part = slice(row, row + 1), slice(None), slice(start, start + len(own))
             self._read.append((number, [(layer.keys[part], layer.values[part]) for layer in cache.layers]))
+
+
+def _most_tokens(prompt: Prompt) -> int:
+    """Return how many tokens a prompt has with its longest answer."""
+    return len(prompt.tokens) + prompt.max_tokens
 
 
 def _prefix_length(prompts: Sequence[tuple[int, ...]]) -> int:

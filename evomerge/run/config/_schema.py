@@ -202,7 +202,7 @@ class WorkersEntry(StrictModel):
         threads: CPU threads of each worker.
         gpus: GPUs of each worker; fractions share one.
         address: of a Ray cluster; "auto" joins a running one; without it, one of this machine is started.
-        batch_size: prompts that are run at once.
+        batch_size: prompts that are run at once; where text is generated, more of the shorter ones.
         timeout: seconds for one candidate; without it, many times what candidates usually take.
         engine: what writes the answers of tasks that generate; `vllm` is short for {name: vllm}.
     """

@@ -180,7 +180,36 @@ def test_rows_leave_and_beginnings_are_read_once(monkeypatch):
     assert sizes[0] == (1, 20)
     steps = [rows for rows, width in sizes[1:] if width == 1]
     assert sum(steps) == sum(len(found[i].tokens) for i in range(8)), "no row is run beyond its answer's end"
-    assert steps.count(3) > 0.7 * len(steps), "the batch stays full"
+    last_read = max(i for i, (_, width) in enumerate(sizes) if width > 1)
+    steps_before = [rows for rows, width in sizes[1:last_read] if width == 1]
+    assert steps_before == [3] * len(steps_before), "the batch stays full while prompts wait"
+    assert len(steps_before) >= 8
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+def test_more_short_prompts_run_at_once_than_long_ones(family, monkeypatch):
+    model, sizes = tiny(family), []
+    forward = type(model).forward
+
+    @functools.wraps(forward)
+    def counted(self: Any, input_ids: Any, **kwargs: Any) -> Any:
+        sizes.append(tuple(input_ids.shape))
+        return forward(self, input_ids=input_ids, **kwargs)
+
+    rng = random.Random(2)
+    lengths = [*range(2, 10), *range(50, 56)]
+    asked = [
+        Prompt(text=str(i), tokens=tuple(rng.randrange(3, 119) for _ in range(length)), stops=(), max_tokens=1 + i % 7)
+        for i, length in enumerate(lengths)
+    ]
+    monkeypatch.setattr(type(model), "forward", counted)
+    found, _, _ = answers(model, asked, batch_size=2)
+    monkeypatch.undo()
+    assert {i: answer.tokens for i, answer in found.items()} == {i: alone(model, p) for i, p in enumerate(asked)}
+    long_read = next(i for i, (_, width) in enumerate(sizes) if width > 20)
+    assert max(rows for rows, width in sizes[:long_read] if width == 1) == 8, "four times as many, at most"
+    last_steps = [rows for rows, width in sizes[long_read:] if width == 1]
+    assert max(last_steps[10:]) == 2, "of the longest, no more than asked for"
 
 
 def test_a_row_that_is_not_finite_harms_no_other():
