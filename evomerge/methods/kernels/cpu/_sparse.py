@@ -7,7 +7,6 @@ are None and each number of models up to MODELS has its own version of the loops
 from typing import Any
 
 import numpy as np
-from numba import carray
 from numba.cpython.unsafe.tuple import tuple_setitem
 
 from evomerge.methods.kernels.cpu._memory import (
@@ -15,11 +14,11 @@ from evomerge.methods.kernels.cpu._memory import (
     Array,
     as_float,
     compiled,
+    get16,
+    get32,
     inlined,
     load,
     part,
-    pointer16,
-    pointer32,
     random_bits,
     store,
 )
@@ -54,8 +53,8 @@ def _group(like: Any, integers: Array, reals: Array) -> Any:
 def _value(address: int, k: int, tiled: Any) -> float:
     """Return element k at an address: of bfloat16, or of a float32 tile."""
     if tiled is None:
-        return as_float(np.uint32(np.uint32(carray(pointer16(address), 1)[k]) << np.uint32(16)))
-    return carray(pointer32(address), 1)[k]
+        return as_float(np.uint32(np.uint32(get16(address, k)) << np.uint32(16)))
+    return get32(address, k)
 
 
 @inlined

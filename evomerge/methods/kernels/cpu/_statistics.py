@@ -9,7 +9,6 @@ from evomerge.methods.kernels.cpu._memory import (
     Array,
     as_bits,
     compiled,
-    inlined,
     load,
     part,
     uniform,
@@ -28,32 +27,6 @@ def delta(
     load(base, base_kind, start, length, origin)
     for k in range(length):
         tile[k] -= origin[k]
-
-
-@inlined
-def _count(patterns: Array, pivots: Array, counts: Array) -> None:
-    """Add to each of 8 counts how many of a tile's patterns are at least its pivot."""
-    p0, p1, p2, p3 = pivots[0], pivots[1], pivots[2], pivots[3]
-    p4, p5, p6, p7 = pivots[4], pivots[5], pivots[6], pivots[7]
-    c0 = c1 = c2 = c3 = c4 = c5 = c6 = c7 = np.int32(0)
-    for k in range(TILE):
-        pattern = patterns[k]
-        c0 = np.int32(c0 + np.int32(pattern >= p0))
-        c1 = np.int32(c1 + np.int32(pattern >= p1))
-        c2 = np.int32(c2 + np.int32(pattern >= p2))
-        c3 = np.int32(c3 + np.int32(pattern >= p3))
-        c4 = np.int32(c4 + np.int32(pattern >= p4))
-        c5 = np.int32(c5 + np.int32(pattern >= p5))
-        c6 = np.int32(c6 + np.int32(pattern >= p6))
-        c7 = np.int32(c7 + np.int32(pattern >= p7))
-    counts[0] += c0
-    counts[1] += c1
-    counts[2] += c2
-    counts[3] += c3
-    counts[4] += c4
-    counts[5] += c5
-    counts[6] += c6
-    counts[7] += c7
 
 
 @compiled
@@ -90,7 +63,11 @@ def scan(
         for k in range(length, TILE):
             patterns[k] = -1
         if task == COUNT:
-            _count(patterns, wanted, counts)
+            for i in range(len(wanted)):
+                pivot, larger = wanted[i], np.int32(0)
+                for k in range(TILE):
+                    larger = np.int32(larger + np.int32(patterns[k] >= pivot))
+                counts[i] += larger
         elif task == COLLECT:
             for group in range(0, TILE, GROUP):
                 hits = np.int32(0)
