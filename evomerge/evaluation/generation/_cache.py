@@ -2,8 +2,8 @@
 
 A row's tokens lie right-aligned: the last one of every row is in the same column, so that a step writes one column and
 attention reads one rectangle. A row that ends is overwritten by the last one, and another may take the place of that.
-A step copies nothing, where transformers' dynamic cache copies all that it holds. When the columns are used up, rows move
-to the front of new memory, for fewer rows if they have grown long.
+A step copies nothing, where transformers' dynamic cache copies all that it holds. When the columns are used up, rows
+move to the front of new memory, for fewer rows if they have grown long.
 
 Letters: R rows, H heads, C columns of memory, W columns in use, D width of a head.
 """
