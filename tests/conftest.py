@@ -31,7 +31,11 @@ import pytest
 if TYPE_CHECKING:
     from tests.ray_cluster import SharedCluster
 
-COMPILING = ("tests/methods/test_method_kernels.py", "tests/methods/test_method_pivots.py")
+COMPILING = (
+    "tests/engine/test_statistics_cache.py",
+    "tests/methods/test_method_kernels.py",
+    "tests/methods/test_method_pivots.py",
+)
 SHARING = (  # files and folders whose tests share what takes long to make
     "tests/derived/test_lora.py",
     "tests/derived/test_moe.py",

@@ -15,10 +15,9 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from evomerge.checkpoint import Parents
-from evomerge.engine import Builder, CacheEntry, LiveModel, StatisticsCache, cache_folder, make_plan
+from evomerge.engine import CacheEntry, LiveModel, StatisticsCache, cache_folder, make_plan
 from evomerge.methods import Statistics, StatisticsLocked, load_kernels, use_kernels
 from evomerge.recipe import parse_recipe
-from tests.forked import Forked
 
 THINNED = {"weight": 0.7, "density": 0.5}
 METHODS: dict[str, dict[str, Any]] = {
@@ -276,27 +275,6 @@ def once_for_each(method: Any, at_most: int) -> Any:
         return method(*arguments)
 
     return counted
-
-
-def count_tables(pico: dict[str, str], cache: str) -> None:
-    """Compute the statistics of a merge, waiting for others' work; print how many tables were made here."""
-    tables: list[int] = []
-    tabulate = Statistics._tabulate
-    Statistics._tabulate = lambda self, model, above: tables.append(model) or tabulate(self, model, above)  # type: ignore[method-assign,assignment]
-    recipe = parse_recipe(document({name: Path(path) for name, path in pico.items()}, "ties"))
-    parents, statistics = Parents(recipe.models), StatisticsCache(Path(cache))
-    statistics.waits = True
-    builder = Builder(parents, keep_statistics=True, cache=statistics)
-    for plan in make_plan(recipe, parents).tensors:
-        builder.build(plan, torch.empty(plan.shape, dtype=plan.dtype))
-    print(len(tables))
-
-
-def test_two_processes_share_the_work(pico: dict[str, Path], tmp_path: Path) -> None:
-    names = {name: str(path) for name, path in pico.items()}
-    both = [Forked(count_tables, names, str(tmp_path)) for _ in range(2)]
-    done = [int(output) for _, output, _ in (process.finish() for process in both)]
-    assert sum(done) == 3 * len(files(tmp_path)) > 0  # each table once, by whomever
 
 
 def test_busy_is_raised_at_once_and_patience_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,39 @@ print(hashlib.sha256(out.view(torch.int16).numpy().tobytes()).hexdigest(), Count
 """
 
 
+# The same of a kernel that takes a tenth of the time to compile.
+KERNEL = """
+import sys
+from numba.core import event
+sys.path.insert(0, sys.argv[1])
+
+class Counter(event.Listener):
+    count = 0
+    def on_start(self, compiled): Counter.count += 1
+    def on_end(self, compiled): ...
+
+event.register("numba:compile", Counter())
+from small_kernel import thrice
+print(thrice(7), Counter.count)
+"""
+SMALL = """
+from evomerge.methods.kernels.cpu._memory import compiled
+
+@compiled
+def thrice(number):
+    return 3 * number
+"""
+
+
+def small(cache: Path, folder: Path) -> tuple[str, int]:
+    """Call a small kernel in a process of its own; return the result and the number of compilations."""
+    environment = {"NUMBA_CACHE_DIR": str(cache)}
+    exit_code, output, errors = Forked(program, KERNEL, (str(folder),), environment=environment).finish()
+    assert (exit_code, errors) == (0, "")
+    result, count = output.split()
+    return result, int(count)
+
+
 def merged(cache: Path, code: str = MERGE) -> tuple[str, int]:
     """Merge in a process of its own; return the result's digest and the number of compilations."""
     exit_code, output, errors = Forked(program, code, environment={"NUMBA_CACHE_DIR": str(cache)}).finish()
@@ -68,11 +101,22 @@ def test_a_damaged_store_costs_a_compilation(tmp_path: Path) -> None:
     digest, first = merged(tmp_path)
     assert first > 0
     assert merged(tmp_path) == (digest, 0)
+    for file in tmp_path.rglob("*.nbc"):
+        truncate(file)
+    assert merged(tmp_path) == (digest, first)
+
+
+@pytest.mark.slow
+def test_whatever_is_wrong_with_a_store_costs_a_compilation(tmp_path: Path) -> None:
+    (tmp_path / "small_kernel.py").write_text(SMALL)
+    cache = tmp_path / "cache"
+    assert small(cache, tmp_path) == ("21", 1)
     for fault, kind in ((truncate, "*.nbc"), (flip_a_bit, "*.nbi"), (empty, "*.nbi"), (vanish, "*.nbc")):
-        for file in tmp_path.rglob(kind):
+        damaged = list(cache.rglob(kind))
+        for file in damaged:
             fault(file)
-        assert merged(tmp_path) == (digest, first), (fault.__name__, kind)
-    assert merged(tmp_path) == (digest, 0), "it is repaired"
+        assert damaged and small(cache, tmp_path) == ("21", 1), (fault.__name__, kind)
+    assert small(cache, tmp_path) == ("21", 0), "it is repaired"
 
 
 FULL = """

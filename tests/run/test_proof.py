@@ -171,7 +171,7 @@ def test_report_chosen_scores_the_best_reference_of_each_kind(run_search) -> Non
 
 
 def test_the_verdict(run_search) -> None:
-    run = run_search(budget={"candidates": 60})
+    run = run_search(budget={"candidates": 30})
     verdict = run.verdict
     assert set(verdict) == {"gain", "interval", "claimed", "text", "comparisons", "floors", "keep"}
     assert [each["kind"] for each in verdict["comparisons"]] == ["parent"] * 3 + ["simple"] * 5
@@ -183,7 +183,7 @@ def test_the_verdict(run_search) -> None:
     for each in verdict["comparisons"]:
         assert each["gain"] == pytest.approx(report[run.pick.id] - report[each["id"]])
         assert each["mcnemar"]["p_value"] <= 1
-    assert verdict["claimed"], "this toy is easy: sixty candidates are enough"
+    assert verdict["claimed"], "this toy is easy: thirty candidates are enough"
 
 
 def test_a_search_for_a_front_judges_its_other_members(run_search) -> None:
@@ -304,7 +304,7 @@ def test_start_recipes_are_rivals(pico: dict[str, Path], tmp_path: Path) -> None
     models = [{"model": str(pico[name]), "parameters": {"weight": w}} for name, w in (("one", 0.6), ("two", 0.1))]
     mine = {"merge_method": "task_arithmetic", "base_model": str(pico["base"]), "models": models}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(mine))
-    file = write_search(tmp_path, pico, start=["mine.yaml"], budget={"candidates": 60})
+    file = write_search(tmp_path, pico, start=["mine.yaml"], budget={"candidates": 8})
     for report in ("all", "chosen"):
         data = yaml.safe_load(file.read_text()) | {"proof": {"finalists": 2, "report": report}}
         file.write_text(yaml.safe_dump(data))
@@ -339,7 +339,7 @@ def test_a_floor_that_nobody_meets_picks_the_nearest(run_search) -> None:
 
 
 def test_a_floor_is_part_of_the_verdict(run_search) -> None:
-    run = run_search(tasks=[task(floor=0.999)], optimizer="random", budget={"candidates": 60})
+    run = run_search(tasks=[task(floor=0.999)], optimizer="random", budget={"candidates": 30})
     (floor,) = run.verdict["floors"]
     assert set(floor) == {"objective", "floor", "value", "interval", "met"}
     assert floor["value"] == run.pick.scores["report"]["nearness"].value < floor["floor"] == 0.999
@@ -352,7 +352,7 @@ def test_a_floor_is_part_of_the_verdict(run_search) -> None:
 
 def test_a_floor_below_a_parent_is_judged_by_the_paired_difference(run_search) -> None:
     floor = {"parent": "one", "minus": 0.05}
-    run = run_search(tasks=[task(floor=floor)], budget={"candidates": 60}, proof={"finalists": 2, "report": "chosen"})
+    run = run_search(tasks=[task(floor=floor)], budget={"candidates": 24}, proof={"finalists": 2, "report": "chosen"})
     (found,) = run.verdict["floors"]
     one = next(each for each in run.candidates() if each.name.endswith("one"))
     assert found["floor"] == pytest.approx(one.scores["report"]["nearness"].value - 0.05)
@@ -447,7 +447,7 @@ def failing_parent(name: str) -> Callable[[Setup], Any]:
 
 def test_a_parent_that_cannot_be_compared_allows_no_claim(pico: dict[str, Path], tmp_path: Path) -> None:
     """Whatever stopped it, it may be the best of all."""
-    file = write_search(tmp_path, pico, optimizer="random", budget={"candidates": 60})
+    file = write_search(tmp_path, pico, optimizer="random", budget={"candidates": 30})
     run = search(file, tmp_path / "run", executor=failing_parent("one"))
     assert min(each["interval"][0] for each in run.verdict["comparisons"]) > 0 and not run.verdict["claimed"]
     text = run.verdict["text"]
@@ -458,7 +458,7 @@ def test_a_parent_that_cannot_be_compared_allows_no_claim(pico: dict[str, Path],
 def test_a_floor_that_cannot_be_checked_allows_no_claim(pico: dict[str, Path], tmp_path: Path) -> None:
     """Below a parent that could never be scored: nobody knows where it is."""
     tasks = [task(floor={"parent": "one", "minus": 0.05})]
-    file = write_search(tmp_path, pico, tasks=tasks, optimizer="random", budget={"candidates": 60})
+    file = write_search(tmp_path, pico, tasks=tasks, optimizer="random", budget={"candidates": 30})
     run = search(file, tmp_path / "run", executor=failing_parent("one"))
     assert min(each["interval"][0] for each in run.verdict["comparisons"]) > 0 and not run.verdict["claimed"]
     assert run.verdict["text"].startswith("No gain claimed, because a floor could not be checked (nearness, as its par")

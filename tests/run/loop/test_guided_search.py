@@ -23,11 +23,11 @@ def quickstart(**changes: Any) -> dict[str, Any]:
         "space": "layerwise_task_arithmetic",
         "tasks": [{"task": "zoo_kanji", "metric": "acc"}, {"task": "zoo_add", "metric": "acc"}],
         "task_path": str(QUICKSTART / "tasks"),
-        "pools": {"search": 64, "select": 32, "report": 32},
+        "pools": {"search": 64, "select": 32, "report": 8},
         "budget": {"candidates": 14},
         "optimizer": {"name": "guided", "steps": 8, "popsize": 4},
         "workers": {"count": 0},
-        "proof": {"finalists": 2},
+        "proof": {"finalists": 2, "race": "off", "report": "chosen"},
         **changes,
     }
 

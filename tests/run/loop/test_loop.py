@@ -18,7 +18,7 @@ from evomerge.run import (
     search,
     values_of,
 )
-from evomerge.run.loop import WHOLE_POOL, Subsets
+from evomerge.run.loop import WHOLE_POOL, SearchLoop, Subsets
 from tests.run.pico_search import SUBSET, differences, rows, search_data, task, write_search
 
 TWO = [task(), task("otherness", weight=2)]
@@ -71,16 +71,18 @@ def test_the_first_budget_that_is_spent_ends_the_search(run_search) -> None:
 
 
 def test_hours_include_the_proof(run_search, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PICO_SLEEP", "0.05")
-    hours = 4 / 3600
-    started = time.monotonic()
-    run = run_search(budget={"hours": hours}, proof={"finalists": 2})
-    spent = time.monotonic() - started
+    """On a clock that only scoring moves: three minutes a candidate."""
+    now = [0.0]
+    for name in ("monotonic", "perf_counter"):
+        monkeypatch.setattr(time, name, lambda: now[0])
+    monkeypatch.setitem(SearchLoop.__init__.__kwdefaults__, "clock", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    monkeypatch.setenv("PICO_SLEEP", "180")
+    run = run_search(budget={"hours": 2}, proof={"finalists": 2})
     assert run.state == "done"
     assert len(searched(run)) >= 3
-    # Without a reserve the search alone would take the 4 seconds and the proof about 2 more.
-    assert run.summary().seconds < 5.6
-    assert spent > 2
+    # Without a reserve the search alone would take the two hours, and the proof another hour and a half.
+    assert 1.5 * 3600 < run.summary().seconds < 2.5 * 3600
 
 
 def test_hours_that_are_too_short_for_a_candidate_end_in_a_sentence(run_search, tmp_path: Path) -> None:
