@@ -2,10 +2,10 @@
 
 import json
 import re
+import resource
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,14 @@ def test_help_is_quick_and_loads_nothing_heavy() -> None:
         "heavy = {'torch', 'ray', 'lm_eval', 'transformers', 'numpy', 'pydantic'} & set(sys.modules)\n"
         "sys.exit(f'loaded {heavy}' if heavy else 0)"
     )
-    started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
-    seconds = time.monotonic() - started
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     assert done.returncode == 0, done.stderr
     assert all(verb in done.stdout for verb in VERBS)
     assert len(done.stdout.splitlines()) <= 36
-    assert seconds < 5  # the promise of 0.3 s is measured in benchmarks, not on a loaded test machine
+    assert seconds < 3  # of the processor; the promise of 0.3 s is measured in benchmarks, not on a loaded machine
 
 
 def test_a_merge_imports_no_more_than_it_needs() -> None:
@@ -60,7 +61,7 @@ def test_a_merge_imports_no_more_than_it_needs() -> None:
         "heavy = {'ray', 'lm_eval', 'transformers', 'huggingface_hub', 'numba', 'scipy', 'evomerge.run'}\n"
         "sys.exit(f'loaded {heavy & set(sys.modules)}' if heavy & set(sys.modules) else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

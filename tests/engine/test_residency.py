@@ -167,16 +167,20 @@ def test_the_estimate_is_of_the_right_size(pico: dict[str, Path]) -> None:
     recipe = parse_recipe(document(pico))
     parents = Parents(recipe.models)
     plan = make_plan(recipe, parents)
-    found = estimate(parents, plan)
     live = LiveModel(parents)
-    seconds = []
-    for weight in (0.1, 0.2, 0.3, 0.4, 0.5):
-        other = make_plan(parse_recipe(document(pico, weight)), parents)
-        started = time.perf_counter()
-        live.apply(other)
-        seconds.append(time.perf_counter() - started)
+    for _ in range(5):  # on a busy machine, estimate and measure can each fall into a pause
+        found = estimate(parents, plan)
+        seconds = []
+        for weight in (0.1, 0.2, 0.3, 0.4, 0.5):
+            other = make_plan(parse_recipe(document(pico, weight)), parents)
+            started = time.perf_counter()
+            live.apply(other)
+            seconds.append(time.perf_counter() - started)
+        close = min(seconds) / 10 < found.seconds < 10 * sorted(seconds)[2]
+        if close:
+            break
     assert found.tier == "mapped"
-    assert min(seconds) / 10 < found.seconds < 10 * sorted(seconds)[2]
+    assert close, (found.seconds, seconds)
 
 
 def test_streaming_is_estimated_at_the_pace_of_the_disk(pico: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,15 +41,13 @@ def once(name):
     return True
 
 
-def slow(model, tokenizer, items):
-    time.sleep(0.1)
-    return nearness(model, tokenizer, items)
-
-
-def faulty(model, tokenizer, items):
-    """Its first candidate hangs, its second fails always; the rest is sound."""
+def slow_then_faulty(model, tokenizer, items):
+    """Slow until a flag says "faulty"; of the candidates after that, the first hangs, the second fails always."""
     if len(items) < items[0]["subset"]:
         raise AssertionError("no subset is smaller")
+    if not (FLAGS / "faulty").exists():
+        time.sleep(0.1)
+        return nearness(model, tokenizer, items)
     if len(items) == items[0]["subset"]:
         FLAGS.mkdir(exist_ok=True)
         once(f"mark-{mark(model)}")
@@ -105,8 +103,22 @@ def assert_complete(run: Run, candidates: int) -> None:
     assert told == Counter(each.id for each in searched), "each candidate is told exactly once"
 
 
-def test_a_search_loses_a_worker_is_stopped_and_goes_on_with_another(ray_search, tmp_path: Path) -> None:
-    file = ray_search(tasks=[task("slow")], budget={"candidates": 16})
+def test_a_search_loses_workers_is_stopped_and_goes_on_with_another_that_hangs_and_fails(
+    ray_search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One search for all of it: each worker that starts loads torch."""
+    flags = tmp_path / "flags"
+
+    def limit(self: RayExecutor, job: Job) -> float:
+        """Who hangs has had its time; on a busy machine, the first candidate of a fresh process takes long."""
+        if not (flags / "hung").exists():
+            return float("inf")
+        (flags / "hung").unlink()
+        return 0.0
+
+    monkeypatch.setattr(RayExecutor, "_limit", limit)
+    whole = {"race": "off", "finalists": 2}  # the scorer tells the search's subsets by their size from the proof's items
+    file = ray_search(tasks=[task("slow_then_faulty")], budget={"candidates": 16}, proof=whole)
     killed: list[int] = []
 
     class Troublemaker(SilentObserver):
@@ -127,46 +139,30 @@ def test_a_search_loses_a_worker_is_stopped_and_goes_on_with_another(ray_search,
     assert sum(attempts.values()) - len(attempts) in (0, 1), "at most one candidate was tried twice"
     assert {each.worker for each in run.candidates()} >= {"ray-0", "ray-1"}
 
-    before = rows(run.path, "score", "item", "step")
+    before, asked = rows(run.path, "score", "item", "step"), len(run.candidates())
+    flags.mkdir(exist_ok=True)
+    (flags / "faulty").touch()
     run = search(file, tmp_path / "run", workers=1)
     assert_complete(run, 16)
     after = rows(run.path, "score", "item", "step")
     assert all(after[table][: len(kept)] == kept for table, kept in before.items())
+    attempts = attempts_of(run)
+    later = [each for each in run.candidates() if each.kind == "candidate" and each.id >= asked]
+    found = [(each.state, attempts[each.id]) for each in later]
+    assert len(found) >= 3 and found == [("lost", 1), ("failed", 2), *[("scored", 1)] * (len(found) - 2)]
+    lost, failed = (each.failure for each in later[:2])
+    assert lost is not None and lost.kind == "lost" and "overran its time" in lost.reason, "once is enough"
+    assert failed is not None and "raised RuntimeError: as planned" in failed.reason
+    tried = [(flags / f"processes-{number}").read_text().split() for number in range(3)]
+    assert [len(set(processes)) for processes in tried] == [1, 2, 1], "each try has a process of its own"
 
     inline = search(file, tmp_path / "inline", workers=0, candidates=1)
     ours, theirs = ({each.name: each.scores["search"] for each in r.candidates()[:8]} for r in (run, inline))
     assert ours == theirs, "a worker's scores are those of an inline run"
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while workers() and time.monotonic() < end:
         time.sleep(0.1)
     assert workers() == [], "no worker is left behind"
-
-
-def test_who_hangs_is_lost_and_who_fails_is_tried_again_in_a_fresh_process(
-    ray_search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hung = tmp_path / "flags" / "hung"
-
-    def limit(self: RayExecutor, job: Job) -> float:
-        """Who hangs has had its time; on a busy machine, the first candidate of a fresh process takes long."""
-        if not hung.exists():
-            return float("inf")
-        hung.unlink()
-        return 0.0
-
-    monkeypatch.setattr(RayExecutor, "_limit", limit)
-    whole = {"race": "off"}  # the scorer tells the search's subsets by their size from the proof's items
-    file = ray_search(tasks=[task("faulty")], workers={"count": 1}, budget={"candidates": 3}, proof=whole)
-    run = search(file, tmp_path / "run")
-    assert_complete(run, 3)
-    attempts = attempts_of(run)
-    found = [(each.state, attempts[each.id]) for each in run.candidates() if each.kind == "candidate"]
-    assert found == [("lost", 1), ("failed", 2), ("scored", 1)]
-    lost, failed = (each.failure for each in run.candidates() if each.failure is not None)
-    assert lost.kind == "lost" and "overran its time" in lost.reason, "who hangs once is not tried again"
-    assert "raised RuntimeError: as planned" in failed.reason
-    tried = [(tmp_path / "flags" / f"processes-{number}").read_text().split() for number in range(3)]
-    assert [len(set(processes)) for processes in tried] == [1, 2, 1], "each try has a process of its own"
 
 
 def test_joining_ray_keeps_the_signal_handlers() -> None:
