@@ -117,7 +117,7 @@ def test_a_search_loses_workers_is_stopped_and_goes_on_with_another_that_hangs_a
         return 0.0
 
     monkeypatch.setattr(RayExecutor, "_limit", limit)
-    whole = {"race": "off", "finalists": 2}  # the scorer tells the search's subsets by their size from the proof's items
+    whole = {"race": "off", "finalists": 2}  # the scorer tells a search's subsets by their size from a proof's items
     file = ray_search(tasks=[task("slow_then_faulty")], budget={"candidates": 16}, proof=whole)
     killed: list[int] = []
 
