@@ -145,9 +145,11 @@ def test_the_sparse_kernel_is_made_of_vector_instructions(several: bool) -> None
     kernels = [code._go_on, code._end] if several else [code._at_once]
     fresh = [numba.njit(kernel.py_func) for kernel in kernels]  # those in use may come from a file, without their text
     flags, scales, out = (None, True, None, True, True, True), (2.0, 0.5, 0.7), np.empty(code.SPAN, np.float32)
-    group = numba.njit(lambda like, i, r: code._group(like, i, r))(
-        ((0,) * models, (0.0,) * models), integers[0], np.ones((5, models))
+    reals, last = np.ones((groups, 5, models)), groups - 1
+    group = numba.njit(lambda like, i, r, g: code._group(like, i, r, g))(
+        ((0,) * models, (0.0,) * models), integers.ctypes.data, reals.ctypes.data, last
     )
+    assert group[0][0] == (weights.ctypes.data,) * models and group[3][1] == (1.0,) * models
     sums = np.zeros((5, code.SPAN), np.float32)
     if several:
         fresh[0](0, 2048, weights.ctypes.data, group, flags, sums)

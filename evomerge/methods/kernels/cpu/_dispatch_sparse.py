@@ -63,8 +63,9 @@ def sparse(
         finite &= code.sparse(
             origin,
             ((0,) * size, (0.0,) * size),
-            integers,
-            reals,
+            integers.ctypes.data,
+            reals.ctypes.data,
+            len(integers),
             sources,
             tuple(True if flag else None for flag in flags),
             scales if scaled else None,

@@ -104,6 +104,19 @@ def put32(typing: Any, address: Any, index: Any, value: Any) -> Any:
 
 
 @intrinsic
+def tuple_at(typing: Any, like: Any, address: Any, number: Any) -> Any:
+    """Return row `number` of an array at an address as a tuple like another: its elements can stay in registers."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        element, count = context.get_value_type(like.dtype), context.get_constant(types.int64, like.count)
+        first = _place(builder, element, arguments[1], builder.mul(arguments[2], count))
+        places = [builder.gep(first, [context.get_constant(types.int64, i)]) for i in range(like.count)]
+        return context.make_tuple(builder, like, [builder.load(place) for place in places])
+
+    return like(like, types.int64, types.int64), code
+
+
+@intrinsic
 def as_float(typing: Any, bits: Any) -> Any:
     """Return the float32 of a bit pattern, uint32."""
 

@@ -7,7 +7,6 @@ are None and each number of models up to MODELS has its own version of the loops
 from typing import Any
 
 import numpy as np
-from numba.cpython.unsafe.tuple import tuple_setitem
 
 from evomerge.methods.kernels.cpu._memory import (
     TILE,
@@ -21,6 +20,7 @@ from evomerge.methods.kernels.cpu._memory import (
     part,
     random_bits,
     store,
+    tuple_at,
 )
 
 MODELS = 5  # of a group, whose numbers stay in registers; above 6, LLVM no longer unrolls the loop over them
@@ -30,22 +30,19 @@ NONE = np.float32(0)
 
 
 @inlined
-def _row(prototype: Any, values: Array) -> Any:
-    """Return the values as a tuple like the prototype: unlike an array's, its elements can stay in registers."""
-    for i in range(len(prototype)):
-        prototype = tuple_setitem(prototype, i, values[i])
-    return prototype
-
-
-@inlined
-def _group(like: Any, integers: Array, reals: Array) -> Any:
+def _group(like: Any, integers: int, reals: int, number: int) -> Any:
     """Return the numbers of a group of models as tuples (see `sparse`)."""
     whole, real = like
+    first, second = 6 * number, 5 * number
     return (
-        (_row(whole, integers[0]), _row(whole, integers[1]), _row(whole, integers[2])),
-        (_row(whole, integers[3]), _row(whole, integers[4]), _row(whole, integers[5])),
-        (_row(real, reals[0]), _row(real, reals[1]), _row(real, reals[2])),
-        (_row(real, reals[3]), _row(real, reals[4])),
+        (tuple_at(whole, integers, first), tuple_at(whole, integers, first + 1), tuple_at(whole, integers, first + 2)),
+        (
+            tuple_at(whole, integers, first + 3),
+            tuple_at(whole, integers, first + 4),
+            tuple_at(whole, integers, first + 5),
+        ),
+        (tuple_at(real, reals, second), tuple_at(real, reals, second + 1), tuple_at(real, reals, second + 2)),
+        (tuple_at(real, reals, second + 3), tuple_at(real, reals, second + 4)),
     )
 
 
@@ -166,8 +163,9 @@ def _end(length: int, base: int, flags: Any, scales: Any, sums: Array, out: Arra
 def sparse(
     base: int,
     like: Any,
-    integers: Array,
-    reals: Array,
+    integers: int,
+    reals: int,
+    groups: int,
     sources: Any,
     flags: Any,
     scales: Any,
@@ -182,9 +180,11 @@ def sparse(
     Args:
         base: address of bfloat16, or of a float32 tile where there are sources.
         like: a tuple of integers and one of reals, each as long as a group has models.
-        integers: (groups, 6, models) int64: addresses as for base, two keys and a bound of random bits, where the ties
-            of what is kept and of what is dropped end.
-        reals: (groups, 5, models): sign_weight, post_scale, weight; thresholds of what is kept and of what is dropped.
+        integers: address of (groups, 6, models) int64: addresses as for base, two keys and a bound of random bits,
+            where the ties of what is kept and of what is dropped end.
+        reals: address of (groups, 5, models) float64: sign_weight, post_scale, weight; thresholds of what is kept and
+            of what is dropped.
+        groups: how many there are.
         sources: None, or (addresses, kinds, tiles (n, TILE)) of base and models, which are loaded there tile by tile.
         flags: True or None for: tiled, random choice, dropping, election, factors after it, mean of those elected.
         scales: (divisor, lambda, gain), or None where all are 1.
@@ -206,11 +206,11 @@ def sparse(
             for i in range(len(addresses)):
                 load(addresses[i], kinds[i], start, length, tiles[i])
         if sums is None:
-            _at_once(start, length, origin, _group(like, integers[0], reals[0]), flags, scales, tile)
+            _at_once(start, length, origin, _group(like, integers, reals, 0), flags, scales, tile)
         else:
             _begin(length, sums)
-            for g in range(len(integers)):
-                _go_on(start, length, origin, _group(like, integers[g], reals[g]), flags, sums)
+            for g in range(groups):
+                _go_on(start, length, origin, _group(like, integers, reals, g), flags, sums)
             _end(length, origin, flags, scales, sums, tile)
         finite &= store(out, out_kind, start, length, tile)
     return finite
