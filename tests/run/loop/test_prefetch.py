@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,18 @@ def setup_of(pico: dict[str, Path], tmp_path: Path) -> Callable[..., Setup]:
     return lambda **changes: check_search(write_search(tmp_path, pico, **changes))
 
 
-def loop_in(folder: Path, setup: Setup, workers: Workers, stop: Callable[[], bool] = lambda: False) -> SearchLoop:
-    """Return the loop of a new run, or of the one in that folder, ready to run."""
+def loop_in(
+    folder: Path, setup: Setup, workers: Workers, stop: Callable[[], bool] = lambda: False, *, tick: float = 0.0
+) -> SearchLoop:
+    """Return the loop of a new run, or of the one in that folder, ready to run.
+
+    Where a look at the clock takes a tick, finding who leads takes time, and is done now and then instead of always.
+    """
+    ticks = count()
     folder.mkdir(exist_ok=True)
     path = folder / "ledger.sqlite"
     ledger = Ledger.resume(path) if path.exists() else Ledger.create(path, {"state": "searching"})
-    loop = SearchLoop(setup, ledger, workers, observer=Listening(), stop=stop, clock=lambda: workers.now)
+    loop = SearchLoop(setup, ledger, workers, observer=Listening(), stop=stop, clock=lambda: workers.now + tick * next(ticks))
     loop.restore()
     return loop
 
@@ -184,13 +191,13 @@ def test_a_driver_that_dies_after_any_commit_goes_on_as_if_it_had_not(
     ending: int, most_commits: int, changes: dict[str, Any], setup_of, tmp_path: Path
 ) -> None:
     setup = setup_of(budget={"candidates": 150}, **changes)
-    finish(loop_in(tmp_path / "whole", setup, Workers(MANY_WORKERS, ending)))
+    finish(loop_in(tmp_path / "whole", setup, Workers(MANY_WORKERS, ending), tick=0.01))
     chance, deaths = random.Random(ending), 0
     for _ in range(1000):
         workers = Workers(MANY_WORKERS, ending)
         with dying(chance.randrange(1, most_commits)):
             try:
-                loop = loop_in(tmp_path / "torn", setup, workers)
+                loop = loop_in(tmp_path / "torn", setup, workers, tick=0.01)
                 finish(loop)
                 break
             except Killed:
