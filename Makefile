@@ -10,6 +10,8 @@ VLLM ?= .venv-vllm
 CORES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(CORES)
 export OMP_NUM_THREADS ?= 1
+# The tests start some thirty processes, each of which would compile evomerge's files again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick lint screenshots chaos peers vllm docs families reference bench zoo natural-zoo clean

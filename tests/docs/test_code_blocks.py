@@ -4,6 +4,7 @@ Python runs as it stands, in a folder with the models and files that the pages n
 schema of what it is. Shell lines are parsed by the real command line; verbs that need no benchmark are called, too.
 """
 
+import functools
 import json
 import shutil
 import sys
@@ -145,6 +146,7 @@ def test_data_fits_its_schema(name: str, folder: Path) -> None:
         check_data(block, folder / "models")
 
 
+@functools.cache
 def recipes() -> dict[str, tuple[str, dict[str, Any]]]:
     """Return place -> method and recipe, of the whole recipes over models that the tests have."""
     found = {}

@@ -5,7 +5,6 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.metrics.ter import TER
-from sklearn.metrics import f1_score, matthews_corrcoef
 
 from evomerge.errors import InvalidInput
 from evomerge.records import ItemScores, SetParts
@@ -41,6 +40,8 @@ def test_text_metrics_are_sacrebleus_on_any_set(name, made, sign):
 
 
 def test_label_metrics_are_scikit_learns():
+    from sklearn.metrics import f1_score, matthews_corrcoef  # heavy: the process that does not run this loads none
+
     generator = np.random.default_rng(5)
     for labels, few in [(2, 3), (2, 30), (3, 30), (7, 12)]:
         right, given = generator.integers(0, labels, (2, few))
@@ -96,6 +97,8 @@ def test_a_single_win_is_no_proof():
 
 def test_intervals_cover_the_truth():
     """Of 150 draws, the 95% interval of a difference of two F1 misses the truth in no more than 6%."""
+    from sklearn.metrics import f1_score
+
     generator = np.random.default_rng(11)
     right = generator.integers(0, 2, 40_000)
     rates = {"a": 0.8, "b": 0.7}
