@@ -90,10 +90,14 @@ def loop_in(
     Where a look at the clock takes a tick, finding who leads takes time, and is done now and then instead of always.
     """
     ticks = count()
+
+    def clock() -> float:
+        return workers.now + tick * next(ticks)
+
     folder.mkdir(exist_ok=True)
     path = folder / "ledger.sqlite"
     ledger = Ledger.resume(path) if path.exists() else Ledger.create(path, {"state": "searching"})
-    loop = SearchLoop(setup, ledger, workers, observer=Listening(), stop=stop, clock=lambda: workers.now + tick * next(ticks))
+    loop = SearchLoop(setup, ledger, workers, observer=Listening(), stop=stop, clock=clock)
     loop.restore()
     return loop
 
