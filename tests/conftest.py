@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 COMPILING = (
     "tests/engine/test_statistics_cache.py",
+    "tests/engine/test_threads.py",
     "tests/methods/test_method_kernels.py",
     "tests/methods/test_method_pivots.py",
 )
