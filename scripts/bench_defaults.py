@@ -9,7 +9,7 @@ pick, the verdict on the report pool. Held out is the report pool. An item with 
 items of the references on the search pool count as the search's. With --goal the search runs alone, without its proof,
 and `reach` is after how many of those items the current pick (the mean of the distribution) first scores the goal on
 the report pool; `held_out` is then what it scores in the end. With --optimizers each row is a run with that optimizer,
-and with the defaults for all else.
+and with the defaults for all else; `guided_evolution` is `guided` as it is for tasks that generate, without gradients.
 
 Runs of one seed share what they score twice: the same recipe on the same items has the same scores. Counts are as if
 each run were alone. With --json, measured rows are added to a file, and what it holds already is not measured again.
@@ -48,6 +48,7 @@ from evomerge.run.loop import SearchLoop
 SEEDS = 5
 REFERENCE_KINDS = ("parent", "simple", "start")
 DEFAULT = "auto"  # optimizer
+VARIANTS: Mapping[str, Mapping[str, Any]] = {"guided_evolution": {"name": "guided", "steps": 0}}  # no gradients
 POINT = 0.01  # by which a pick may be below the best reference
 KEPT_KEYS = ("parents", "space", "tasks", "pools")  # of the zoo's search file; everything else is the default
 
@@ -117,7 +118,7 @@ def setup_of(zoo: str, seed: int, budget: Mapping[str, int], optimizer: str = DE
         "models": [str(folder / model) for model in parents["models"]],
     }
     kept |= {"task_path": str(folder / data["task_path"]), "workers": {"count": 0, "batch_size": 128}}
-    return check_search(kept | {"budget": dict(budget), "seed": seed, "optimizer": optimizer})
+    return check_search(kept | {"budget": dict(budget), "seed": seed, "optimizer": VARIANTS.get(optimizer, optimizer)})
 
 
 def run_product(setup: Setup, executor: Executor) -> dict[str, Any]:
@@ -230,7 +231,7 @@ def main() -> None:
     budget.add_argument("--candidates", type=int, nargs="+", help="budgets of that many candidates")
     budget.add_argument("--items", type=int, nargs="+", help="budgets of that many search items")
     parser.add_argument("--goal", type=float, help="held-out score to be reached")
-    parser.add_argument("--optimizers", nargs="+", choices=(DEFAULT, *OPTIMIZERS), default=[DEFAULT])
+    parser.add_argument("--optimizers", nargs="+", choices=(DEFAULT, *OPTIMIZERS, *VARIANTS), default=[DEFAULT])
     parser.add_argument("--seeds", type=int, nargs="+", default=range(SEEDS), help="default: 0 to 4")
     parser.add_argument("--json", type=Path, help="file that results are added to")
     options = parser.parse_args()

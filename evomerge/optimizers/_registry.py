@@ -77,7 +77,7 @@ def resolve_auto(domain: Domain, objectives: int) -> str:
     otherwise `guided`. The same for several objectives: they maximize the weighted mean, and that is what the pick and
     the verdict are decided by. NSGA-II is never chosen, because it pays off only from about 500 candidates on; ask for
     it by name for a dense front. Without gradients (tasks that generate) and with 600 candidates or more, `cmaes_lra`
-    is ahead of `guided` on planted landscapes; whole searches were not compared. Figures: BENCHMARKS.md, "Optimizers".
+    is ahead of `guided` on planted landscapes, not in whole searches. Figures: BENCHMARKS.md, "Optimizers".
 
     Raises:
         InvalidInput: fewer than one objective.
