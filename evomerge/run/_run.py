@@ -15,7 +15,7 @@ from evomerge.records import (
     Pool,
 )
 from evomerge.run._folder import LEDGER, owner_of
-from evomerge.run._identity import version_sentence
+from evomerge.run._identity import complete, version_sentence
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_file import reading
 from evomerge.run._objectives import displayed_interval, fitness, floors_of, parent_scores, reweighted, values_of
@@ -86,7 +86,7 @@ class Run:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        self._ledger = Ledger.read(self.path / LEDGER)
+        self._ledger = complete(Ledger.read(self.path / LEDGER))
 
     def close(self) -> None:
         """Let go of the ledger, which an open reader keeps from becoming one plain file; nothing can be read then."""

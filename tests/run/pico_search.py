@@ -132,6 +132,13 @@ def reseeding(model, tokenizer, items):
 
 SUBSET = 40
 WHOLE_PROOF = {"finalists": 4}
+NEW_RUN = {
+    "state": "searching",
+    "folder": ".",
+    "identity": {},
+    "objectives": [],
+    "search": {},
+}  # what is in every ledger
 
 
 def search_data(pico: Mapping[str, Path], **changes: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The ledger: all or nothing, readable while written, and never a traceback for a damaged file."""
 
 import random
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,7 +16,8 @@ from evomerge.records import (
     Point,
     Score,
 )
-from evomerge.run import LEDGER, Ledger, Run
+from evomerge.run import LEDGER, Ledger, Run, search
+from tests.run.pico_search import NEW_RUN
 
 ITEMS = {"acc": ItemScores(ids=(3, 5), values=(1.0, 0.0), weights=(1.0, 2.0), soft=(-0.1, -3.25))}
 SCORES = {"acc": Score(value=0.5, stderr=0.5, n=2)}
@@ -156,7 +158,7 @@ def test_a_ledger_appears_only_when_it_is_whole(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         Ledger.create(tmp_path / LEDGER, {"state": "searching", "odd": Unwritable()})
     assert not (tmp_path / LEDGER).exists()
-    Ledger.create(tmp_path / LEDGER, {"state": "searching"})
+    Ledger.create(tmp_path / LEDGER, NEW_RUN)
     assert Run(tmp_path).state == "searching"
 
 
@@ -218,6 +220,23 @@ def test_flipped_bytes_never_give_a_traceback(run_search, tmp_path: Path) -> Non
             assert str(error)
             refused += 1
     assert refused > 5
+
+
+@pytest.mark.parametrize("change", ["DELETE FROM meta", "UPDATE meta SET value = '7'"])
+@pytest.mark.parametrize("key", ["folder", "identity", "objectives", "search", "state"])
+def test_a_ledger_without_a_fact_that_every_run_has_is_damaged(
+    finished_run: Path, tmp_path: Path, key: str, change: str
+) -> None:
+    """As where a damaged page hides one row: for readers and for the search that would go on."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(finished_run / LEDGER, folder)
+    with closing(sqlite3.connect(folder / LEDGER)) as db, db:
+        db.execute(f"{change} WHERE key = ?", (key,))
+    with pytest.raises(InvalidInput, match=f"is damaged .it does not say {key}.; restore it from a copy"):
+        Run(folder)
+    with pytest.raises(InvalidInput, match=f"it does not say {key}"):
+        search(finished_run.parent / "search.yaml", folder)
 
 
 def test_a_ledger_cut_short_never_gives_a_traceback(run_search, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from evomerge.errors import InvalidInput
 from evomerge.records import ItemScores, Score
 from evomerge.run import LEDGER, Ledger, Run, search
+from tests.run.pico_search import NEW_RUN
 
 NOBODY = 65534
 ITEMS = {"acc": ItemScores(ids=(3, 5), values=(1.0, 0.0))}
@@ -49,7 +50,7 @@ def run_folder() -> Iterator[Path]:
 
 def written(folder: Path) -> Ledger:
     """Return the open ledger of a run with one scored candidate."""
-    ledger = Ledger.create(folder / LEDGER, {"state": "searching"})
+    ledger = Ledger.create(folder / LEDGER, NEW_RUN)
     add(ledger)
     return ledger
 
