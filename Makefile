@@ -14,7 +14,7 @@ export OMP_NUM_THREADS ?= 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint screenshots chaos peers vllm docs families reference bench zoo natural-zoo clean
+.PHONY: help demo test quick lint screenshots chaos peers vllm docs families reference bench bench-gpu zoo natural-zoo clean
 
 help:  ## show what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -61,6 +61,12 @@ bench: $(READY) $(PEERS)/.ready  ## time merges against mergekit and scoring aga
 	$(BIN)/python scripts/bench_merge.py --peer $(PEERS)/bin/mergekit-yaml
 	$(BIN)/python scripts/bench_evaluate.py
 	$(BIN)/python scripts/bench_generate.py
+
+bench-gpu: $(READY)  ## check and time what needs a GPU, and print the tables of BENCHMARKS.md (not run yet: none was at hand)
+	$(BIN)/python -m pytest tests/methods/test_method_device.py tests/engine/live/test_placement.py tests/engine/test_residency.py
+	$(BIN)/python scripts/bench_candidates.py --device cuda
+	$(BIN)/python scripts/bench_evaluate.py --device cuda
+	$(BIN)/python scripts/bench_generate.py --device cuda
 
 zoo: $(READY)  ## train the quickstart's parents and write its tasks again
 	$(BIN)/python scripts/make_zoo_data.py
