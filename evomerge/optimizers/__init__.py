@@ -29,6 +29,7 @@ from evomerge.optimizers._registry import (
 )
 from evomerge.optimizers._stages import StageOptimizer
 from evomerge.optimizers.core import (
+    BEGIN_AT_SPACE,
     CreateOptimizer,
     EvolutionStrategy,
     GenerationalOptimizer,
@@ -52,6 +53,7 @@ from evomerge.optimizers.core import (
 )
 
 __all__ = [
+    "BEGIN_AT_SPACE",
     "OPTIMIZERS",
     "CreateOptimizer",
     "EvolutionStrategy",

@@ -29,7 +29,7 @@ from evomerge.run._run import Run
 from evomerge.run._stopping import stop_signals
 from evomerge.run.analysis import note_examples
 from evomerge.run.config import Extensions, Setup, check_search
-from evomerge.run.loop import ControlSearch, SearchLoop
+from evomerge.run.loop import ControlSearch, SearchLoop, as_begun
 from evomerge.run.trackers import CLOSE_SECONDS, RunEnded, RunStarted, Tracker, Trackers
 from evomerge.run.workers import Executor, InlineExecutor, WorkerSetup
 from evomerge.space import KINDS, Space
@@ -180,6 +180,7 @@ def _open_ledger(setup: Setup, folder: Path, log: RunLog) -> tuple[Ledger, Setup
             setup = as_started(setup, ledger)
             refuse_another_search(ledger, setup)
             refuse_another_budget(ledger, setup)
+            setup = as_begun(setup, ledger)
             if note := note_other_versions(ledger):
                 log.say(note)
         except BaseException:

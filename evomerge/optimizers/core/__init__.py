@@ -10,6 +10,7 @@ from evomerge.optimizers.core._pending import MemorylessOptimizer, PendingPropos
 from evomerge.optimizers.core._protocol import GradientOptimizer, ItemOptimizer, ItemValue, Optimizer, Proposal
 from evomerge.optimizers.core._spec import (
     BEGIN,
+    BEGIN_AT_SPACE,
     GENERATION_SIZE,
     POPSIZE,
     SIGMA0,
@@ -20,6 +21,7 @@ from evomerge.optimizers.core._spec import (
 
 __all__ = [
     "BEGIN",
+    "BEGIN_AT_SPACE",
     "GENERATION_SIZE",
     "OUTSIDE",
     "POPSIZE",

@@ -166,6 +166,8 @@ BEGIN = OptionSpec(
     choices=("best_reference", _SPACE),
     description="where the search begins: at the best reference that the space contains, or where the space says",
 )
+BEGIN_AT_SPACE = {BEGIN.name: _SPACE}
+"""Options of an informed optimizer that is not to be one."""
 SIGMA0 = OptionSpec(
     name="sigma0", kind=float, default=0.2, low=1e-6, high=1.0, description="first step size; a range is 1 wide"
 )

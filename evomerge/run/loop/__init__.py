@@ -7,6 +7,7 @@ proof or the driver.
 from evomerge.run.loop._control_search import ControlSearch
 from evomerge.run.loop._gene_slopes import GeneSlopes, gene_slopes
 from evomerge.run.loop._loop import WAIT_SECONDS, WORKERS_PER_PREFETCH, SearchLoop
+from evomerge.run.loop._run_optimizer import as_begun
 from evomerge.run.loop._soft_scores import slopes_of, soft_value
 from evomerge.run.loop._state import GRADIENT_COST, MAX_LATEST, MAX_LEADING, SearchState, finished_candidate
 from evomerge.run.loop._subset_sizes import SubsetSizes, agreement_of
@@ -31,6 +32,7 @@ __all__ = [
     "Subsets",
     "UtilizationMeter",
     "agreement_of",
+    "as_begun",
     "finished_candidate",
     "gene_slopes",
     "slopes_of",

@@ -2,11 +2,20 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from evomerge.engine import GradientTable
 from evomerge.errors import EvomergeError
 from evomerge.methods import Direction
-from evomerge.optimizers import GradientOptimizer, ItemOptimizer, LevelOptimizer, Optimizer, Proposal, StageOptimizer
+from evomerge.optimizers import (
+    BEGIN_AT_SPACE,
+    GradientOptimizer,
+    ItemOptimizer,
+    LevelOptimizer,
+    Optimizer,
+    Proposal,
+    StageOptimizer,
+)
 from evomerge.records import Candidate, ItemScores, Point
 from evomerge.run._ledger import Ledger
 from evomerge.run._ledger_rows import point_of, stored_point
@@ -21,6 +30,18 @@ START = "start"  # the ledger's fact: name and point of the reference that an in
 PLANNED = "planned"  # the ledger's fact: candidates of the whole search, about, when it was begun
 LEVELS = "levels"  # the ledger's fact: [first proposal, name] of each level that has begun
 UNKNOWN_CANDIDATES = 400  # that a search is taken to have whose budget is hours alone
+
+
+def as_begun(setup: Setup, ledger: Ledger) -> Setup:
+    """Return a search that goes on from where its run began, which few optimizers did at a reference once.
+
+    Args:
+        setup: of the search.
+        ledger: of the run that it resumes.
+    """
+    if not setup.informed or ledger.meta(START) is not None or not ledger.candidates(kinds=("candidate",)):
+        return setup
+    return replace(setup, optimizer_options={**setup.optimizer_options, **BEGIN_AT_SPACE})
 
 
 class RunOptimizer:

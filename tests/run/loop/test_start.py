@@ -1,12 +1,15 @@
 """Where a search starts: at the best reference that its space contains, whatever the optimizer."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evomerge.errors import InvalidFile
-from evomerge.run import Run, check_search, search
+from evomerge.run import LEDGER, Run, check_search, search
+from evomerge.testing.faults import DriverDied, faulty
 from tests.run.pico_search import write_search
 
 MEANS = ("cma", "cmaes_lra", "catcma")
@@ -48,6 +51,25 @@ def test_a_search_begins_where_the_space_says_if_asked_to(
     first = next(c.point for c in run.candidates() if c.kind == "candidate")
     if optimizer != "cma":
         assert first == setup.space.start
+
+
+@pytest.mark.parametrize("optimizer", ["cma", "tpe"])
+def test_a_run_that_began_where_the_space_says_goes_on_so(
+    pico: dict[str, Path], tmp_path: Path, optimizer: str
+) -> None:
+    """As runs did before there was the option: neither start nor size of subsets changes in the middle."""
+    changes: dict[str, Any] = {"subset": {}, "budget": {"candidates": 14}, "proof": {"finalists": 1}}
+    former = write_search(tmp_path, pico, optimizer={"name": optimizer, "begin": "space"}, **changes)
+    whole = search(former, tmp_path / "whole")
+    with pytest.raises(DriverDied):
+        search(former, tmp_path / "run", executor=faulty({14: "driver dies"}))
+    with closing(sqlite3.connect(tmp_path / "run" / LEDGER)) as db, db:
+        db.execute("UPDATE meta SET value = json_remove(value, '$.optimizer.begin') WHERE key = 'identity'")
+    run = search(write_search(tmp_path, pico, optimizer=optimizer, **changes), tmp_path / "run")
+    found = [
+        [(c.point, c.scores["search"]) for c in each.candidates() if c.kind == "candidate"] for each in (whole, run)
+    ]
+    assert found[0] == found[1] and len(found[0]) == 14
 
 
 @pytest.mark.parametrize(("optimizer", "items"), [("random", 16), ("cma", 16), ("cma", 64)])
